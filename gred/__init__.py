@@ -1,0 +1,21 @@
+"""gred: a GRE tunnel daemon for Linux that lives wholly in user space.
+
+The map of the house. Three planes over one set of formats, as in a router:
+
+    wire/        formats. Bytes <-> values, RFC by RFC. Pure.
+    dataplane/   moves packets. Owns every descriptor that packets cross.
+    control/     decides. One Tunnel object per configured tunnel; netlink; routes.
+    management/  people and machines that look at gred: command line, logs, service manager, demo.
+    config/      INI text -> frozen, validated values.
+
+Imports point one way: management -> control -> dataplane -> wire; config imports nothing of the
+others. What the data plane has to say upwards it hands to callbacks it was given.
+
+A packet's way, egress:   TUN -> dataplane.io.read_frames -> dataplane.codec.encapsulate
+                          -> dataplane.io.send_datagrams -> raw socket
+A packet's way, ingress:  raw socket -> dataplane.io.receive_datagrams -> dataplane.codec.decapsulate
+                          -> dataplane.io.write_frames -> TUN
+Both ways are turned by dataplane.forwarder, one bounded batch per readiness.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,39 @@
+"""Why a packet was discarded: one vocabulary for counters, logs, status and the C code.
+
+Values only. The numbers are indexes into the counter arrays of a tunnel record
+(``dataplane/layout.py``, ``dataplane/layout.h``); a test holds the two lists together.
+"""
+
+from enum import IntEnum, unique
+
+
+@unique
+class DropReason(IntEnum):
+    """The reason of one discarded packet. NONE is a packet that passed.
+
+    The words extend what ``ip -s tunnel show`` prints (CsumErrs, OutOfSeq, DeadLoop, NoRoute, NoBufs).
+    """
+
+    NONE = 0
+    TRUNCATED = 1  # shorter than its GRE or inner header says
+    BAD_VERSION = 2  # GRE version is not 0 (RFC 2784 §2.3.1)
+    ROUTING = 3  # the routing bit of RFC 1701 is set
+    RESERVED_BITS = 4  # bits 4 or 5 are set (RFC 2784 §2.3)
+    UNKNOWN_PROTOCOL = 5  # a protocol type, or an inner version, that no tunnel carries
+    NO_TUNNEL = 6  # no tunnel between these outer addresses
+    KEY_MISMATCH = 7  # tunnels between these addresses exist, none with this key
+    CSUM_ERR = 8  # the GRE checksum is wrong
+    CSUM_MISSING = 9  # the tunnel requires a checksum, the packet has none
+    CSUM_UNEXPECTED = 10  # the tunnel refuses checksums, the packet has one
+    OUT_OF_SEQ = 11  # a duplicate, or older than what has been delivered (RFC 2890 §2.2)
+    SEQ_MISSING = 12  # the tunnel requires sequence numbers, the packet has none
+    BAD_INNER = 13  # the inner header contradicts the protocol type or the length
+    ECN_ERR = 14  # congestion was marked outside a packet that cannot carry it (RFC 6040 §4.2)
+    NO_REMOTE = 15  # the tunnel has no remote to send to
+    DEAD_LOOP = 16  # the outer packet would enter its own tunnel
+    TOO_BIG = 17  # larger than the path to the remote carries
+    NO_ROUTE = 18  # no route to the remote
+    NO_BUFS = 19  # a queue below is full: a tail drop
+    DENIED = 20  # refused by the local firewall or by an IPsec policy
+    DEVICE_DOWN = 21  # the tunnel interface is down
+    OTHER = 22  # anything else; the log names the errno

@@ -1,0 +1,41 @@
+"""What a test needs of the machine. A lack is a skip that names its remedy, or a failure in CI."""
+
+import os
+import shutil
+
+import pytest
+
+
+def _lacks(reason: str) -> None:
+    if os.environ.get("GRED_REQUIRE_ALL") == "1":
+        pytest.fail(f"{reason} (GRED_REQUIRE_ALL=1 makes a skip a failure)")
+    pytest.skip(reason)
+
+
+def root() -> None:
+    """Skip unless the test may make network namespaces."""
+    if os.geteuid() != 0:
+        _lacks("needs root")
+
+
+def tun() -> None:
+    """Skip unless /dev/net/tun is there."""
+    if not os.path.exists("/dev/net/tun"):
+        _lacks("needs /dev/net/tun (module tun)")
+
+
+def program(name: str, *, package: str) -> str:
+    """Return the path of *name*, or skip with the Debian *package* that has it."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/lib/frr")
+    if found is None:
+        _lacks(f"needs {name} (Debian package {package})")
+        raise AssertionError
+    return found
+
+
+def extension() -> None:
+    """Skip unless the C extension was built."""
+    try:
+        from gred.dataplane import _codec, _io  # noqa: F401
+    except ImportError:
+        _lacks("needs the C extension (Debian packages gcc and python3-dev, then `make venv`)")
