@@ -1,0 +1,121 @@
+"""What a configuration says, as frozen values. No text, no file, no check across tunnels.
+
+Equality looks at what is configured, not at where it was written: a comment added above a tunnel
+does not make it another tunnel.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from typing import Literal
+
+IPAddress = IPv4Address | IPv6Address
+IPInterface = IPv4Interface | IPv6Interface
+IPNetwork = IPv4Network | IPv6Network
+ChecksumPolicy = Literal["require", "accept", "refuse"]
+LogFormat = Literal["auto", "console", "logfmt", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where something was written: a file and a line, counted from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelConfig:
+    """One ``[Tunnel NAME]`` section.
+
+    ``None`` means any for an address, inherit for TTL and TOS, none for a key and auto for the MTU.
+    """
+
+    name: str
+    """Name of the tunnel and of its interface; at most 15 bytes."""
+
+    location: Location = field(compare=False)
+    """Where the section begins."""
+
+    places: Mapping[str, Location] = field(default_factory=dict, compare=False, repr=False)
+    """Where each option that was written stands, by option name; see ``place``."""
+
+    local: IPAddress | None = None
+    """Outer source address of what is sent, outer destination of what is received."""
+
+    remote: IPAddress | None = None
+    """Outer destination address of what is sent, outer source of what is received."""
+
+    addresses: tuple[IPInterface, ...] = ()
+    """Addresses of the interface, each with the prefix of its network."""
+
+    routes: tuple[IPNetwork, ...] = ()
+    """Networks that are routed into the tunnel."""
+
+    input_key: int | None = None
+    """Key a received packet must carry; with None it must carry no key. RFC 2890 section 2.1."""
+
+    output_key: int | None = None
+    """Key put into each packet sent; with None no key is sent. RFC 2890 section 2.1."""
+
+    input_checksum: ChecksumPolicy = "accept"
+    """What becomes of the checksum on receipt; one that is present and wrong never passes, and
+    refuse drops packets that have one at all."""
+
+    output_checksum: bool = False
+    """Whether each packet sent carries a checksum. RFC 2784 section 2.3."""
+
+    input_sequence: bool = False
+    """Whether a received packet must carry a sequence number and be in order."""
+
+    output_sequence: bool = False
+    """Whether packets sent are numbered, from 0. RFC 2890 section 2.2."""
+
+    ttl: int | None = 64
+    """TTL or hop limit of the outer header, 1..255; None copies the inner one."""
+
+    tos: int | None = None
+    """TOS or traffic class of the outer header, 0..255; None copies the inner one. The two ECN
+    bits follow RFC 6040 in any case."""
+
+    discover_path_mtu: bool = True
+    """Whether outer packets have DF set; without it they may be fragmented on their way."""
+
+    mtu: int | None = None
+    """MTU of the interface in bytes; None follows the route to the remote."""
+
+    offload: bool = True
+    """Whether to let the kernel hand over and take TCP and UDP in large segments, where it can."""
+
+    def place(self, option: str) -> Location:
+        """Return the line of *option*, or the line of the section when it was not written."""
+        return self.places.get(option, self.location)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonConfig:
+    """The ``[Daemon]`` section."""
+
+    log_format: LogFormat = "auto"
+    """Form of the log lines; auto is console on a terminal and a machine's form in a service."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole configuration: main file and drop-ins."""
+
+    daemon: DaemonConfig
+    """What holds for the whole process."""
+
+    tunnels: tuple[TunnelConfig, ...]
+    """The tunnels, in the order they were written; names are unique."""

@@ -1,0 +1,82 @@
+"""The option table. One line per option; nothing else in gred lists them.
+
+conf/gred.conf and docs/configuration.md repeat the sentences for people, and a test compares them.
+Option names are systemd.netdev(5)'s where the meaning is equal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gred.config import values as kinds
+from gred.config.values import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a section.
+
+    *fields* are the fields of the model that it sets; two options that set one field exclude each
+    other. *default* is text that *kind* reads. *ip_word* is what ip-tunnel(8) calls it, where that
+    is another word: it is suggested when somebody writes it.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    default: str
+    kind: Kind
+    sentence: str
+    ip_word: str = ""
+
+    def read(self, text: str) -> dict[str, Any]:
+        """Return the value of each field; raise BadValueError."""
+        value = self.kind.read(text)
+        return dict(zip(self.fields, value if len(self.fields) > 1 else (value,), strict=True))
+
+    def write(self, values: Mapping[str, Any]) -> str | None:
+        """Return the text for *values* by field, or None if this option cannot express them."""
+        found = tuple(values[field] for field in self.fields)
+        return self.kind.write(found if len(found) > 1 else found[0])
+
+
+_LOG_FORMATS = kinds.choice(auto="auto", console="console", logfmt="logfmt", json="json")
+_CHECKSUM_POLICIES = kinds.choice(require="require", accept="accept", refuse="refuse")
+_OFFLOAD = kinds.choice(auto=True, no=False)
+_TTL = kinds.number(1, 255, none="inherit")
+_TOS = kinds.number(0, 255, none="inherit", hexadecimal=True)
+_MTU = kinds.number(kinds.MTU_MIN, kinds.MTU_MAX, none="auto")
+_KEYS = kinds.both(kinds.KEY)
+_SEQUENCES = kinds.both(kinds.BOOLEAN)
+
+# fmt: off
+# ruff: noqa: E501  (a table is read by its columns: one line per option)
+DAEMON_OPTIONS: tuple[Option, ...] = (
+    Option("LogFormat", ("log_format",), "auto", _LOG_FORMATS, "Form of the log lines: auto is console on a terminal and a machine's form in a service."),
+)
+
+TUNNEL_OPTIONS: tuple[Option, ...] = (
+    Option("Local", ("local",), "any", kinds.ENDPOINT, "Outer address of this end; any leaves the choice to the route."),
+    Option("Remote", ("remote",), "any", kinds.ENDPOINT, "Outer address of the other end; any receives from everybody and cannot send."),
+    Option("Address", ("addresses",), "none", kinds.INTERFACES, "Addresses of the tunnel interface, each with the prefix of its network."),
+    Option("Route", ("routes",), "none", kinds.NETWORKS, "Networks that are routed into the tunnel."),
+    Option("Key", ("input_key", "output_key"), "none", _KEYS, "Key in both directions: sent in every packet, and required of every packet received."),
+    Option("InputKey", ("input_key",), "none", kinds.KEY, "Key required of packets received, when it is not the one sent; excludes Key=.", "ikey"),
+    Option("OutputKey", ("output_key",), "none", kinds.KEY, "Key of packets sent, when it is not the one required; excludes Key=.", "okey"),
+    Option("Checksum", ("input_checksum", "output_checksum"), "no", kinds.CHECKSUM, "Yes sends checksums and requires them; no sends none, and still verifies one that arrives.", "csum"),
+    Option("InputChecksum", ("input_checksum",), "accept", _CHECKSUM_POLICIES, "Checksums on receipt: require drops packets without one, refuse drops packets with one; a wrong one is always dropped; excludes Checksum=.", "icsum"),
+    Option("OutputChecksum", ("output_checksum",), "no", kinds.BOOLEAN, "Whether packets are sent with a checksum; excludes Checksum=.", "ocsum"),
+    Option("SerializeTunneledPackets", ("input_sequence", "output_sequence"), "no", _SEQUENCES, "Sequence numbers in both directions: packets are numbered, and received ones must be numbered and in order.", "seq"),
+    Option("InputSequence", ("input_sequence",), "no", kinds.BOOLEAN, "Whether packets received must be numbered and in order; excludes SerializeTunneledPackets=.", "iseq"),
+    Option("OutputSequence", ("output_sequence",), "no", kinds.BOOLEAN, "Whether packets sent are numbered; excludes SerializeTunneledPackets=.", "oseq"),
+    Option("TTL", ("ttl",), "64", _TTL, "TTL or hop limit of outer packets; inherit copies the inner one, which stops routing protocols that send with TTL 1.", "hoplimit"),
+    Option("TOS", ("tos",), "inherit", _TOS, "TOS or traffic class of outer packets; inherit copies the inner one; the two ECN bits follow RFC 6040 in any case.", "tclass"),
+    Option("DiscoverPathMTU", ("discover_path_mtu",), "yes", kinds.BOOLEAN, "Whether outer packets have Don't Fragment set; with no, routers on the way may fragment them.", "pmtudisc"),
+    Option("MTUBytes", ("mtu",), "auto", _MTU, "MTU of the tunnel interface; auto is the MTU of the route to the remote less all outer headers.", "mtu"),
+    Option("Offload", ("offload",), "auto", _OFFLOAD, "Whether TCP and UDP cross the interface in large segments; auto uses what the kernel offers."),
+)
+# fmt: on
+
+SECTIONS: dict[str, dict[str, Option]] = {
+    "Daemon": {option.name: option for option in DAEMON_OPTIONS},
+    "Tunnel": {option.name: option for option in TUNNEL_OPTIONS},
+}

@@ -1,0 +1,242 @@
+"""The text of one value <-> the value. Nothing here knows options, sections, files or lines.
+
+A Kind reads and writes one sort of value. Reading is strict: what two readers could take for two
+things (010, 255.255.255.0 after a slash) is refused. Writing returns text that reads back equal.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
+from typing import Any
+
+from gred.config.model import IPAddress, IPInterface, IPNetwork
+
+_TRUE = frozenset({"yes", "true", "on", "1"})
+_FALSE = frozenset({"no", "false", "off", "0"})
+# A leading zero is octal to some tools and decimal to others: refused.
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
+_HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]{1,8}", re.ASCII)
+_DOTTED_QUAD = re.compile(r"[0-9.]+", re.ASCII)
+_PREFIX = re.compile(r"[0-9]{1,3}", re.ASCII)
+_LIST_SEPARATOR = re.compile(r"[,\s]+")
+
+KEY_MAX = 0xFFFFFFFF  # the Key field has four octets. RFC 2890 section 2.1
+MTU_MIN = 68  # every link carries a datagram of 68 octets. RFC 791 section 3.2
+MTU_MAX = 65535
+INTERFACE_NAME_MAX = 15  # bytes: IFNAMSIZ less the terminating NUL. linux/if.h
+# "lo" is in every network namespace; the other two are directories beside the interfaces' own
+# under /proc/sys/net/ipv4/conf.
+_RESERVED_NAMES = frozenset({"lo", "all", "default"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A piece of text that is not what was expected, and a word of help if there is one."""
+
+    got: str
+    hint: str = ""
+
+
+class BadValueError(ValueError):
+    """Text that cannot be read; a list has one finding for each bad item."""
+
+    def __init__(self, *findings: Finding) -> None:
+        self.findings = findings
+        super().__init__(", ".join(finding.got for finding in findings))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A sort of value.
+
+    *expected* says in words what is read. *read* returns the value or raises BadValueError.
+    *write* returns the text, or None for a value that this kind cannot express.
+    """
+
+    expected: str
+    read: Callable[[str], Any]
+    write: Callable[[Any], str | None]
+
+
+def _read_boolean(text: str) -> bool:
+    word = text.lower()
+    if word not in _TRUE | _FALSE:
+        raise BadValueError(Finding(text))
+    return word in _TRUE
+
+
+def _write_boolean(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _read_number(text: str, low: int, high: int, *, hexadecimal: bool = False) -> int:
+    if _DECIMAL.fullmatch(text):
+        value = int(text)
+    elif hexadecimal and _HEXADECIMAL.fullmatch(text):
+        value = int(text, 16)
+    else:
+        raise BadValueError(Finding(text))
+    if not low <= value <= high:
+        raise BadValueError(Finding(text))
+    return value
+
+
+def _read_key(text: str) -> int:
+    if "." in text and _DOTTED_QUAD.fullmatch(text):
+        try:
+            return int(IPv4Address(text))
+        except ValueError:
+            raise BadValueError(Finding(text)) from None
+    return _read_number(text, 0, KEY_MAX, hexadecimal=True)
+
+
+def _read_address(text: str) -> IPAddress:
+    if "%" in text:
+        raise BadValueError(Finding(text, "an address with %interface is not understood"))
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise BadValueError(Finding(text)) from None
+
+
+def _refuse_netmask(text: str) -> None:
+    """Raise BadValueError unless what follows the slash in *text* is a prefix length."""
+    _, slash, prefix = text.partition("/")
+    if "%" in text or (slash and not _PREFIX.fullmatch(prefix)):
+        raise BadValueError(Finding(text))
+
+
+def _read_interface(text: str) -> IPInterface:
+    _refuse_netmask(text)
+    try:
+        return ip_interface(text)
+    except ValueError:
+        raise BadValueError(Finding(text)) from None
+
+
+def _read_network(text: str) -> IPNetwork:
+    _refuse_netmask(text)
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise BadValueError(Finding(text)) from None
+    if network.network_address != ip_interface(text).ip:
+        raise BadValueError(Finding(text, f"host bits are set; the network is {network}"))
+    return network
+
+
+def _read_checksum(text: str) -> tuple[str, bool]:
+    """Yes sends and requires; no does not send, and still verifies a checksum that comes.
+
+    RFC 2784 section 2.3: a compliant implementation must accept packets with a checksum.
+    """
+    return ("require", True) if _read_boolean(text) else ("accept", False)
+
+
+def _write_checksum(value: tuple[str, bool]) -> str | None:
+    return {("require", True): "yes", ("accept", False): "no"}.get(value)
+
+
+def choice(**words: Any) -> Kind:
+    """Return a kind that reads one of *words*, each with its value."""
+    names = {value: word for word, value in words.items()}
+
+    def read(text: str) -> Any:
+        if text not in words:
+            raise BadValueError(Finding(text))
+        return words[text]
+
+    *others, last = words
+    return Kind(f"{', '.join(others)} or {last}", read, names.__getitem__)
+
+
+def number(low: int, high: int, *, none: str, hexadecimal: bool = False) -> Kind:
+    """Return a kind that reads a number from *low* to *high*, or the word *none* for None."""
+
+    def read(text: str) -> int:
+        return _read_number(text, low, high, hexadecimal=hexadecimal)
+
+    hint = " (decimal or 0x)" if hexadecimal else ""
+    return optional(Kind(f"{low}..{high}{hint}", read, str), none)
+
+
+def optional(kind: Kind, none: str) -> Kind:
+    """Return *kind* with the word *none* for None."""
+
+    def read(text: str) -> Any:
+        return None if text.lower() == none else kind.read(text)
+
+    def write(value: Any) -> str | None:
+        return none if value is None else kind.write(value)
+
+    return Kind(f"{kind.expected} or {none}", read, write)
+
+
+def both(kind: Kind) -> Kind:
+    """Return a kind whose one text stands for two equal values."""
+
+    def read(text: str) -> tuple[Any, Any]:
+        value = kind.read(text)
+        return value, value
+
+    def write(values: tuple[Any, Any]) -> str | None:
+        return kind.write(values[0]) if values[0] == values[1] else None
+
+    return Kind(kind.expected, read, write)
+
+
+def many(kind: Kind) -> Kind:
+    """Return a kind that reads items between commas or blanks into a tuple; none is no item."""
+
+    def read(text: str) -> tuple[Any, ...]:
+        if text.lower() == "none":
+            return ()
+        items = [item for item in _LIST_SEPARATOR.split(text) if item]
+        values: list[Any] = []
+        findings: list[Finding] = []
+        for item in items:
+            try:
+                values.append(kind.read(item))
+            except BadValueError as error:
+                findings.extend(error.findings)
+        if findings or not items:
+            raise BadValueError(*findings or [Finding(text)])
+        return tuple(values)
+
+    def write(values: tuple[Any, ...]) -> str:
+        return ", ".join(map(str, map(kind.write, values))) or "none"
+
+    return Kind(f"{kind.expected} or none", read, write)
+
+
+BOOLEAN = Kind("yes or no", _read_boolean, _write_boolean)
+CHECKSUM = Kind("yes or no", _read_checksum, _write_checksum)
+KEY = optional(Kind(f"0..{KEY_MAX} (decimal or 0x), a dotted quad", _read_key, str), "none")
+ENDPOINT = optional(Kind("an IP address", _read_address, str), "any")
+INTERFACES = many(Kind("ADDRESS/PREFIX, ...", _read_interface, str))
+NETWORKS = many(Kind("NETWORK/PREFIX, ...", _read_network, str))
+
+
+def refuse_interface_name(name: str) -> str:
+    """Return why the kernel or ip(8) could not have an interface called *name*; empty if it may.
+
+    Names are printable ASCII here, though the kernel takes more: they stand in logs, in metrics
+    and on command lines. "%" makes the kernel number the name itself.
+    """
+    # dev_valid_name() in the kernel's net/core/dev.c
+    if not name:
+        return "expected an interface name, got none"
+    if name in _RESERVED_NAMES | {".", ".."}:
+        return f'expected an interface name of its own, got the reserved name "{name}"'
+    size = len(name.encode("utf-8", "surrogatepass"))
+    if size > INTERFACE_NAME_MAX:
+        return f"expected an interface name of at most {INTERFACE_NAME_MAX} bytes, got {size} bytes"
+    bad = {c for c in name if c in "/:%#;[]" or not "!" <= c <= "~"}
+    if bad:
+        shown = " ".join(sorted("blank" if c.isspace() else ascii(c)[1:-1] for c in bad))
+        return (
+            "expected an interface name of printable ASCII "
+            f"without blanks and / : % # ; [ ], got one with {shown}"
+        )
+    return ""

@@ -1,0 +1,190 @@
+"""What no single value can tell: tunnels that clash, addresses that make no sense together.
+
+Each check is a generator over values that were read without a problem; it knows no text and asks
+no kernel. What only the running system can tell (a name that is taken, an address that is not
+there, a route that changed) is the control plane's.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
+
+from gred.config.model import Config, IPAddress, Location, TunnelConfig
+from gred.config.problems import Problem
+
+IPV6_MTU_MIN = 1280  # every link that carries IPv6 has at least this MTU. RFC 8200 section 5
+_T = TypeVar("_T")
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
+def verify(config: Config) -> list[Problem]:
+    """Return what is wrong with *config* as a whole; nothing is raised."""
+    problems: list[Problem] = []
+    for tunnel in config.tunnels:
+        for check in (_endpoints, _overlay, _routes_to_remote, _mtu):
+            problems += check(tunnel)
+    problems += _receivable(config.tunnels)
+    problems += _used_once(config.tunnels, "Address", _own_addresses)
+    problems += _used_once(config.tunnels, "Route", lambda tunnel: tunnel.routes)
+    return problems
+
+
+def repeated_names(names: Iterable[tuple[str, Location]]) -> list[Problem]:
+    """Return a problem for each tunnel name that an earlier one has, in whatever file."""
+    first: dict[str, Location] = {}
+    return [
+        Problem(
+            location,
+            f"Tunnel {name}",
+            None,
+            f"expected a name of its own, got the name of the tunnel at {first[name]}",
+        )
+        for name, location in names
+        if name and first.setdefault(name, location) is not location
+    ]
+
+
+def _problem(tunnel: TunnelConfig, option: str, message: str) -> Problem:
+    return Problem(tunnel.place(option), f"Tunnel {tunnel.name}", option, message)
+
+
+def _endpoints(tunnel: TunnelConfig) -> Iterator[Problem]:
+    local, remote = tunnel.local, tunnel.remote
+    sensible = True
+    for option, address in (("Local", local), ("Remote", remote)):
+        if address is not None and (reason := _refuse_endpoint(option, tunnel, address)):
+            sensible = False
+            yield _problem(tunnel, option, reason)
+    if not sensible or remote is None:
+        return
+    if local is None:
+        if remote.is_loopback:
+            yield _problem(
+                tunnel, "Local", f"expected a loopback address, as Remote={remote} is one, got any"
+            )
+    elif local.version != remote.version:
+        yield _problem(
+            tunnel,
+            "Remote",
+            f"expected an IPv{local.version} address, as Local={local} is one, got {remote}",
+        )
+    elif local == remote:
+        yield _problem(tunnel, "Remote", f"expected another address than Local=, got {remote} too")
+    elif local.is_loopback != remote.is_loopback:
+        yield _problem(
+            tunnel,
+            "Remote",
+            "expected two loopback addresses or none: what one end sends never reaches the other, "
+            f"got Local={local} and Remote={remote}",
+        )
+
+
+def _refuse_endpoint(option: str, tunnel: TunnelConfig, address: IPAddress) -> str:
+    """Return why *address* cannot be an end of a tunnel; empty if it can."""
+    if address.is_unspecified:
+        return f'expected an address, got {address} (write "any" for any address)'
+    if address == _BROADCAST:
+        return f"expected a unicast address, got the broadcast address {address}"
+    if address.is_multicast:
+        if option == "Local":
+            return f"expected a unicast address, got the multicast group {address}"
+        needs = "" if tunnel.local is not None else ", and a tunnel to a group needs Local= too"
+        return (
+            f"expected a unicast address, got the multicast group {address} "
+            f"(multicast remotes are not supported{needs})"
+        )
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return f"expected {address.ipv4_mapped} for an IPv4 end, got {address}"
+        if address.is_link_local:
+            return (
+                f"expected an address that is valid beyond one link, got {address} "
+                "(link-local ends are not supported)"
+            )
+    return ""
+
+
+def _overlay(tunnel: TunnelConfig) -> Iterator[Problem]:
+    for interface in tunnel.addresses:
+        address = interface.ip
+        if address.is_unspecified or address.is_multicast or address == _BROADCAST:
+            yield _problem(tunnel, "Address", f"expected unicast addresses, got {interface}")
+
+
+def _routes_to_remote(tunnel: TunnelConfig) -> Iterator[Problem]:
+    """Find what would carry the tunnel's own outer packets into the tunnel.
+
+    A default route is let through: it is there to be overruled, by a route to the remote too.
+    Whether there is one, only the running system knows.
+    """
+    remote = tunnel.remote
+    if remote is None:
+        return
+    why = f"{remote}: the tunnel would carry its own outer packets"
+    for route in tunnel.routes:
+        if route.prefixlen > 0 and remote in route:
+            yield _problem(
+                tunnel, "Route", f"expected networks without the Remote, got {route} with {why}"
+            )
+    for interface in tunnel.addresses:
+        if interface.network.prefixlen > 0 and remote in interface.network:
+            yield _problem(
+                tunnel,
+                "Address",
+                f"expected prefixes without the Remote, got {interface} with {why}",
+            )
+
+
+def _mtu(tunnel: TunnelConfig) -> Iterator[Problem]:
+    needs = [str(own) for own in (*tunnel.addresses, *tunnel.routes) if own.version == 6]
+    if tunnel.mtu is not None and tunnel.mtu < IPV6_MTU_MIN and needs:
+        yield _problem(
+            tunnel,
+            "MTUBytes",
+            f"expected at least {IPV6_MTU_MIN}, as {needs[0]} is IPv6, got {tunnel.mtu}",
+        )
+
+
+def _receivable(tunnels: Iterable[TunnelConfig]) -> Iterator[Problem]:
+    """Find tunnels that one received packet would fit equally well.
+
+    Checksums and sequence numbers do not tell tunnels apart, as in the kernel (ip_tunnel_find).
+    """
+    first: dict[object, TunnelConfig] = {}
+    for tunnel in tunnels:
+        ends = (tunnel.local, tunnel.remote, tunnel.input_key)
+        other = first.setdefault(ends, tunnel)
+        if other is not tunnel:
+            local, remote, key = ("any" if end is None else end for end in ends)
+            key = "no key" if tunnel.input_key is None else f"key {key}"
+            yield Problem(
+                tunnel.location,
+                f"Tunnel {tunnel.name}",
+                None,
+                f"expected another Local, Remote or input key than [Tunnel {other.name}] at "
+                f"{other.location}, got the same (local {local}, remote {remote}, {key}): "
+                "a received packet would fit both",
+            )
+
+
+def _own_addresses(tunnel: TunnelConfig) -> list[IPAddress]:
+    """Return the addresses that no other interface may have; IPv6 link-local ones are per link."""
+    return [own.ip for own in tunnel.addresses if own.version == 4 or not own.ip.is_link_local]
+
+
+def _used_once(
+    tunnels: Iterable[TunnelConfig],
+    option: str,
+    items: Callable[[TunnelConfig], Iterable[_T]],
+) -> Iterator[Problem]:
+    """Find what is written twice under *option*, in one tunnel or in two."""
+    first: dict[_T, TunnelConfig] = {}
+    for tunnel in tunnels:
+        for item in items(tunnel):
+            if item in first:
+                other = first[item]
+                where = f"[Tunnel {other.name}] at {other.place(option)}"
+                yield _problem(
+                    tunnel, option, f"expected each once, got {item} again, after {where}"
+                )
+            first.setdefault(item, tunnel)

@@ -1,0 +1,237 @@
+"""Values: what is read, what is refused, and that what is written reads back."""
+
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from gred.config import values
+from gred.config.values import BadValueError, Kind, refuse_interface_name
+
+NUMBER = values.number(1, 255, none="inherit")
+NUMBER_OR_HEX = values.number(0, 255, none="inherit", hexadecimal=True)
+
+
+def refuses(kind: Kind, text: str) -> list[str]:
+    """Return the hints of a refusal; fail when *text* is read."""
+    with pytest.raises(BadValueError) as caught:
+        kind.read(text)
+    return [finding.hint for finding in caught.value.findings]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("yes", True),
+        ("ON", True),
+        ("true", True),
+        ("1", True),
+        ("no", False),
+        ("Off", False),
+        ("false", False),
+        ("0", False),
+    ],
+)
+def test_boolean_is_read_as_systemd_does(text: str, value: object) -> None:
+    assert values.BOOLEAN.read(text) is value
+
+
+@pytest.mark.parametrize("text", ["", "y", "maybe", "2", "yes no"])
+def test_other_words_are_no_boolean(text: str) -> None:
+    assert refuses(values.BOOLEAN, text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("255", 255), ("inherit", None)])
+def test_number_in_range_is_read(text: str, value: object) -> None:
+    assert NUMBER.read(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "256",
+        "-1",
+        "+1",
+        "1.0",
+        "010",
+        "0x10",
+        "1_0",
+        "\u0661",
+        "",
+        "64 65",
+        "64\n65",
+        "9" * 5000,
+    ],
+)
+def test_number_out_of_range_or_in_doubt_is_refused(text: str) -> None:
+    assert refuses(NUMBER, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0x10", 16), ("0XfF", 255), ("0", 0), ("Inherit", None)]
+)
+def test_hexadecimal_number_is_read_where_it_is_usual(text: str, value: object) -> None:
+    assert NUMBER_OR_HEX.read(text) == value
+
+
+@pytest.mark.parametrize("text", ["0x", "0x100", "0x00000000a", "ff", "00", "010"])
+def test_hexadecimal_number_in_doubt_is_refused(text: str) -> None:
+    assert refuses(NUMBER_OR_HEX, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0),
+        ("42", 42),
+        ("4294967295", 4294967295),
+        ("0xdeadbeef", 3735928559),
+        ("0.0.0.42", 42),
+        ("255.255.255.255", 4294967295),
+        ("none", None),
+    ],
+)
+def test_key_is_a_number_or_a_dotted_quad(text: str, value: object) -> None:
+    assert values.KEY.read(text) == value
+
+
+@pytest.mark.parametrize("text", ["4294967296", "1.2.3", "1.2.3.256", "01.2.3.4", "fd00::1", "-1"])
+def test_key_beyond_four_octets_is_refused(text: str) -> None:
+    assert refuses(values.KEY, text)
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1", "fd00::1"])
+def test_endpoint_is_an_address_of_either_family(text: str) -> None:
+    assert values.ENDPOINT.read(text) == ip_address(text)
+
+
+def test_endpoint_may_be_any() -> None:
+    assert values.ENDPOINT.read("any") is None
+
+
+@pytest.mark.parametrize("text", ["gw.example.net", "192.0.2.1/24", "192.0.2", "010.0.0.1", "*"])
+def test_endpoint_that_is_no_address_is_refused(text: str) -> None:
+    assert refuses(values.ENDPOINT, text) == [""]
+
+
+def test_endpoint_with_an_interface_is_refused_in_words() -> None:
+    assert refuses(values.ENDPOINT, "fe80::1%eth0") == [
+        "an address with %interface is not understood"
+    ]
+
+
+@pytest.mark.parametrize("separator", [",", ", ", " ", " , ", "\n", ",\n", "\t"])
+def test_list_has_commas_or_blanks(separator: str) -> None:
+    text = f"10.1.2.1/24{separator}fd00::1/64"
+    assert values.INTERFACES.read(text) == (ip_interface("10.1.2.1/24"), ip_interface("fd00::1/64"))
+
+
+def test_list_may_be_none() -> None:
+    assert values.INTERFACES.read("none") == ()
+
+
+def test_address_without_a_prefix_is_a_host() -> None:
+    assert values.INTERFACES.read("10.1.2.1") == (ip_interface("10.1.2.1/32"),)
+
+
+def test_every_bad_item_of_a_list_is_found() -> None:
+    with pytest.raises(BadValueError) as caught:
+        values.INTERFACES.read("10.1.2.1/33 10.1.2.1/24 x")
+    assert [finding.got for finding in caught.value.findings] == ["10.1.2.1/33", "x"]
+
+
+def test_list_of_commas_is_refused() -> None:
+    assert refuses(values.INTERFACES, ",")
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.1/255.0.0.0", "10.0.0.1/0.0.0.255", "10.0.0.1/", "10.0.0.1/8/8", "/8"]
+)
+def test_netmask_is_no_prefix(text: str) -> None:
+    assert refuses(values.INTERFACES, text)
+    assert refuses(values.NETWORKS, text)
+
+
+def test_address_with_an_interface_is_refused() -> None:
+    assert refuses(values.INTERFACES, "fe80::1%eth0/64")
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/8", "0.0.0.0/0", "fd00::/8", "10.1.2.3/32"])
+def test_network_is_read(text: str) -> None:
+    assert values.NETWORKS.read(text) == (ip_network(text),)
+
+
+def test_network_with_host_bits_names_the_network() -> None:
+    assert refuses(values.NETWORKS, "20.1.3.1/24") == [
+        "host bits are set; the network is 20.1.3.0/24"
+    ]
+
+
+def test_checksum_yes_sends_and_requires() -> None:
+    assert values.CHECKSUM.read("yes") == ("require", True)
+
+
+def test_checksum_no_sends_none_and_accepts() -> None:
+    """RFC 2784 section 2.3: an implementation must accept packets with a checksum."""
+    assert values.CHECKSUM.read("no") == ("accept", False)
+
+
+@pytest.mark.parametrize("value", [("refuse", False), ("require", False), ("accept", True)])
+def test_checksum_cannot_express_directions_that_differ(value: object) -> None:
+    assert values.CHECKSUM.write(value) is None
+
+
+def test_pair_cannot_express_values_that_differ() -> None:
+    kind = values.both(values.KEY)
+    assert kind.read("7") == (7, 7)
+    assert kind.write((7, 7)) == "7"
+    assert kind.write((7, None)) is None
+
+
+def test_choice_is_one_of_its_words() -> None:
+    kind = values.choice(auto=True, no=False)
+    assert kind.expected == "auto or no"
+    assert (kind.read("auto"), kind.read("no"), kind.write(False)) == (True, False, "no")
+    assert refuses(kind, "yes")
+
+
+@pytest.mark.parametrize("name", ["a", "Tunnel-1", "gre.1", "x" * 15, "to_nyc@2", "a=b"])
+def test_interface_name_is_accepted(name: str) -> None:
+    assert refuse_interface_name(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "expected an interface name, got none"),
+        ("x" * 16, "expected an interface name of at most 15 bytes, got 16 bytes"),
+        ("\u00e9" * 8, "expected an interface name of at most 15 bytes, got 16 bytes"),
+        (".", 'expected an interface name of its own, got the reserved name "."'),
+        ("..", 'expected an interface name of its own, got the reserved name ".."'),
+        ("lo", 'expected an interface name of its own, got the reserved name "lo"'),
+        ("all", 'expected an interface name of its own, got the reserved name "all"'),
+    ],
+)
+def test_interface_name_is_refused_with_a_reason(name: str, reason: str) -> None:
+    assert refuse_interface_name(name) == reason
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a/b", "/"),
+        ("a b", "blank"),
+        ("a%d", "%"),
+        ("a:1", ":"),
+        ("\xe9", "\\xe9"),
+        ("a\tb", "blank"),
+        ("a#b", "#"),
+        ("a\x00", "\\x00"),
+        ("\udcff", "\\udcff"),
+    ],
+)
+def test_interface_name_is_refused_for_a_character(name: str, shown: str) -> None:
+    assert refuse_interface_name(name) == (
+        "expected an interface name of printable ASCII without blanks and / : % # ; [ ], "
+        f"got one with {shown}"
+    )

@@ -1,0 +1,256 @@
+"""What is refused though every single value is fine."""
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from tests.config.files import load_text, problems
+
+
+def of_tunnel(directory: Path, *lines: str) -> list[str]:
+    """Return the problems of one tunnel, less their place: ``Option: message``."""
+    found = problems(directory, "\n".join(["[Tunnel a]", *lines]))
+    return [problem.partition("[Tunnel a] ")[2] for problem in found]
+
+
+class TestEnds:
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            (),
+            ("Local=192.0.2.1",),
+            ("Remote=192.0.2.1",),
+            ("Local=192.0.2.1", "Remote=192.0.2.2"),
+            ("Local=fd00::1", "Remote=fd00::2"),
+            ("Local=127.0.0.1", "Remote=127.0.0.2"),
+            ("Local=127.0.0.1",),
+            ("Local=169.254.0.1", "Remote=169.254.0.2"),
+            ("Local=240.0.0.1", "Remote=240.0.0.2"),
+            ("TTL=64", "DiscoverPathMTU=no"),
+        ],
+    )
+    def test_sensible_ends_are_fine(self, lines: tuple[str, ...], tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, *lines) == []
+
+    def test_remote_equal_to_local(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Local=192.0.2.1", "Remote=192.0.2.1") == [
+            "Remote: expected another address than Local=, got 192.0.2.1 too"
+        ]
+
+    def test_families_that_differ(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Local=192.0.2.1", "Remote=fd00::1") == [
+            "Remote: expected an IPv4 address, as Local=192.0.2.1 is one, got fd00::1"
+        ]
+
+    @pytest.mark.parametrize("option", ["Local", "Remote"])
+    @pytest.mark.parametrize("address", ["0.0.0.0", "::"])  # noqa: S104  (nothing is bound)
+    def test_unspecified_end(self, option: str, address: str, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, f"{option}={address}") == [
+            f'{option}: expected an address, got {address} (write "any" for any address)'
+        ]
+
+    @pytest.mark.parametrize("option", ["Local", "Remote"])
+    def test_broadcast_end(self, option: str, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, f"{option}=255.255.255.255") == [
+            f"{option}: expected a unicast address, got the broadcast address 255.255.255.255"
+        ]
+
+    @pytest.mark.parametrize("group", ["239.1.1.1", "ff02::1"])
+    def test_multicast_local(self, group: str, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, f"Local={group}") == [
+            f"Local: expected a unicast address, got the multicast group {group}"
+        ]
+
+    def test_multicast_remote(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Local=192.0.2.1", "Remote=239.1.1.1") == [
+            (
+                "Remote: expected a unicast address, got the multicast group 239.1.1.1 "
+                "(multicast remotes are not supported)"
+            )
+        ]
+
+    def test_multicast_remote_without_local(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Remote=239.1.1.1") == [
+            (
+                "Remote: expected a unicast address, got the multicast group 239.1.1.1 "
+                "(multicast remotes are not supported, and a tunnel to a group needs Local= too)"
+            )
+        ]
+
+    @pytest.mark.parametrize("option", ["Local", "Remote"])
+    def test_ipv6_link_local_end(self, option: str, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, f"{option}=fe80::1") == [
+            (
+                f"{option}: expected an address that is valid beyond one link, got fe80::1 "
+                "(link-local ends are not supported)"
+            )
+        ]
+
+    def test_ipv4_mapped_end(self, tmp_path: Path) -> None:
+        mapped = ip_address("::ffff:192.0.2.1")  # how it is written differs between Pythons
+        assert of_tunnel(tmp_path, "Remote=::ffff:192.0.2.1") == [
+            f"Remote: expected 192.0.2.1 for an IPv4 end, got {mapped}"
+        ]
+
+    @pytest.mark.parametrize(
+        ("local", "remote"), [("127.0.0.1", "192.0.2.1"), ("192.0.2.1", "127.0.0.1")]
+    )
+    def test_one_loopback_end(self, local: str, remote: str, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, f"Local={local}", f"Remote={remote}") == [
+            (
+                "Remote: expected two loopback addresses or none: what one end sends never reaches "
+                f"the other, got Local={local} and Remote={remote}"
+            )
+        ]
+
+    def test_loopback_remote_without_local(self, tmp_path: Path) -> None:
+        assert problems(tmp_path, "[Tunnel a]\nRemote=127.0.0.1\n") == [
+            (
+                "gred.conf:1: [Tunnel a] Local: "
+                "expected a loopback address, as Remote=127.0.0.1 is one, got any"
+            )
+        ]
+
+
+class TestTwoTunnels:
+    @pytest.mark.parametrize(
+        ("lines", "told"),
+        [
+            ("", "local any, remote any, no key"),
+            ("Remote=192.0.2.2\n", "local any, remote 192.0.2.2, no key"),
+            ("Local=192.0.2.1\nRemote=192.0.2.2\nKey=0\n", None),
+            ("Local=192.0.2.1\nInputKey=7\n", "local 192.0.2.1, remote any, key 7"),
+        ],
+    )
+    def test_receiver_could_not_tell_them_apart(
+        self, lines: str, told: str | None, tmp_path: Path
+    ) -> None:
+        told = told or "local 192.0.2.1, remote 192.0.2.2, key 0"
+        text = f"[Tunnel a]\n{lines}[Tunnel b]\nTTL=9\n{lines}"
+        line = text.split("\n").index("[Tunnel b]") + 1
+        assert problems(tmp_path, text) == [
+            (
+                f"gred.conf:{line}: [Tunnel b]: expected another Local, Remote or input key than "
+                f"[Tunnel a] at gred.conf:1, got the same ({told}): "
+                "a received packet would fit both"
+            )
+        ]
+
+    def test_checksums_and_sequence_numbers_do_not_tell_them_apart(self, tmp_path: Path) -> None:
+        text = "[Tunnel a]\nChecksum=yes\n[Tunnel b]\nSerializeTunneledPackets=yes\n"
+        assert len(problems(tmp_path, text)) == 1
+
+    def test_output_key_does_not_tell_them_apart(self, tmp_path: Path) -> None:
+        assert len(problems(tmp_path, "[Tunnel a]\nOutputKey=1\n[Tunnel b]\nOutputKey=2\n")) == 1
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("Key=1", "Key=2"),
+            ("Key=0", "Key=none"),
+            ("Remote=192.0.2.1", "Remote=192.0.2.2"),
+            ("Remote=192.0.2.1", "Remote=any"),
+            ("Local=192.0.2.1", "Local=any"),
+            ("Local=192.0.2.1", "Remote=192.0.2.1"),
+        ],
+    )
+    def test_receiver_can_tell_them_apart(self, one: str, other: str, tmp_path: Path) -> None:
+        text = f"[Tunnel a]\n{one}\n[Tunnel b]\n{other}\n"
+        assert len(load_text(tmp_path, text).tunnels) == 2
+
+    def test_one_address_in_two_tunnels(self, tmp_path: Path) -> None:
+        text = "[Tunnel a]\nAddress=10.0.0.1/24\n[Tunnel b]\nKey=1\nAddress=10.0.0.1/32\n"
+        assert problems(tmp_path, text) == [
+            (
+                "gred.conf:5: [Tunnel b] Address: expected each once, got 10.0.0.1 again, "
+                "after [Tunnel a] at gred.conf:2"
+            )
+        ]
+
+    def test_one_address_twice_in_a_tunnel(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Address=10.0.0.1/24 10.0.0.2/24 10.0.0.1/24") == [
+            "Address: expected each once, got 10.0.0.1 again, after [Tunnel a] at gred.conf:2"
+        ]
+
+    def test_link_local_address_may_repeat(self, tmp_path: Path) -> None:
+        text = "[Tunnel a]\nAddress=fe80::1/64\n[Tunnel b]\nKey=1\nAddress=fe80::1/64\n"
+        assert len(load_text(tmp_path, text).tunnels) == 2
+
+    def test_ipv4_link_local_address_may_not_repeat(self, tmp_path: Path) -> None:
+        text = "[Tunnel a]\nAddress=169.254.0.1/30\n[Tunnel b]\nKey=1\nAddress=169.254.0.1/30\n"
+        assert len(problems(tmp_path, text)) == 1
+
+    def test_one_route_in_two_tunnels(self, tmp_path: Path) -> None:
+        text = "[Tunnel a]\nRoute=10.0.0.0/8\n[Tunnel b]\nKey=1\nRoute=10.0.0.0/8\n"
+        assert problems(tmp_path, text) == [
+            (
+                "gred.conf:5: [Tunnel b] Route: expected each once, got 10.0.0.0/8 again, "
+                "after [Tunnel a] at gred.conf:2"
+            )
+        ]
+
+    def test_route_within_a_route_is_fine(self, tmp_path: Path) -> None:
+        text = "[Tunnel a]\nRoute=10.0.0.0/8\n[Tunnel b]\nKey=1\nRoute=10.1.0.0/16\n"
+        assert len(load_text(tmp_path, text).tunnels) == 2
+
+
+class TestOverlay:
+    @pytest.mark.parametrize(
+        "address", ["0.0.0.0/24", "224.0.0.5/32", "255.255.255.255/32", "::/64", "ff02::1/64"]
+    )
+    def test_address_that_no_interface_can_have(self, address: str, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, f"Address={address}") == [
+            f"Address: expected unicast addresses, got {address}"
+        ]
+
+    def test_multicast_may_be_routed_into_the_tunnel(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Route=224.0.0.0/4, ff00::/8") == []
+
+    @pytest.mark.parametrize("route", ["192.0.2.0/24", "192.0.2.7/32", "128.0.0.0/1"])
+    def test_route_to_the_remote(self, route: str, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Remote=192.0.2.7", f"Route=10.0.0.0/8, {route}") == [
+            (
+                f"Route: expected networks without the Remote, got {route} with 192.0.2.7: "
+                "the tunnel would carry its own outer packets"
+            )
+        ]
+
+    def test_ipv6_route_to_the_remote(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Remote=fd00::7", "Route=fd00::/8") == [
+            (
+                "Route: expected networks without the Remote, got fd00::/8 with fd00::7: "
+                "the tunnel would carry its own outer packets"
+            )
+        ]
+
+    @pytest.mark.parametrize("route", ["0.0.0.0/0", "::/0", "192.0.3.0/24", "c000::/8"])
+    def test_default_route_and_other_networks_are_fine(self, route: str, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Remote=192.0.2.7", f"Route={route}") == []
+
+    def test_prefix_of_an_address_with_the_remote_in_it(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Remote=192.0.2.7", "Address=192.0.2.1/24") == [
+            (
+                "Address: expected prefixes without the Remote, got 192.0.2.1/24 with 192.0.2.7: "
+                "the tunnel would carry its own outer packets"
+            )
+        ]
+
+    @pytest.mark.parametrize("line", ["Address=fd00::1/64", "Route=fd00::/64"])
+    def test_mtu_too_small_for_ipv6(self, line: str, tmp_path: Path) -> None:
+        """RFC 8200 section 5."""
+        shown = line.partition("=")[2]
+        assert of_tunnel(tmp_path, "MTUBytes=1279", line) == [
+            f"MTUBytes: expected at least 1280, as {shown} is IPv6, got 1279"
+        ]
+
+    @pytest.mark.parametrize(
+        ("mtu", "address"), [("1280", "fd00::1/64"), ("68", "10.0.0.1/8"), ("auto", "fd00::1/64")]
+    )
+    def test_mtu_that_suffices(self, mtu: str, address: str, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, f"MTUBytes={mtu}", f"Address={address}") == []
+
+
+def test_problems_of_the_whole_come_with_those_of_values(tmp_path: Path) -> None:
+    text = "[Tunnel a]\n[Tunnel b]\n[Tunnel c]\nTTL=0\n"
+    assert [problem.split(":")[1] for problem in problems(tmp_path, text)] == ["2", "4"]
