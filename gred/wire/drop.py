@@ -11,12 +11,12 @@ from enum import IntEnum, unique
 class DropReason(IntEnum):
     """The reason of one discarded packet. NONE is a packet that passed.
 
-    The words extend what ``ip -s tunnel show`` prints (CsumErrs, OutOfSeq, DeadLoop, NoRoute, NoBufs).
+    The words extend those of ``ip -s tunnel show``: CsumErrs, OutOfSeq, DeadLoop, NoRoute, NoBufs.
     """
 
     NONE = 0
     TRUNCATED = 1  # shorter than its GRE or inner header says
-    BAD_VERSION = 2  # GRE version is not 0 (RFC 2784 §2.3.1)
+    BAD_VERSION = 2  # GRE version is neither 0 (RFC 2784 §2.3.1) nor 1
     ROUTING = 3  # the routing bit of RFC 1701 is set
     RESERVED_BITS = 4  # bits 4 or 5 are set (RFC 2784 §2.3)
     UNKNOWN_PROTOCOL = 5  # a protocol type, or an inner version, that no tunnel carries
@@ -37,3 +37,8 @@ class DropReason(IntEnum):
     DENIED = 20  # refused by the local firewall or by an IPsec policy
     DEVICE_DOWN = 21  # the tunnel interface is down
     OTHER = 22  # anything else; the log names the errno
+    PPTP = 23  # GRE version 1 (RFC 2637): a PPTP data packet
+    WCCP = 24  # protocol type 0x883E: redirected by WCCP
+    MPLS = 25  # protocol type 0x8847 or 0x8848
+    ERSPAN = 26  # protocol type 0x88BE or 0x22EB: mirrored traffic
+    KEEPALIVE = 27  # protocol type 0: a keepalive of Cisco's kind, or the answer to one

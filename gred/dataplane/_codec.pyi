@@ -1,0 +1,53 @@
+"""The codec's contract: GRE headers, checksums, segmentation, coalescing. No system call.
+
+All arguments named after a table are writable buffers that hold the structures of layout.py.
+Offsets are into *arena*. Every function releases the interpreter lock while it works, allocates
+nothing, and raises ValueError for a buffer that is too small for what the caller says of it.
+"""
+
+from typing_extensions import Buffer
+
+DROP_REASONS: tuple[str, ...]
+LAYOUT: dict[str, int]
+
+def checksum(data: Buffer, /) -> int:
+    """Return the Internet checksum (RFC 1071) of *data*: 0 for data that contains a right one."""
+
+def encapsulate(
+    arena: Buffer,
+    frames: Buffer,
+    first: int,
+    count: int,
+    tunnels: Buffer,
+    tunnel: int,
+    datagrams: Buffer,
+    headers_begin: int,
+    headers_end: int,
+    /,
+) -> tuple[int, int, int]:
+    """Turn frames[first:count] of one tunnel into datagrams.
+
+    Return (datagrams filled, first frame not finished, frames refused). When the datagram table or
+    the header space arena[headers_begin:headers_end] is full the call stops; send what there is
+    and call again with *first* as returned (a super-packet goes on where it stopped). A refused
+    frame has its DropReason as verdict and is counted in the tunnel's record.
+    """
+
+def decapsulate(
+    arena: Buffer,
+    received: Buffer,
+    count: int,
+    tunnels: Buffer,
+    lookup: Buffer,
+    outgoing: Buffer,
+    pieces: Buffer,
+    headers_begin: int,
+    headers_end: int,
+    /,
+) -> tuple[int, int]:
+    """Turn received[:count] into frames to write; return (frames, datagrams refused).
+
+    A refused datagram has its DropReason as verdict and is counted in the record of its tunnel, or
+    in record 0. Inner headers are changed in place. Segments for devices that take no
+    super-packets get their headers in arena[headers_begin:headers_end].
+    """

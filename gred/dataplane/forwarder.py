@@ -1,0 +1,457 @@
+"""The forwarder: readiness -> bounded batch -> encapsulate or decapsulate -> batch.
+
+    egress   TUN fd --read_frames--> frames --encapsulate--> datagrams --send_datagrams--> underlay
+    ingress  underlay --receive_datagrams--> datagrams --decapsulate--> frames --write_frames--> TUN
+
+A ready callback moves at most one batch and returns, so that no direction and no tunnel starves
+another. There is no Python per packet on this path: only what was refused, failed or is traced is
+looked at one by one. A full queue is a drop: counted, never retried, never waited for.
+"""
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gred.dataplane import codec, io
+from gred.dataplane.batch import EgressBatch, IngressBatch, destination_table
+from gred.dataplane.icmp_errors import IcmpErrors, UnderlayError, told_mtu
+from gred.dataplane.layout import Destination, Outgoing, TunnelFlag
+from gred.dataplane.punt import Allowance, Report, report_refused
+from gred.dataplane.too_big import ANSWERS_AT_ONCE, ANSWERS_PER_SECOND, Outcome, TooBig
+from gred.dataplane.trace import TracedPacket, trace_received, trace_sent
+from gred.dataplane.tun import TunDevice
+from gred.dataplane.tunnels import Counters, TunnelParameters, TunnelTable, wire_address
+from gred.dataplane.underlay import Family, Senders, Underlay
+from gred.wire.drop import DropReason
+from gred.wire.icmp import ErrorKind
+
+__all__ = ["DataPlane", "DeviceLost", "Report", "TracedPacket", "TunnelPort", "UnderlayError"]
+
+# What an errno of a send means for the packet. ENOBUFS: the device queue is full; EAGAIN: the
+# socket buffer is; both are tail drops. EINVAL: the local address is not this host's (any more).
+SEND_ERRORS = {
+    errno.EAGAIN: DropReason.NO_BUFS,
+    errno.ENOBUFS: DropReason.NO_BUFS,
+    errno.ENOMEM: DropReason.NO_BUFS,
+    errno.EMSGSIZE: DropReason.TOO_BIG,
+    errno.EPERM: DropReason.DENIED,
+    errno.EACCES: DropReason.DENIED,
+    errno.EINVAL: DropReason.NO_ROUTE,
+    errno.EADDRNOTAVAIL: DropReason.NO_ROUTE,
+    errno.ENETUNREACH: DropReason.NO_ROUTE,
+    errno.EHOSTUNREACH: DropReason.NO_ROUTE,
+    errno.ENETDOWN: DropReason.NO_ROUTE,
+    errno.ENODEV: DropReason.NO_ROUTE,
+}
+# Those that an ICMP error makes of the next send on the socket, and that told_mtu clears.
+ICMP_ERRORS = frozenset(
+    {
+        *(errno.EMSGSIZE, errno.EACCES, errno.EPROTO, errno.ECONNREFUSED, errno.ENOPROTOOPT),
+        *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENONET, errno.EOPNOTSUPP),
+    }
+)
+NEWS_PER_SECOND = 0.1  # for each tunnel: packets too big for the kernel, told to control
+WRITE_ERRORS = {
+    errno.EIO: DropReason.DEVICE_DOWN,
+    errno.EBADFD: DropReason.DEVICE_DOWN,
+    errno.EAGAIN: DropReason.NO_BUFS,
+    errno.ENOBUFS: DropReason.NO_BUFS,
+    errno.ENOMEM: DropReason.NO_BUFS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLost:
+    """A TUN device that can be read no more: deleted from outside."""
+
+    tunnel: str
+    error: OSError
+
+
+class TunnelPort:
+    """A tunnel's place in the data plane: its device, its record, its destination."""
+
+    def __init__(
+        self, plane: "DataPlane", device: TunDevice, parameters: TunnelParameters, index: int
+    ) -> None:
+        self.device = device
+        self.parameters = parameters
+        self.index = index
+        self.descriptor = device.fileno()
+        self.destinations = destination_table(1)
+        self.senders = plane.take_senders(parameters)
+        self.answers = Allowance(ANSWERS_PER_SECOND, ANSWERS_AT_ONCE)
+        self.news = Allowance(NEWS_PER_SECOND, 1.0)
+        self._plane = plane
+        self._point()
+
+    def update(self, parameters: TunnelParameters) -> None:
+        """Change the tunnel while it runs; counters and sequence state stay.
+
+        Raises ValueError when the underlay's address family would change, and OSError when the
+        kernel refuses a socket for the new parameters; then nothing has changed.
+        """
+        if parameters.family != self.parameters.family:
+            raise ValueError("a tunnel keeps its underlay address family: remove and add it")
+        before, self.senders = self.senders, self._plane.take_senders(parameters)
+        self._plane.leave_senders(self.parameters.family, before)
+        self.parameters = parameters
+        self._plane.configure(self)
+        self._point()
+
+    def block(self, reason: DropReason | None) -> None:
+        """Stop sending, counting DEAD_LOOP; ``None``: go on. Receiving goes on in any case."""
+        self._plane.tunnels.set_flag(self.index, TunnelFlag.BLOCKED, to=reason is not None)
+
+    def counters(self) -> Counters:
+        """Return what this tunnel has counted since it was added."""
+        return self._plane.tunnels.counters(self.index)
+
+    def _point(self) -> None:
+        destination = Destination.from_buffer(self.destinations)
+        destination.family = self.parameters.family
+        destination.interface = self.parameters.interface
+        destination.flow_label = self.parameters.flow_label or 0
+        destination.local[:] = wire_address(self.parameters.local)
+        destination.remote[:] = wire_address(self.parameters.remote)
+
+
+class DataPlane:
+    """All tunnels of this process, the underlay sockets and the memory that packets pass through.
+
+    *trace* is called for each packet (for people who watch); *report* for a few of the packets
+    that were refused, and for what happens to devices. Both are called from the loop and must not
+    block.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        trace: Callable[[TracedPacket], None] | None = None,
+        report: Callable[[Report | DeviceLost | UnderlayError], None] | None = None,
+    ) -> None:
+        self.tunnels = TunnelTable()
+        self._loop = loop
+        self._trace = trace
+        self._report = report
+        self._allowance = Allowance()
+        self._egress = EgressBatch()
+        self._ingress = IngressBatch()
+        self._too_big = TooBig(self)
+        self._underlays: dict[Family, Underlay] = {}
+        self._icmp_errors: dict[Family, IcmpErrors] = {}
+        self._ports: dict[int, TunnelPort] = {}
+        self._look_up_is_stale = False
+
+    # --- what control asks for ------------------------------------------------------------------
+
+    def add_tunnel(self, device: TunDevice, parameters: TunnelParameters) -> TunnelPort:
+        """Start moving packets between *device* and the underlay.
+
+        The device stays the caller's to close. Raises PermissionError without CAP_NET_RAW and
+        OverflowError when there are too many tunnels.
+        """
+        self._open_underlay(parameters.family)
+        index = self.tunnels.add(parameters)
+        try:
+            port = TunnelPort(self, device, parameters, index)
+        except BaseException:
+            self.tunnels.remove(index)
+            raise
+        record = self.tunnels.record(index)
+        record.fd = device.fileno()
+        record.vnet_header = device.vnet_header
+        self.tunnels.set_flag(index, TunnelFlag.ETHERNET, to=device.mode == "tap")
+        self.tunnels.set_flag(index, TunnelFlag.WRITE_TSO, to="tso" in device.offload)
+        self.tunnels.set_flag(index, TunnelFlag.WRITE_USO, to="uso" in device.offload)
+        self._ports[index] = port
+        self._look_up_is_stale = True
+        self._loop.add_reader(port.descriptor, self._move_frames, port)
+        return port
+
+    def remove_tunnel(self, port: TunnelPort) -> None:
+        """Stop moving packets for *port*. To be called before its device is closed."""
+        if self._ports.pop(port.index, None) is None:
+            return
+        self._loop.remove_reader(port.descriptor)
+        self.tunnels.record(port.index).fd = -1
+        self.tunnels.remove(port.index)
+        self.leave_senders(port.parameters.family, port.senders)
+        self._look_up_is_stale = True
+
+    def take_senders(self, parameters: TunnelParameters) -> Senders:
+        """Return the sockets that send packets of *parameters*; called by ports. Raises OSError."""
+        return self._underlays[parameters.family].take_senders(parameters.send_options)
+
+    def leave_senders(self, family: Family, senders: Senders) -> None:
+        """Give back what ``take_senders`` returned."""
+        self._underlays[family].leave_senders(senders)
+
+    def configure(self, port: TunnelPort) -> None:
+        """Hand changed parameters of *port* to the codec; called by the port itself."""
+        self.tunnels.configure(port.index, port.parameters)
+        self._look_up_is_stale = True
+
+    def unclaimed(self) -> Counters:
+        """Return the count of packets that belong to no tunnel."""
+        return self.tunnels.counters(0)
+
+    def features(self) -> dict[str, str]:
+        """Return what was found at start, for one log line."""
+        found = {"codec": codec.IMPLEMENTATION, "io": io.IMPLEMENTATION}
+        for underlay in self._underlays.values():
+            found["receive_buffer"] = str(underlay.receive_buffer)
+        if self._underlays and not self._icmp_errors:
+            found["icmp_errors"] = "none"
+        return found
+
+    def close(self) -> None:
+        """Remove all tunnels and close the underlay sockets. Devices stay open."""
+        for port in list(self._ports.values()):
+            self.remove_tunnel(port)
+        for underlay in self._underlays.values():
+            self._loop.remove_reader(underlay.receiver)
+            underlay.close()
+        self._underlays.clear()
+        for errors in self._icmp_errors.values():
+            errors.close()
+        self._icmp_errors.clear()
+
+    def _open_underlay(self, family: Family) -> None:
+        if family in self._underlays:
+            return
+        underlay = Underlay(family)
+        self._underlays[family] = underlay
+        self._loop.add_reader(underlay.receiver, self._move_datagrams, underlay)
+        if self._report is not None:
+            # A sandbox may have raw sockets for GRE and none for ICMP: tunnels work without.
+            with contextlib.suppress(OSError):
+                errors = IcmpErrors(self._loop, family, self._ports, self._report)
+                self._icmp_errors[family] = errors
+
+    # --- egress ---------------------------------------------------------------------------------
+
+    def _move_frames(self, port: TunnelPort) -> None:
+        """Move one batch from a ready TUN to the underlay."""
+        batch = self._egress
+        try:
+            count = io.read_frames(
+                port.descriptor,
+                batch.arena,
+                0,
+                batch.headers_begin,
+                port.device.vnet_header,
+                batch.frames,
+                batch.FRAMES,
+            )
+        except OSError as error:
+            self._lose_device(port, error)
+            return
+        first = 0
+        while first < count:
+            begun = first
+            datagrams, first, refused = self.encapsulate(port, batch, first, count)
+            self.send(port, batch, datagrams)
+            if refused:
+                self._look_at_refused_frames(port, begun, min(first + 1, count))
+
+    def encapsulate(
+        self, port: TunnelPort, batch: EgressBatch, first: int, count: int
+    ) -> tuple[int, int, int]:
+        """Call the codec for frames first..count of *batch*; see its contract."""
+        return codec.encapsulate(
+            batch.arena,
+            batch.frames,
+            first,
+            count,
+            self.tunnels.memory,
+            port.index,
+            batch.datagrams,
+            batch.headers_begin,
+            batch.headers_end,
+        )
+
+    def send(self, port: TunnelPort, batch: EgressBatch, datagrams: int) -> None:
+        """Send the first *datagrams* of *batch*, and count those that are not sent."""
+        if self._trace is not None:
+            trace_sent(self._trace, port.device.name, port.parameters, batch, datagrams)
+        sent, doubted = 0, -1
+        while sent < datagrams:
+            taken, error = io.send_datagrams(
+                port.senders.whole.fileno(),
+                port.senders.fragmenting.fileno(),
+                batch.arena,
+                batch.datagrams,
+                sent,
+                datagrams,
+                port.destinations,
+            )
+            sent += taken
+            if not error:
+                continue
+            told = 0
+            if error in ICMP_ERRORS:
+                told = told_mtu(port.senders.of(batch.datagram(sent).dont_fragment))
+                if not told and doubted != sent:
+                    # An ICMP error that was pending on the socket fails one send, whomever for.
+                    doubted = sent
+                    continue
+            if not self._look_at_unsent(port, batch, sent, error, told):
+                sent += 1
+
+    def _look_at_unsent(
+        self, port: TunnelPort, batch: EgressBatch, index: int, error: int, outer_mtu: int
+    ) -> bool:
+        """Count what was not sent; True: it was changed instead, and is to be sent again."""
+        outcome = Outcome.DROPPED
+        if error == errno.EMSGSIZE:
+            outcome = self._too_big.unsent(port, batch, index, outer_mtu, self._loop.time())
+            if self._report is not None and port.news.take(self._loop.time()):
+                self._report(UnderlayError(port.device.name, ErrorKind.TOO_BIG, None, outer_mtu))
+        if outcome is Outcome.CHANGED:
+            return True
+        record = self.tunnels.record(port.index)
+        record.tx_packets -= 1
+        record.tx_bytes -= batch.datagram(index).inner_length
+        if outcome is Outcome.DROPPED:
+            self._count_unsent(port, error)
+        return False
+
+    def _count_unsent(self, port: TunnelPort, error: int) -> None:
+        reason = SEND_ERRORS.get(error, DropReason.OTHER)
+        self.tunnels.count_drop(port.index, "tx", reason)
+        self._tell(port, reason, errno.errorcode.get(error, str(error)))
+
+    def _look_at_refused_frames(self, port: TunnelPort, first: int, end: int) -> None:
+        for index in range(first, end):
+            reason = DropReason(self._egress.frame(index).verdict)
+            if reason is DropReason.TOO_BIG and self._too_big.refused(
+                port, self._egress, index, self._loop.time()
+            ):
+                continue
+            if reason:
+                self._tell(port, reason, "")
+
+    def _lose_device(self, port: TunnelPort, error: OSError) -> None:
+        self.remove_tunnel(port)
+        if self._report is not None:
+            self._report(DeviceLost(port.device.name, error))
+
+    # --- ingress --------------------------------------------------------------------------------
+
+    def _move_datagrams(self, underlay: Underlay) -> None:
+        """Move one batch from a ready underlay socket to the TUNs."""
+        batch = self._ingress
+        if self._look_up_is_stale:
+            self.tunnels.rebuild()
+            self._look_up_is_stale = False
+        count, error = io.receive_datagrams(
+            underlay.receiver.fileno(),
+            underlay.family,
+            batch.arena,
+            0,
+            batch.STRIDE,
+            batch.received,
+            batch.SLOTS,
+        )
+        if error:
+            self._tell(None, DropReason.OTHER, errno.errorcode.get(error, str(error)))
+        if not count:
+            return
+        # Decapsulation patches headers in place: who watches gets a copy made before.
+        seen = [] if self._trace is None else trace_received(batch, count)
+        frames, refused = codec.decapsulate(
+            batch.arena,
+            batch.received,
+            count,
+            self.tunnels.memory,
+            self.tunnels.lookup,
+            batch.outgoing,
+            batch.pieces,
+            batch.headers_begin,
+            batch.headers_end,
+        )
+        if io.write_frames(batch.arena, batch.outgoing, batch.pieces, frames):
+            self._count_unwritten(frames)
+        if self._trace is not None:
+            for index, packet in enumerate(seen):
+                entry = batch.datagram(index)
+                self._trace(packet.judged(self._name(entry.tunnel), DropReason(entry.verdict)))
+        if refused:
+            self._look_at_refused_datagrams(count)
+
+    def _count_unwritten(self, frames: int) -> None:
+        for index in range(frames):
+            frame = self._ingress.frame(index)
+            if not frame.error:
+                continue
+            port = self._ports.get(frame.tunnel)
+            record = self.tunnels.record(frame.tunnel)
+            record.rx_packets -= frame.packets
+            reason = WRITE_ERRORS.get(frame.error, DropReason.OTHER)
+            record.rx_drops[reason] += frame.packets
+            if port is None:
+                continue
+            if frame.error == errno.EINVAL and self._downgrade(port, frame):
+                continue
+            self._tell(port, reason, errno.errorcode.get(frame.error, str(frame.error)))
+
+    def _downgrade(self, port: TunnelPort, frame: Outgoing) -> bool:
+        """Stop writing super-packets of a kind that the kernel refuses (6.6.44 did, for one)."""
+        flags = TunnelFlag(self.tunnels.record(port.index).flags)
+        gso_type = self._ingress.gso_type(frame) if port.device.vnet_header else 0
+        if not gso_type:
+            return False
+        flag = TunnelFlag.WRITE_USO if gso_type == self._ingress.GSO_UDP else TunnelFlag.WRITE_TSO
+        if flag not in flags:
+            return False
+        self.tunnels.set_flag(port.index, flag, to=False)
+        if self._report is not None:
+            self._report(
+                Report(
+                    tunnel=port.device.name,
+                    reason=DropReason.OTHER,
+                    source=None,
+                    destination=None,
+                    key=None,
+                    detail=f"the kernel refused a super-packet: {flag.name} is off from now on",
+                )
+            )
+        return True
+
+    def _look_at_refused_datagrams(self, count: int) -> None:
+        """Punt: hand a few refused datagrams upwards, no more than the allowance."""
+        if self._report is None:
+            return
+        for index in range(count):
+            entry = self._ingress.datagram(index)
+            if not entry.verdict:
+                continue
+            if not self._allowance.take(self._loop.time()):
+                return
+            self._report(report_refused(self._ingress, entry, self._name(entry.tunnel)))
+
+    # --- telling --------------------------------------------------------------------------------
+
+    def _name(self, index: int) -> str | None:
+        port = self._ports.get(index)
+        return port.device.name if port is not None else None
+
+    def _tell(self, port: TunnelPort | None, reason: DropReason, detail: str) -> bool:
+        """Report one loss on the way out; False when the allowance is used up."""
+        if self._report is None or not self._allowance.take(self._loop.time()):
+            return False
+        self._report(
+            Report(
+                tunnel=port.device.name if port else None,
+                reason=reason,
+                source=port.parameters.local if port else None,
+                destination=port.parameters.remote if port else None,
+                key=port.parameters.output_key if port else None,
+                detail=detail,
+            )
+        )
+        return True

@@ -1,0 +1,234 @@
+"""ICMP errors about outer packets: received beside the tunnels, believed when the quote fits.
+
+Raw ICMP sockets of their own: an error queue on the receiving socket (IP_RECVERR) would stop the
+loop from watching it. Filters in the kernel leave errors that quote GRE. What is received is
+bounded in every turn, followed by a rest, and told upwards once a second for each tunnel and kind:
+a flood of forged errors costs little and hides little. No packet passes through this file, and
+nothing here decides what an error means for a tunnel.
+"""
+
+import asyncio
+import ctypes
+import errno
+import socket
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal, Protocol
+
+from gred.dataplane.tun import TunDevice
+from gred.dataplane.tunnels import TunnelParameters
+from gred.wire import gre, icmp
+from gred.wire.icmp import ErrorKind, Quote
+
+IPAddress = IPv4Address | IPv6Address
+
+RECEIVE_BUFFER = 64 * 1024  # some 80 errors; the kernel drops the rest of a flood
+AT_ONCE = 32  # errors in one turn
+REST = 0.05  # seconds between turns
+AGAIN_AFTER = 1.0  # seconds until the same is told again
+QUEUED_ERRORS = 512  # more than the default receive buffer holds
+
+# <linux/icmp.h>, <linux/icmpv6.h>, <linux/errqueue.h>, <linux/in.h>, <asm-generic/socket.h>; not
+# in the socket module.
+SOL_RAW = 255
+ICMP_FILTER = 1
+ICMPV6_FILTER = 1
+IP_RECVERR = 11
+IPV6_ERROR = (socket.IPPROTO_IPV6, 25)  # IPV6_RECVERR
+SO_EE_ORIGIN_LOCAL = 1
+SO_ATTACH_FILTER = 26
+_EXTENDED_ERROR = struct.Struct("=IB3xI")  # struct sock_extended_err: errno, origin, info
+
+_IPV4_TYPES = (icmp.UNREACHABLE, icmp.TIME_EXCEEDED, icmp.PARAMETER_PROBLEM)
+_IPV6_TYPES = (
+    icmp.UNREACHABLE6,
+    icmp.TOO_BIG6,
+    icmp.TIME_EXCEEDED6,
+    icmp.PARAMETER_PROBLEM6,
+)
+
+# Classic BPF, (code, jump if true, jump if false, operand). X = length of the IPv4 header, then
+# the protocol in the quoted header, which lies 8 + 9 bytes behind it.
+_QUOTES_GRE = (
+    (0xB1, 0, 0, 0),
+    (0x50, 0, 0, 17),
+    (0x15, 0, 1, 47),
+    (0x06, 0, 0, 0xFFFF),
+    (6, 0, 0, 0),
+)
+# An ICMPv6 socket begins at the ICMP header: the next header in the quote is at 8 + 6. GRE may
+# stand behind extension headers: 0 hop by hop, 43 routing, 44 fragment, 60 destination options.
+_QUOTES_GRE6 = (
+    (0x30, 0, 0, 14),
+    (0x15, 4, 0, 47),
+    (0x15, 3, 0, 44),
+    (0x15, 2, 0, 60),
+    (0x15, 1, 0, 43),
+    (0x15, 0, 1, 0),
+    (0x06, 0, 0, 0xFFFF),
+    (0x06, 0, 0, 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UnderlayError:
+    """The underlay, or the kernel when it sends, refuses packets of a tunnel.
+
+    *tunnel*: the interface's name. *offender*: who says so; None: the kernel, of a packet that was
+    not sent. *mtu*: of the path, in bytes with the outer header, when *kind* is TOO_BIG; 0 when it
+    is not told.
+    """
+
+    tunnel: str
+    kind: ErrorKind
+    offender: IPAddress | None
+    mtu: int = 0
+
+
+class Port(Protocol):
+    """What must be known of a tunnel to tell whether an error is about one of its packets."""
+
+    device: TunDevice
+    parameters: TunnelParameters
+
+
+def could_have_sent(parameters: TunnelParameters, quote: Quote) -> bool:
+    """Whether a tunnel with *parameters* sends packets like the one quoted, as far as it is seen.
+
+    ICMP is easily forged: who does not know addresses, flags and key of a tunnel cannot harm it.
+    """
+    if parameters.local is not None and parameters.local.packed != quote.source:
+        return False
+    if parameters.remote is None or parameters.remote.packed != quote.destination:
+        return False
+    flags = (
+        (gre.CHECKSUM_PRESENT if parameters.output_checksum else 0)
+        | (gre.KEY_PRESENT if parameters.output_key is not None else 0)
+        | (gre.SEQUENCE_PRESENT if parameters.output_sequence else 0)
+    )
+    if quote.flags != flags:
+        return False
+    return quote.key is None or quote.key == parameters.output_key
+
+
+class IcmpErrors:
+    """Listens for one address family. Calls *report* from the loop. Raises OSError.
+
+    *ports*: the tunnels there are, by any number; looked at when something arrives.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        family: Literal[4, 6],
+        ports: Mapping[int, Port],
+        report: Callable[[UnderlayError], None],
+    ) -> None:
+        self._loop = loop
+        self._family: Literal[4, 6] = family
+        self._ports = ports
+        self._report = report
+        self._told: dict[tuple[str, ErrorKind], float] = {}
+        self._rest: asyncio.TimerHandle | None = None
+        self._socket = _open(family)
+        self._loop.add_reader(self._socket, self._ready)
+
+    def close(self) -> None:
+        """Stop listening. Harmless twice."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+    def _ready(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._rest = self._loop.call_later(REST, self._watch_again)
+        by_remote: dict[bytes, list[Port]] = defaultdict(list)
+        for port in self._ports.values():
+            if port.parameters.remote is not None:
+                by_remote[port.parameters.remote.packed].append(port)
+        for _ in range(AT_ONCE):
+            try:
+                message, sender = self._socket.recvfrom(2048)
+            except OSError:
+                return  # nothing more; or an error that says nothing of a tunnel
+            if self._family == 4:
+                message = message[(message[0] & 0x0F) * 4 :]
+            error = icmp.parse(message, self._family)
+            if error is None:
+                continue
+            offender = ip_address(sender[0].partition("%")[0])
+            for port in by_remote.get(error.quote.destination, ()):
+                if could_have_sent(port.parameters, error.quote):
+                    self._tell(UnderlayError(port.device.name, error.kind, offender, error.mtu))
+
+    def _watch_again(self) -> None:
+        self._rest = None
+        self._loop.add_reader(self._socket, self._ready)
+
+    def _tell(self, error: UnderlayError) -> None:
+        now = self._loop.time()
+        what = (error.tunnel, error.kind)
+        if now - self._told.get(what, -AGAIN_AFTER) < AGAIN_AFTER:
+            return
+        self._told = {key: at for key, at in self._told.items() if now - at < AGAIN_AFTER}
+        self._told[what] = now
+        self._report(error)
+
+
+def _open(family: Literal[4, 6]) -> socket.socket:
+    opened = socket.socket(
+        socket.AF_INET if family == 4 else socket.AF_INET6,
+        socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
+        icmp.IPPROTO_ICMP if family == 4 else icmp.IPPROTO_ICMPV6,
+    )
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        # A set bit refuses its type, here as there.
+        if family == 4:
+            refused = ~sum(1 << kind for kind in _IPV4_TYPES) & 0xFFFFFFFF
+            opened.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", refused))
+        else:
+            refused = ~sum(1 << kind for kind in _IPV6_TYPES) & 0xFFFFFFFF
+            words = struct.pack("=8I", refused, *[0xFFFFFFFF] * 7)
+            opened.setsockopt(icmp.IPPROTO_ICMPV6, ICMPV6_FILTER, words)
+        _attach(opened, _QUOTES_GRE if family == 4 else _QUOTES_GRE6)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _attach(opened: socket.socket, instructions: tuple[tuple[int, int, int, int], ...]) -> None:
+    packed = b"".join(struct.pack("=HBBI", *one) for one in instructions)
+    memory = ctypes.create_string_buffer(packed, len(packed))
+    program = struct.pack("HL", len(instructions), ctypes.addressof(memory))
+    opened.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+def told_mtu(sender: socket.socket) -> int:
+    """Empty the error queue of *sender*; return the MTU that the kernel itself put there, or 0.
+
+    That is the MTU a packet met that was not sent for its size (EMSGSIZE). Errors that came from
+    the network leave with it: a pending one fails a later send, whomever that is for.
+    """
+    mtu = 0
+    for _ in range(QUEUED_ERRORS):
+        try:
+            _data, control, _flags, _address = sender.recvmsg(
+                0, 256, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT
+            )
+        except OSError:
+            break
+        for level, kind, data in control:
+            is_error = (level, kind) in {(socket.IPPROTO_IP, IP_RECVERR), IPV6_ERROR}
+            if is_error and len(data) >= _EXTENDED_ERROR.size:
+                number, origin, info = _EXTENDED_ERROR.unpack_from(data)
+                if number == errno.EMSGSIZE and origin == SO_EE_ORIGIN_LOCAL:
+                    mtu = info
+    return mtu

@@ -1,0 +1,197 @@
+"""The memory that the codec, the I/O and Python share: records and tables in plain buffers.
+
+The twin of layout.h; a test compares every size and offset. Native byte order unless a field is
+marked wire. Descriptions of the fields are in layout.h. Nothing here moves a packet.
+"""
+
+import ctypes
+from enum import IntEnum, IntFlag
+
+u8, u16, u32, u64, i32 = (
+    ctypes.c_uint8,
+    ctypes.c_uint16,
+    ctypes.c_uint32,
+    ctypes.c_uint64,
+    ctypes.c_int32,
+)
+
+DROP_COUNTERS = 32
+FRAME_HEADROOM = 64
+NO_PIECE = 0xFFFFFFFF
+VNET_HEADER = 10  # struct virtio_net_hdr, the size a TUN device starts with
+
+
+class TunnelFlag(IntFlag):
+    """Bits of TunnelRecord.flags."""
+
+    OUTPUT_KEY = 1 << 0
+    OUTPUT_CHECKSUM = 1 << 1
+    OUTPUT_SEQUENCE = 1 << 2
+    INPUT_KEY = 1 << 3
+    INPUT_CHECKSUM_REQUIRED = 1 << 4
+    INPUT_CHECKSUM_REFUSED = 1 << 5
+    INPUT_SEQUENCE = 1 << 6
+    TTL_INHERIT = 1 << 7
+    TOS_INHERIT = 1 << 8
+    DONT_FRAGMENT = 1 << 9
+    IGNORE_DONT_FRAGMENT = 1 << 10
+    BLOCKED = 1 << 11
+    NO_REMOTE = 1 << 12
+    ETHERNET = 1 << 13
+    WRITE_TSO = 1 << 14
+    WRITE_USO = 1 << 15
+    CLAMP_MSS = 1 << 16
+
+
+class Stage(IntEnum):
+    """Precedence of the receiver's look-up: the first that matches wins."""
+
+    BOTH = 0
+    REMOTE = 1
+    LOCAL = 2
+    NEITHER = 3
+
+
+class Kind(IntEnum):
+    """What a look-up entry stands for."""
+
+    NO_KEY = 0
+    KEY = 1
+    SOME = 2
+
+
+class TunnelRecord(ctypes.Structure):
+    """One tunnel. Record 0 belongs to no tunnel: it counts what could not be attributed."""
+
+    _fields_ = (
+        ("flags", u32),
+        ("fd", i32),
+        ("input_key", u32),
+        ("output_key", u32),
+        ("output_next", u32),
+        ("input_next", u32),
+        ("input_seen", u32),
+        ("old_run", u32),
+        ("old_next", u32),
+        ("mtu", u32),
+        ("path_mtu", u32),
+        ("ttl", u8),
+        ("tos", u8),
+        ("reserved_a", u16),
+        ("vnet_header", u8),
+        ("family", u8),
+        ("reserved_b", u16),
+        ("reserved_c", u32),
+        ("local", u8 * 16),
+        ("remote", u8 * 16),
+        ("reserved_d", u32 * 2),
+        ("tx_packets", u64),
+        ("tx_bytes", u64),
+        ("rx_packets", u64),
+        ("rx_bytes", u64),
+        ("rx_resyncs", u64),
+        ("rx_lost", u64),
+        ("reserved_e", u64 * 14),
+        ("tx_drops", u64 * DROP_COUNTERS),
+        ("rx_drops", u64 * DROP_COUNTERS),
+    )
+
+
+class Frame(ctypes.Structure):
+    """Egress: one frame read from the TUN."""
+
+    _fields_ = (("offset", u32), ("length", u32), ("done", u32), ("verdict", u32))
+
+
+class Datagram(ctypes.Structure):
+    """Egress: one outer packet without its delivery header, in at most two pieces."""
+
+    _fields_ = (
+        ("head_offset", u32),
+        ("head_length", u32),
+        ("body_offset", u32),
+        ("body_length", u32),
+        ("tos", u8),
+        ("ttl", u8),
+        ("dont_fragment", u8),
+        ("reserved", u8),
+        ("destination", u32),
+        ("frame", u32),
+        ("inner_length", u32),
+    )
+
+
+class Destination(ctypes.Structure):
+    """Egress: where datagrams go."""
+
+    _fields_ = (
+        ("family", u32),
+        ("interface", u32),
+        ("local", u8 * 16),
+        ("remote", u8 * 16),
+        ("flow_label", u32),
+        ("reserved", u32 * 5),
+    )
+
+
+class Received(ctypes.Structure):
+    """Ingress: one datagram from the underlay."""
+
+    _fields_ = (
+        ("offset", u32),
+        ("length", u32),
+        ("family", u8),
+        ("tos", u8),
+        ("ttl", u8),
+        ("truncated", u8),
+        ("verdict", u16),
+        ("protocol", u16),
+        ("tunnel", u32),
+        ("inner_offset", u32),
+        ("inner_length", u32),
+        ("key", u32),
+        ("source", u8 * 16),
+        ("destination", u8 * 16),
+    )
+
+
+class Outgoing(ctypes.Structure):
+    """Ingress: one frame to write, as a chain of pieces."""
+
+    _fields_ = (
+        ("tunnel", u32),
+        ("fd", i32),
+        ("first_piece", u32),
+        ("last_piece", u32),
+        ("pieces", u32),
+        ("length", u32),
+        ("packets", u32),
+        ("error", i32),
+    )
+
+
+class Piece(ctypes.Structure):
+    """One stretch of memory of an outgoing frame."""
+
+    _fields_ = (("offset", u32), ("length", u32), ("next", u32), ("reserved", u32))
+
+
+class LookupHeader(ctypes.Structure):
+    """Head of the look-up table."""
+
+    _fields_ = (("mask", u32), ("stages", u32), ("reserved", u32 * 2))
+
+
+class LookupEntry(ctypes.Structure):
+    """One entry of the look-up table; tunnel 0 is an empty entry."""
+
+    _fields_ = (
+        ("tunnel", u32),
+        ("key", u32),
+        ("family", u8),
+        ("kind", u8),
+        ("reserved_a", u16),
+        ("reserved_b", u32),
+        ("local", u8 * 16),
+        ("remote", u8 * 16),
+    )

@@ -1,0 +1,102 @@
+/* The codec, without Python: what codec_module.c calls. No system call, no allocation. */
+#ifndef GRED_CODEC_H
+#define GRED_CODEC_H
+
+#include "packet.h"
+
+/* GRE flags word. RFC 2784 §2.1, RFC 2890 §2, RFC 1701. */
+enum {
+    GRE_CHECKSUM = 0x8000,
+    GRE_ROUTING = 0x4000,
+    GRE_KEY = 0x2000,
+    GRE_SEQUENCE = 0x1000,
+    GRE_RESERVED = 0x0c00, /* bits 4 and 5: a receiver must discard (RFC 2784 §2.3) */
+    GRE_VERSION = 0x0007,
+};
+
+/* Set DF outside? The kernel's rule: ip_tunnel_xmit(). */
+static inline bool outer_dont_fragment(const struct tunnel_record *record, const struct view *view)
+{
+    if (record->flags & DONT_FRAGMENT)
+        return true;
+    return !(record->flags & IGNORE_DONT_FRAGMENT) && view->version == 4 && view->dont_fragment;
+}
+
+/* The largest inner packet that a tunnel takes, in bytes. */
+static inline size_t packet_limit(const struct tunnel_record *record)
+{
+    return record->mtu < record->path_mtu ? record->mtu : record->path_mtu;
+}
+
+struct egress {
+    uint8_t *arena;
+    struct frame *frames;
+    struct datagram *datagrams;
+    size_t datagram_capacity;
+    size_t headers_begin, headers_end;
+};
+
+struct egress_result {
+    size_t datagrams;
+    size_t next;
+    size_t refused;
+};
+
+/* Contract: _codec.pyi. The caller has checked that every offset lies inside the buffers. */
+void encapsulate(const struct egress *egress, size_t first, size_t count,
+                 struct tunnel_record *record, struct egress_result *result);
+
+struct ingress {
+    uint8_t *arena;
+    struct received *received;
+    struct tunnel_record *tunnels;
+    size_t tunnel_count;
+    const struct lookup_header *lookup;
+    size_t lookup_entries;
+    struct outgoing *outgoing;
+    size_t outgoing_capacity;
+    struct piece *pieces;
+    size_t piece_capacity;
+    size_t headers_begin, headers_end;
+};
+
+struct ingress_result {
+    size_t frames;
+    size_t refused;
+};
+
+/* Contract: _codec.pyi. The caller has checked that every offset lies inside the buffers. */
+void decapsulate(const struct ingress *ingress, size_t count, struct ingress_result *result);
+
+/* What coalescing and writing share within one call of decapsulate. */
+enum { RUN_SLOTS = 16, RUN_UDP_PACKETS = 64 };
+
+struct run {
+    bool open;
+    bool merged;  /* a member came merged from the NIC: segment boundaries are lost */
+    bool checked; /* the first member's checksum is known to be right, or partial */
+    bool fixed_id;
+    uint8_t gathered; /* PSH and FIN of the members */
+    uint32_t outgoing;
+    struct view first;
+    size_t size;
+    size_t ip_length; /* IP packet, all members */
+    uint32_t next_sequence;
+    uint32_t tunnel;
+};
+
+struct emission {
+    const struct ingress *in;
+    size_t outgoing;
+    size_t pieces;
+    size_t headers;
+    struct run runs[RUN_SLOTS];
+};
+
+/* Queue the decapsulated packet *view* for its tunnel; false when there is no room left. */
+bool emit(struct emission *emission, uint32_t tunnel, struct view *view);
+
+/* Close all runs. */
+void emit_end(struct emission *emission);
+
+#endif

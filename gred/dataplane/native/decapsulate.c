@@ -1,0 +1,346 @@
+/* Ingress: datagrams from the underlay become frames. A ladder of refusals, then one line that says
+ * it is ours. RFC 2784 §2.3, RFC 2890 §2, RFC 6040 §4.2; look-up as ip_tunnel_lookup() of the
+ * kernel. No system call, no Python, no allocation. Twin: gred/dataplane/pure_codec.py.
+ */
+#include "codec.h"
+
+/* Numbers this far behind are not late packets but a peer that began anew: real reordering is a few
+ * hundred packets deep at most. */
+enum { SEQUENCE_WINDOW = 1024 };
+/* A peer that restarts within the window is recognised by this many old numbers in a row, each one
+ * more than the last. Late packets and duplicates do not come like that. */
+enum { RESTART_RUN = 8 };
+
+/* A GRE header and what is behind it. */
+struct gre {
+    uint8_t *start;
+    size_t length; /* GRE header and payload */
+    size_t header;
+    uint16_t flags;
+    uint16_t protocol;
+    uint32_t key;
+    uint32_t sequence;
+};
+
+static enum drop_reason read_outer(const struct ingress *in, struct received *received,
+                                   struct gre *gre)
+{
+    uint8_t *data = in->arena + received->offset;
+
+    if (received->truncated)
+        return DROP_TRUNCATED;
+    gre->start = data;
+    gre->length = received->length;
+    if (received->family == 6)
+        return DROP_NONE;
+    if (received->length < IPV4_HEADER || data[0] >> 4 != 4)
+        return DROP_TRUNCATED;
+    size_t header = (size_t)(data[0] & 15) * 4;
+    if (header < IPV4_HEADER || header > received->length)
+        return DROP_TRUNCATED;
+    received->tos = data[1];
+    received->ttl = data[8];
+    memset(received->source, 0, sizeof received->source);
+    memset(received->destination, 0, sizeof received->destination);
+    memcpy(received->source, data + 12, 4);
+    memcpy(received->destination, data + 16, 4);
+    gre->start = data + header;
+    gre->length = received->length - header;
+    return DROP_NONE;
+}
+
+static enum drop_reason read_gre(struct gre *gre)
+{
+    if (gre->length < 4)
+        return DROP_TRUNCATED;
+    gre->flags = load16(gre->start);
+    gre->protocol = load16(gre->start + 2);
+    if (gre->flags & GRE_VERSION)
+        return (gre->flags & GRE_VERSION) == 1 && gre->protocol == PROTOCOL_PPP ? DROP_PPTP
+                                                                                : DROP_BAD_VERSION;
+    if (gre->flags & GRE_ROUTING)
+        return DROP_ROUTING;
+    if (gre->flags & GRE_RESERVED)
+        return DROP_RESERVED_BITS;
+    gre->header = 4 + (gre->flags & GRE_CHECKSUM ? 4 : 0) + (gre->flags & GRE_KEY ? 4 : 0) +
+                  (gre->flags & GRE_SEQUENCE ? 4 : 0);
+    if (gre->length < gre->header)
+        return DROP_TRUNCATED;
+    size_t at = 4;
+    if (gre->flags & GRE_CHECKSUM)
+        at += 4;
+    if (gre->flags & GRE_KEY) {
+        gre->key = load32(gre->start + at);
+        at += 4;
+    }
+    if (gre->flags & GRE_SEQUENCE)
+        gre->sequence = load32(gre->start + at);
+    return DROP_NONE;
+}
+
+static uint32_t probe(const struct ingress *in, const struct lookup_entry *wanted)
+{
+    const struct lookup_entry *entries = (const struct lookup_entry *)(in->lookup + 1);
+    uint32_t mask = in->lookup->mask;
+    uint32_t hash = 0x9e3779b9;
+    uint32_t words[10];
+
+    memcpy(words, wanted->local, 16);
+    memcpy(words + 4, wanted->remote, 16);
+    words[8] = wanted->key;
+    words[9] = wanted->family | (uint32_t)wanted->kind << 8;
+    for (size_t i = 0; i < 10; i++) {
+        hash = (hash ^ words[i]) * 0x85ebca6b;
+        hash ^= hash >> 15;
+    }
+    for (uint32_t step = 0; step <= mask; step++) {
+        const struct lookup_entry *entry = &entries[(hash + step) & mask];
+        if (entry->tunnel == 0)
+            return 0;
+        if (entry->key == wanted->key && entry->family == wanted->family &&
+            entry->kind == wanted->kind && !memcmp(entry->local, wanted->local, 16) &&
+            !memcmp(entry->remote, wanted->remote, 16))
+            return entry->tunnel;
+    }
+    return 0;
+}
+
+static uint32_t look_up_kind(const struct ingress *in, const struct received *received,
+                             uint8_t kind, uint32_t key)
+{
+    for (unsigned stage = 0; stage < STAGE_COUNT; stage++) {
+        struct lookup_entry wanted = {.key = key, .family = received->family, .kind = kind};
+        if (!(in->lookup->stages & 1u << stage))
+            continue;
+        if (stage == STAGE_BOTH || stage == STAGE_LOCAL)
+            memcpy(wanted.local, received->destination, 16);
+        if (stage == STAGE_BOTH || stage == STAGE_REMOTE)
+            memcpy(wanted.remote, received->source, 16);
+        uint32_t tunnel = probe(in, &wanted);
+        if (tunnel && tunnel < in->tunnel_count)
+            return tunnel;
+    }
+    return 0;
+}
+
+static enum drop_reason look_up(const struct ingress *in, struct received *received,
+                                const struct gre *gre)
+{
+    bool keyed = gre->flags & GRE_KEY;
+
+    received->tunnel = look_up_kind(in, received, keyed ? KIND_KEY : KIND_NO_KEY, gre->key);
+    if (received->tunnel)
+        return DROP_NONE;
+    received->tunnel = look_up_kind(in, received, KIND_SOME, 0);
+    return received->tunnel ? DROP_KEY_MISMATCH : DROP_NO_TUNNEL;
+}
+
+/* Check the inner IP header against the protocol type and the length, and cut what trails. */
+static enum drop_reason read_ip(struct view *view, size_t offset, uint8_t version)
+{
+    const uint8_t *ip = view->frame + offset;
+    size_t available = view->length - offset;
+    size_t length;
+
+    if (available < (version == 4 ? IPV4_HEADER : IPV6_HEADER))
+        return DROP_TRUNCATED;
+    if (ip[0] >> 4 != version)
+        return DROP_BAD_INNER;
+    if (version == 4) {
+        size_t header = (size_t)(ip[0] & 15) * 4;
+        length = load16(ip + 2);
+        if (header < IPV4_HEADER || length < header)
+            return DROP_BAD_INNER;
+    } else {
+        length = IPV6_HEADER + (size_t)load16(ip + 4);
+        if (length == IPV6_HEADER && ip[6] == IPV6_HOP_BY_HOP)
+            return DROP_BAD_INNER; /* a jumbogram (RFC 2675) fits no datagram */
+    }
+    if (length > available)
+        return DROP_BAD_INNER;
+    view_ip(view, offset, version);
+    view->length = offset + length;
+    return DROP_NONE;
+}
+
+/* What a protocol type is that this tunnel does not carry. */
+static enum drop_reason name_protocol(uint16_t protocol)
+{
+    switch (protocol) {
+    case PROTOCOL_KEEPALIVE:
+        return DROP_KEEPALIVE;
+    case PROTOCOL_WCCP:
+        return DROP_WCCP;
+    case PROTOCOL_MPLS:
+    case PROTOCOL_MPLS_MULTICAST:
+        return DROP_MPLS;
+    case PROTOCOL_ERSPAN_2:
+    case PROTOCOL_ERSPAN_3:
+        return DROP_ERSPAN;
+    default:
+        return DROP_UNKNOWN_PROTOCOL;
+    }
+}
+
+static enum drop_reason read_inner(const struct tunnel_record *record, const struct gre *gre,
+                                   struct view *view)
+{
+    enum drop_reason reason;
+
+    *view = (struct view){.frame = gre->start + gre->header, .length = gre->length - gre->header};
+    if (record->flags & ETHERNET) {
+        if (gre->protocol != PROTOCOL_ETHERNET)
+            return name_protocol(gre->protocol);
+        if (view->length < ETHERNET_HEADER)
+            return DROP_TRUNCATED;
+        /* A switch does not judge what it carries: a malformed packet in a frame passes, and one
+         * with padding behind it is not looked at for coalescing. Its flow is unknown, like a
+         * fragment's: it ends the runs of its tunnel, so that no later packet overtakes it. */
+        size_t length = view->length;
+        size_t left = length - ETHERNET_HEADER;
+        uint16_t type = load16(view->frame + 12);
+        uint8_t version = type == PROTOCOL_IPV4 ? 4 : type == PROTOCOL_IPV6 ? 6 : 0;
+        if (!version || left < (version == 4 ? IPV4_HEADER : IPV6_HEADER) ||
+            view->frame[ETHERNET_HEADER] >> 4 != version)
+            return DROP_NONE;
+        view_ip(view, ETHERNET_HEADER, version);
+        if (read_ip(view, ETHERNET_HEADER, version) || view->length != length) {
+            view->length = length;
+            view->fragment = true;
+            return DROP_NONE;
+        }
+    } else if (gre->protocol == PROTOCOL_IPV4) {
+        if ((reason = read_ip(view, 0, 4)))
+            return reason;
+    } else if (gre->protocol == PROTOCOL_IPV6) {
+        if ((reason = read_ip(view, 0, 6)))
+            return reason;
+    } else {
+        return name_protocol(gre->protocol);
+    }
+    find_transport(view);
+    return DROP_NONE;
+}
+
+static enum drop_reason check_checksum(const struct tunnel_record *record, const struct gre *gre)
+{
+    if (!(gre->flags & GRE_CHECKSUM))
+        return record->flags & INPUT_CHECKSUM_REQUIRED ? DROP_CSUM_MISSING : DROP_NONE;
+    if (record->flags & INPUT_CHECKSUM_REFUSED)
+        return DROP_CSUM_UNEXPECTED;
+    if (fold(sum_bytes(gre->start, gre->length)) == 0xffff)
+        return DROP_NONE;
+    /* Receive offload verifies the checksum of each packet, merges, and leaves the first packet's
+     * field: it cannot be right any more. Such a packet is known by its unfinished inner checksum.
+     */
+    struct view view;
+    if (!read_inner(record, gre, &view) && view.transport && checksum_is_partial(&view))
+        return DROP_NONE;
+    return DROP_CSUM_ERR;
+}
+
+/* RFC 6040 §4.2, figure 4, as the kernel's INET_ECN_decapsulate(). */
+static enum drop_reason propagate_ecn(uint8_t outer_tos, struct view *view)
+{
+    enum { NOT_ECT = 0, ECT_1 = 1, ECT_0 = 2, CE = 3 };
+    uint8_t outer = outer_tos & 3;
+    uint8_t inner = view->tos & 3;
+    uint8_t *ip = view->frame + view->ip;
+
+    if (view->version == 0)
+        return DROP_NONE;
+    if (inner == NOT_ECT)
+        return outer == CE ? DROP_ECN_ERR : DROP_NONE;
+    if (inner == CE || !(outer == CE || (outer == ECT_1 && inner == ECT_0)))
+        return DROP_NONE;
+    view->tos = (uint8_t)((view->tos & ~3) | outer);
+    if (view->version == 6) {
+        ip[1] = (uint8_t)((ip[1] & 0xcf) | outer << 4);
+        return DROP_NONE;
+    }
+    /* RFC 1624, equation 3. */
+    uint16_t before = word16(ip);
+    ip[1] = view->tos;
+    store_checksum(ip + 10, (uint64_t)(uint16_t)~word16(ip + 10) + (uint16_t)~before + word16(ip));
+    return DROP_NONE;
+}
+
+static enum drop_reason check_sequence(struct tunnel_record *record, const struct gre *gre)
+{
+    if (!(record->flags & INPUT_SEQUENCE))
+        return DROP_NONE;
+    if (!(gre->flags & GRE_SEQUENCE))
+        return DROP_SEQ_MISSING;
+    uint32_t ahead = gre->sequence - record->input_next;
+    if (record->input_seen && ahead < 0x80000000) {
+        record->rx_lost += ahead;
+    } else if (record->input_seen && ahead >= 0x80000000) {
+        uint32_t behind = 0u - ahead;
+        if (behind <= SEQUENCE_WINDOW) {
+            bool follows = record->old_run > 0 && gre->sequence == record->old_next;
+            record->old_run = follows ? record->old_run + 1 : 1;
+            record->old_next = gre->sequence + 1;
+            if (record->old_run < RESTART_RUN)
+                return DROP_OUT_OF_SEQ;
+        }
+        record->rx_resyncs++;
+    }
+    record->input_next = gre->sequence + 1;
+    record->input_seen = 1;
+    record->old_run = 0;
+    return DROP_NONE;
+}
+
+static enum drop_reason admit(const struct ingress *in, struct received *received,
+                              struct view *view)
+{
+    struct gre gre = {0};
+    enum drop_reason reason;
+
+    received->tunnel = 0;
+    received->protocol = 0;
+    received->key = 0;
+    received->inner_offset = 0;
+    received->inner_length = 0;
+    if ((reason = read_outer(in, received, &gre)) || (reason = read_gre(&gre)))
+        return reason;
+    received->protocol = gre.protocol;
+    received->key = gre.key;
+    if ((reason = look_up(in, received, &gre)))
+        return reason;
+    struct tunnel_record *record = &in->tunnels[received->tunnel];
+    if ((reason = check_checksum(record, &gre)) || (reason = read_inner(record, &gre, view)))
+        return reason;
+    received->inner_offset = (uint32_t)(view->frame - in->arena);
+    received->inner_length = (uint32_t)view->length;
+    if ((reason = propagate_ecn(received->tos, view)))
+        return reason;
+    return check_sequence(record, &gre);
+}
+
+void decapsulate(const struct ingress *in, size_t count, struct ingress_result *result)
+{
+    struct emission emission = {.in = in, .headers = in->headers_begin};
+
+    *result = (struct ingress_result){0};
+    for (size_t i = 0; i < count; i++) {
+        struct received *received = &in->received[i];
+        struct view view;
+        enum drop_reason reason = admit(in, received, &view);
+        struct tunnel_record *record = &in->tunnels[received->tunnel];
+        if (!reason && record->flags & CLAMP_MSS)
+            clamp_mss(&view, packet_limit(record));
+        if (!reason && !emit(&emission, received->tunnel, &view))
+            reason = DROP_NO_BUFS;
+        received->verdict = (uint16_t)reason;
+        if (reason) {
+            record->rx_drops[reason]++;
+            result->refused++;
+        } else {
+            record->rx_packets++;
+            record->rx_bytes += received->inner_length;
+        }
+    }
+    emit_end(&emission);
+    result->frames = emission.outgoing;
+}

@@ -1,0 +1,215 @@
+/* The memory that the codec, the I/O and Python share: records and tables in plain buffers.
+ *
+ * Native byte order and alignment unless a field says "wire". The twin of this file is layout.py;
+ * a test compares every size and offset. No code that moves a packet belongs here.
+ */
+#ifndef GRED_LAYOUT_H
+#define GRED_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Why a packet was discarded: gred/wire/drop.py, in the same order. */
+#define GRED_DROP_REASONS(X)                                                                       \
+    X(NONE)                                                                                        \
+    X(TRUNCATED)                                                                                   \
+    X(BAD_VERSION)                                                                                 \
+    X(ROUTING)                                                                                     \
+    X(RESERVED_BITS)                                                                               \
+    X(UNKNOWN_PROTOCOL)                                                                            \
+    X(NO_TUNNEL)                                                                                   \
+    X(KEY_MISMATCH)                                                                                \
+    X(CSUM_ERR)                                                                                    \
+    X(CSUM_MISSING)                                                                                \
+    X(CSUM_UNEXPECTED)                                                                             \
+    X(OUT_OF_SEQ)                                                                                  \
+    X(SEQ_MISSING)                                                                                 \
+    X(BAD_INNER)                                                                                   \
+    X(ECN_ERR)                                                                                     \
+    X(NO_REMOTE)                                                                                   \
+    X(DEAD_LOOP)                                                                                   \
+    X(TOO_BIG)                                                                                     \
+    X(NO_ROUTE)                                                                                    \
+    X(NO_BUFS)                                                                                     \
+    X(DENIED)                                                                                      \
+    X(DEVICE_DOWN)                                                                                 \
+    X(OTHER)                                                                                       \
+    X(PPTP)                                                                                        \
+    X(WCCP)                                                                                        \
+    X(MPLS)                                                                                        \
+    X(ERSPAN)                                                                                      \
+    X(KEEPALIVE)
+
+enum drop_reason {
+#define X(name) DROP_##name,
+    GRED_DROP_REASONS(X)
+#undef X
+        DROP_REASON_COUNT
+};
+
+enum { DROP_COUNTERS = 32 }; /* room for reasons to come */
+
+/* Bits of tunnel_record.flags. */
+enum tunnel_flag {
+    OUTPUT_KEY = 1u << 0,
+    OUTPUT_CHECKSUM = 1u << 1,
+    OUTPUT_SEQUENCE = 1u << 2,
+    INPUT_KEY = 1u << 3,
+    INPUT_CHECKSUM_REQUIRED = 1u << 4,
+    INPUT_CHECKSUM_REFUSED = 1u << 5,
+    INPUT_SEQUENCE = 1u << 6,
+    TTL_INHERIT = 1u << 7,
+    TOS_INHERIT = 1u << 8,
+    DONT_FRAGMENT = 1u << 9,         /* set DF outside, whatever the inner packet says */
+    IGNORE_DONT_FRAGMENT = 1u << 10, /* else: do not copy the inner DF either */
+    BLOCKED = 1u << 11,              /* sending stopped: the route leads into the tunnel itself */
+    NO_REMOTE = 1u << 12,            /* nothing to send to */
+    ETHERNET = 1u << 13,             /* a TAP device: frames start at the destination MAC */
+    WRITE_TSO = 1u << 14,            /* the device takes TCP super-packets */
+    WRITE_USO = 1u << 15,            /* the device takes UDP super-packets */
+    CLAMP_MSS = 1u << 16,            /* lower the MSS of TCP handshakes to what the path takes */
+};
+
+/* One tunnel. Record 0 belongs to no tunnel: it counts what could not be attributed. */
+struct tunnel_record {
+    uint32_t flags;
+    int32_t fd;           /* decapsulated frames are written here; -1: nowhere */
+    uint32_t input_key;   /* host order */
+    uint32_t output_key;  /* host order */
+    uint32_t output_next; /* sequence number of the next packet sent */
+    uint32_t input_next;  /* sequence number expected next */
+    uint32_t input_seen;  /* 0: nothing received yet, any number is right */
+    uint32_t old_run;     /* how many old numbers in a row, each one more than the last */
+    uint32_t old_next;    /* the number that would make the run longer */
+    uint32_t mtu;         /* of the interface, bytes */
+    uint32_t path_mtu;    /* largest inner packet that the path carries, bytes */
+    uint8_t ttl;          /* 1..255 unless TTL_INHERIT */
+    uint8_t tos;          /* DSCP and, overwritten by the inner packet's, ECN */
+    uint16_t reserved_a;
+    uint8_t vnet_header; /* length of struct virtio_net_hdr on this device: 0 or 10 */
+    uint8_t family;      /* of the outer header: 4 or 6 */
+    uint16_t reserved_b;
+    uint32_t reserved_c;
+    uint8_t local[16];  /* wire; IPv4 in the first four bytes; zero: any */
+    uint8_t remote[16]; /* wire; IPv4 in the first four bytes; zero: any */
+    uint32_t reserved_d[2];
+    uint64_t tx_packets;
+    uint64_t tx_bytes; /* inner bytes */
+    uint64_t rx_packets;
+    uint64_t rx_bytes;   /* inner bytes */
+    uint64_t rx_resyncs; /* times the sequence window was moved to a restarted peer */
+    uint64_t rx_lost;    /* sequence numbers that were skipped */
+    uint64_t reserved_e[14];
+    uint64_t tx_drops[DROP_COUNTERS];
+    uint64_t rx_drops[DROP_COUNTERS];
+};
+
+/* Egress: one frame read from the TUN. The vnet header, if the device has one, lies right before
+ * offset; at least FRAME_HEADROOM bytes before offset are free for the GRE header. */
+struct frame {
+    uint32_t offset;
+    uint32_t length;
+    uint32_t done; /* payload bytes of a super-packet that have left as segments */
+    uint32_t verdict;
+};
+
+enum { FRAME_HEADROOM = 64 };
+
+/* Egress: one outer packet without its delivery header, in at most two pieces. */
+struct datagram {
+    uint32_t head_offset; /* GRE header, and inner headers or the whole inner packet */
+    uint32_t head_length;
+    uint32_t body_offset; /* payload of a segment, in the frame it was read into */
+    uint32_t body_length; /* 0: none */
+    uint8_t tos;
+    uint8_t ttl;
+    uint8_t dont_fragment;
+    uint8_t reserved;
+    uint32_t destination; /* index of a struct destination */
+    uint32_t frame;       /* index of the struct frame it came from */
+    uint32_t inner_length;
+};
+
+/* Egress: where datagrams go. */
+struct destination {
+    uint32_t family;     /* 4 or 6 */
+    uint32_t interface;  /* index of the device to leave through; 0: as routed */
+    uint8_t local[16];   /* wire; zero: as routed */
+    uint8_t remote[16];  /* wire */
+    uint32_t flow_label; /* IPv6, host order; 0: none */
+    uint32_t reserved[5];
+};
+
+/* Ingress: one datagram from the underlay. IPv4: offset is the outer IP header. IPv6: the kernel
+ * has taken the outer header off, offset is the GRE header and the I/O fills tos, ttl, source and
+ * destination. At least FRAME_HEADROOM bytes before offset are free. */
+struct received {
+    uint32_t offset;
+    uint32_t length;
+    uint8_t family; /* 4 or 6 */
+    uint8_t tos;
+    uint8_t ttl;
+    uint8_t truncated; /* the buffer was too small */
+    uint16_t verdict;  /* enum drop_reason */
+    uint16_t protocol; /* protocol type, host order */
+    uint32_t tunnel;   /* index of a tunnel record; 0: none */
+    uint32_t inner_offset;
+    uint32_t inner_length;
+    uint32_t key; /* host order; 0 without a key */
+    uint8_t source[16];
+    uint8_t destination[16];
+};
+
+/* Ingress: one frame to write, as a chain of pieces. */
+struct outgoing {
+    uint32_t tunnel;
+    int32_t fd;
+    uint32_t first_piece;
+    uint32_t last_piece;
+    uint32_t pieces;
+    uint32_t length;  /* bytes, vnet header included */
+    uint32_t packets; /* inner packets in it */
+    int32_t error;    /* errno of the write; 0: written */
+};
+
+struct piece {
+    uint32_t offset;
+    uint32_t length;
+    uint32_t next; /* index of the next piece; UINT32_MAX: the last */
+    uint32_t reserved;
+};
+
+/* The lookup table: a header, then mask + 1 entries, open addressing with linear probing. */
+struct lookup_header {
+    uint32_t mask;   /* number of entries - 1; a power of two less one */
+    uint32_t stages; /* bit s: entries of precedence stage s exist */
+    uint32_t reserved[2];
+};
+
+/* Precedence, first match wins; as ip_tunnel_lookup() of the kernel. */
+enum lookup_stage {
+    STAGE_BOTH = 0,   /* local and remote given */
+    STAGE_REMOTE = 1, /* remote only */
+    STAGE_LOCAL = 2,  /* local only */
+    STAGE_NEITHER = 3,
+    STAGE_COUNT = 4
+};
+
+enum lookup_kind {
+    KIND_NO_KEY = 0, /* packets without a key */
+    KIND_KEY = 1,    /* packets with this key */
+    KIND_SOME = 2,   /* not a tunnel to deliver to: tells that these addresses have one */
+};
+
+struct lookup_entry {
+    uint32_t tunnel; /* index of a tunnel record; 0: the entry is empty */
+    uint32_t key;    /* host order; 0 unless KIND_KEY */
+    uint8_t family;
+    uint8_t kind;
+    uint16_t reserved_a;
+    uint32_t reserved_b;
+    uint8_t local[16];
+    uint8_t remote[16];
+};
+
+#endif

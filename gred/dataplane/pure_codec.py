@@ -1,0 +1,149 @@
+"""The pure-Python codec: the readable twin of the C codec, with the same contract (_codec.pyi).
+
+It runs where the extension is absent, and says in the tests what the extension must do: every byte
+of every buffer is the same. This module checks the buffers; the work is in pure_encapsulate and
+pure_decapsulate. No system call.
+"""
+
+import ctypes
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gred.dataplane import layout
+from gred.dataplane.layout import (
+    FRAME_HEADROOM,
+    VNET_HEADER,
+    Datagram,
+    Frame,
+    Outgoing,
+    Piece,
+    Received,
+    TunnelRecord,
+)
+from gred.dataplane.pure_decapsulate import Decapsulator
+from gred.dataplane.pure_emit import Queue, Writer
+from gred.dataplane.pure_encapsulate import Encapsulator
+from gred.dataplane.pure_lookup import LookupTable
+from gred.dataplane.pure_segment import HeaderSpace
+from gred.wire.checksum import checksum
+from gred.wire.drop import DropReason
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["DROP_REASONS", "LAYOUT", "checksum", "decapsulate", "encapsulate"]
+
+DROP_REASONS: tuple[str, ...] = tuple(reason.name for reason in DropReason)
+
+Row = TypeVar("Row", bound=ctypes.Structure)
+
+_STRUCTURES: dict[str, type[ctypes.Structure]] = {
+    "tunnel_record": layout.TunnelRecord,
+    "frame": layout.Frame,
+    "datagram": layout.Datagram,
+    "destination": layout.Destination,
+    "received": layout.Received,
+    "outgoing": layout.Outgoing,
+    "piece": layout.Piece,
+    "lookup_header": layout.LookupHeader,
+    "lookup_entry": layout.LookupEntry,
+}
+
+
+def _measure_layout() -> dict[str, int]:
+    sizes = {f"{name}.size": ctypes.sizeof(kind) for name, kind in _STRUCTURES.items()}
+    for name, kind in _STRUCTURES.items():
+        for field, *_ in kind._fields_:
+            sizes[f"{name}.{field}"] = getattr(kind, field).offset
+    return sizes
+
+
+LAYOUT: dict[str, int] = _measure_layout()
+
+
+def _table(buffer: "WriteableBuffer", kind: type[Row]) -> "ctypes.Array[Row]":
+    """Return a view of *buffer* as an array of structures, as many as fit."""
+    view = memoryview(buffer).cast("B")
+    return (kind * (len(view) // ctypes.sizeof(kind))).from_buffer(view)
+
+
+def _inside(rows: "list[Any]", arena: memoryview) -> bool:
+    return all(
+        row.offset >= FRAME_HEADROOM and row.offset + row.length <= len(arena) for row in rows
+    )
+
+
+def encapsulate(
+    arena: "WriteableBuffer",
+    frames: "WriteableBuffer",
+    first: int,
+    count: int,
+    tunnels: "WriteableBuffer",
+    tunnel: int,
+    datagrams: "WriteableBuffer",
+    headers_begin: int,
+    headers_end: int,
+    /,
+) -> tuple[int, int, int]:
+    """See _codec.pyi."""
+    view = memoryview(arena).cast("B")
+    frame_table = _table(frames, Frame)
+    records = _table(tunnels, TunnelRecord)
+    if not (
+        0 <= first <= count <= len(frame_table)
+        and 0 <= tunnel < len(records)
+        and 0 <= headers_begin <= headers_end <= len(view)
+    ):
+        raise ValueError("encapsulate: a table is smaller than its count")
+    record = records[tunnel]
+    if not _inside(frame_table[first:count], view) or record.vnet_header > VNET_HEADER:
+        raise ValueError("encapsulate: a frame lies outside the arena")
+
+    headers = HeaderSpace(headers_begin, headers_end)
+    worker = Encapsulator(view, record, _table(datagrams, Datagram), headers)
+    refused = 0
+    for index in range(first, count):
+        frame = frame_table[index]
+        if not worker.add(frame, index):
+            return worker.filled, index, refused
+        refused += bool(frame.verdict)
+    return worker.filled, count, refused
+
+
+def decapsulate(
+    arena: "WriteableBuffer",
+    received: "WriteableBuffer",
+    count: int,
+    tunnels: "WriteableBuffer",
+    lookup: "WriteableBuffer",
+    outgoing: "WriteableBuffer",
+    pieces: "WriteableBuffer",
+    headers_begin: int,
+    headers_end: int,
+    /,
+) -> tuple[int, int]:
+    """See _codec.pyi."""
+    view = memoryview(arena).cast("B")
+    entries = _table(received, Received)
+    records = _table(tunnels, TunnelRecord)
+    if not (
+        0 <= count <= len(entries)
+        and len(records) > 0
+        and 0 <= headers_begin <= headers_end <= len(view)
+    ):
+        raise ValueError("decapsulate: a table is smaller than its count")
+    if not _inside(entries[:count], view):
+        raise ValueError("decapsulate: a datagram lies outside the arena")
+
+    worker = Decapsulator(
+        view,
+        records,
+        LookupTable(memoryview(lookup).cast("B"), len(records)),
+        Writer(
+            view,
+            Queue(_table(outgoing, Outgoing), _table(pieces, Piece)),
+            HeaderSpace(headers_begin, headers_end),
+        ),
+    )
+    refused = sum(bool(worker.add(entries[index])) for index in range(count))
+    worker.finish()
+    return worker.writer.queue.frames_used, refused

@@ -1,0 +1,237 @@
+"""Ingress, first half, of the pure-Python codec: a ladder of refusals, then one line: it is ours.
+
+Part of the twin of the C codec; its contract is in _codec.pyi. No system call, no exception for a
+packet: a refused one is counted by reason.
+
+    outer header -> GRE header -> tunnel -> checksum -> inner header -> ECN -> sequence
+"""
+
+import struct
+from typing import TYPE_CHECKING
+
+from gred.dataplane.layout import Kind, Received, TunnelFlag, TunnelRecord
+from gred.dataplane.pure_clamp import clamp_mss
+from gred.dataplane.pure_coalesce import Coalescer
+from gred.dataplane.pure_emit import Decapsulated, Writer, inspect, merged_size
+from gred.dataplane.pure_flags import has
+from gred.dataplane.pure_inner import VERSION, find_ip, has_partial_checksum, locate, measure
+from gred.dataplane.pure_lookup import Addresses, LookupTable
+from gred.wire import ethernet, gre, ip
+from gred.wire.checksum import ones_complement_sum
+from gred.wire.drop import DropReason
+from gred.wire.gre import GreHeader
+from gred.wire.malformed import MalformedPacketError
+
+if TYPE_CHECKING:
+    import ctypes
+
+# Numbers this far behind are not late packets but a peer that began anew: real reordering is a few
+# hundred packets deep at most.
+SEQUENCE_WINDOW = 1024
+# A peer that restarts within the window is known by this many old numbers in a row, each one more
+# than the last. Late packets and duplicates do not come like that.
+RESTART_RUN = 8
+
+
+class Decapsulator:
+    """One call of decapsulate(): the buffers, and what has become of the packets so far."""
+
+    def __init__(
+        self,
+        view: memoryview,
+        tunnels: "ctypes.Array[TunnelRecord]",
+        lookup: LookupTable,
+        writer: Writer,
+    ) -> None:
+        self.view = view
+        self.tunnels = tunnels
+        self.lookup = lookup
+        self.writer = writer
+        self.coalescer = Coalescer(view, writer.queue)
+
+    def add(self, entry: Received) -> DropReason:
+        """Decapsulate one datagram; return why it is refused, or NONE. Fill its entry, count it."""
+        entry.tunnel = entry.protocol = entry.key = 0
+        entry.inner_offset = entry.inner_length = 0
+        admitted = self._admit(entry)
+        record = self.tunnels[entry.tunnel]
+        reason = admitted if isinstance(admitted, DropReason) else DropReason.NONE
+        if isinstance(admitted, Decapsulated) and not self._emit(record, admitted):
+            reason = DropReason.NO_BUFS
+        entry.verdict = reason
+        if reason:
+            record.rx_drops[reason] += 1
+        else:
+            record.rx_packets += 1
+            record.rx_bytes += entry.inner_length
+        return reason
+
+    def finish(self) -> None:
+        """End the batch: make super-packets of what was coalesced."""
+        self.coalescer.finish()
+
+    def _admit(self, entry: Received) -> DropReason | Decapsulated:
+        """Go down the ladder of refusals."""
+        outer = self._read_outer(entry)
+        if isinstance(outer, DropReason):
+            return outer
+        start, end = outer
+        try:
+            header = GreHeader.parse(self.view[start:end])
+        except MalformedPacketError as malformed:
+            return malformed.reason
+        entry.protocol = header.protocol_type
+        entry.key = header.key or 0
+        reason = self._look_up(entry, header)
+        if reason:
+            return reason
+        record = self.tunnels[entry.tunnel]
+        inner = start + header.length
+        reason = self._check_checksum(record, header, start, end)
+        if reason:
+            return reason
+        length = self._measure_inner(record, header.protocol_type, inner, end)
+        if isinstance(length, DropReason):
+            return length
+        entry.inner_offset, entry.inner_length = inner, length
+        reason = self._propagate_ecn(entry)
+        if reason:
+            return reason
+        reason = _check_sequence(record, header)
+        if reason:
+            return reason
+        packet = self._inspect(entry)
+        if has(record.flags, TunnelFlag.CLAMP_MSS) and packet.ip is not None:
+            clamp_mss(self.view, packet.ip.offset, packet.end, min(record.mtu, record.path_mtu))
+        return packet
+
+    def _read_outer(self, entry: Received) -> DropReason | tuple[int, int]:
+        """Return where the GRE header begins and the datagram ends; fill *entry* from IPv4."""
+        start, end = entry.offset, entry.offset + entry.length
+        if entry.truncated:
+            return DropReason.TRUNCATED
+        if entry.family == 6:
+            return start, end
+        try:
+            header = ip.IPv4Header.parse(self.view[start:end])
+        except MalformedPacketError:
+            return DropReason.TRUNCATED
+        if header.length > entry.length:
+            return DropReason.TRUNCATED
+        entry.tos, entry.ttl = header.tos, header.ttl
+        entry.source[:] = header.source.ljust(16, b"\0")
+        entry.destination[:] = header.destination.ljust(16, b"\0")
+        return start + header.length, end
+
+    def _look_up(self, entry: Received, header: GreHeader) -> DropReason:
+        addresses = Addresses(entry.family, bytes(entry.destination), bytes(entry.source))
+        kind = Kind.NO_KEY if header.key is None else Kind.KEY
+        entry.tunnel = self.lookup.find(addresses, kind, entry.key)
+        if entry.tunnel:
+            return DropReason.NONE
+        entry.tunnel = self.lookup.find(addresses, Kind.SOME, 0)
+        return DropReason.KEY_MISMATCH if entry.tunnel else DropReason.NO_TUNNEL
+
+    def _check_checksum(
+        self, record: TunnelRecord, header: GreHeader, start: int, end: int
+    ) -> DropReason:
+        if header.checksum is None:
+            required = has(record.flags, TunnelFlag.INPUT_CHECKSUM_REQUIRED)
+            return DropReason.CSUM_MISSING if required else DropReason.NONE
+        if has(record.flags, TunnelFlag.INPUT_CHECKSUM_REFUSED):
+            return DropReason.CSUM_UNEXPECTED
+        if ones_complement_sum(self.view[start:end]) == 0xFFFF:
+            return DropReason.NONE
+        # Receive offload verifies the checksum of each packet, merges, and leaves the first
+        # packet's field: it cannot be right any more. Such a packet is known by its unfinished
+        # inner checksum.
+        inner = start + header.length
+        length = self._measure_inner(record, header.protocol_type, inner, end)
+        if not isinstance(length, DropReason):
+            packet = locate(self.view, inner, length, header.protocol_type)
+            if packet is not None and has_partial_checksum(self.view, packet):
+                return DropReason.NONE
+        return DropReason.CSUM_ERR
+
+    def _measure_inner(
+        self, record: TunnelRecord, protocol: int, inner: int, end: int
+    ) -> DropReason | int:
+        """Return the length of the inner packet without what trails it, or why it is refused."""
+        if has(record.flags, TunnelFlag.ETHERNET):
+            if protocol != gre.PROTOCOL_ETHERNET:
+                return name_protocol(protocol)
+            # A switch does not judge what it carries.
+            return DropReason.TRUNCATED if end - inner < ethernet.HEADER else end - inner
+        if protocol not in VERSION:
+            return name_protocol(protocol)
+        return measure(self.view, inner, end - inner, VERSION[protocol])
+
+    def _propagate_ecn(self, entry: Received) -> DropReason:
+        """Copy a congestion mark to the inner header: RFC 6040 §4.2, figure 4."""
+        start, length = entry.inner_offset, entry.inner_length
+        version, offset = find_ip(self.view, start, length, entry.protocol)
+        if version == 0:
+            return DropReason.NONE
+        (first_half,) = struct.unpack_from("!H", self.view, offset)
+        inner = (first_half if version == 4 else first_half >> 4) & ip.ECN
+        outer = entry.tos & ip.ECN
+        if inner == ip.NOT_ECT:
+            return DropReason.ECN_ERR if outer == ip.CE else DropReason.NONE
+        if inner != ip.CE and (outer == ip.CE or (outer, inner) == (ip.ECT_1, ip.ECT_0)):
+            ip.set_ecn(self.view, offset, version, outer)
+        return DropReason.NONE
+
+    def _inspect(self, entry: Received) -> Decapsulated:
+        start, length = entry.inner_offset, entry.inner_length
+        packet = locate(self.view, start, length, entry.protocol)
+        if packet is None and find_ip(self.view, start, length, entry.protocol)[0]:
+            return Decapsulated(entry.tunnel, start, length, unreadable=True)
+        return inspect(self.view, entry.tunnel, start, length, packet)
+
+    def _emit(self, record: TunnelRecord, packet: Decapsulated) -> bool:
+        """Queue *packet*, alone or in a run; return False without room."""
+        size = merged_size(record, packet)
+        if size and not (record.vnet_header and has(record.flags, TunnelFlag.WRITE_TSO)):
+            return self.writer.cut(record, packet, size)
+        if not record.vnet_header:
+            return self.writer.plain(record, packet)
+        if packet.unreadable:
+            self.coalescer.close_tunnel(packet.tunnel)
+        segment = self.coalescer.segment(record, packet)
+        if segment is not None and self.coalescer.join(segment):
+            return True
+        frame = self.writer.with_vnet(record, packet)
+        if frame is None:
+            return False
+        if segment is not None:
+            self.coalescer.open(segment, frame)
+        return True
+
+
+def name_protocol(protocol: int) -> DropReason:
+    """Return what a protocol type is that the tunnel does not carry."""
+    return gre.NAMED_PROTOCOLS.get(protocol, DropReason.UNKNOWN_PROTOCOL)
+
+
+def _check_sequence(record: TunnelRecord, header: GreHeader) -> DropReason:
+    """RFC 2890 §2.2, and a way back for a peer that restarted, which the RFC does not give."""
+    if not has(record.flags, TunnelFlag.INPUT_SEQUENCE):
+        return DropReason.NONE
+    if header.sequence is None:
+        return DropReason.SEQ_MISSING
+    if record.input_seen:
+        ahead = (header.sequence - record.input_next) & 0xFFFFFFFF
+        if ahead < 1 << 31:
+            record.rx_lost += ahead
+        else:
+            if (1 << 32) - ahead <= SEQUENCE_WINDOW:
+                follows = record.old_run > 0 and header.sequence == record.old_next
+                record.old_run = record.old_run + 1 if follows else 1
+                record.old_next = (header.sequence + 1) & 0xFFFFFFFF
+                if record.old_run < RESTART_RUN:
+                    return DropReason.OUT_OF_SEQ
+            record.rx_resyncs += 1
+    record.input_next = (header.sequence + 1) & 0xFFFFFFFF
+    record.input_seen = 1
+    record.old_run = 0
+    return DropReason.NONE

@@ -1,0 +1,203 @@
+"""Ingress, second half, of the pure-Python codec: decapsulated packets become frames to write.
+
+Part of the twin of the C codec. Fills the tables of outgoing frames and pieces; asks pure_coalesce
+whether a packet joins one before it. Nothing here refuses a packet for what it is, only for want of
+room.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gred.dataplane.layout import NO_PIECE, VNET_HEADER, Outgoing, Piece, TunnelRecord
+from gred.dataplane.pure_inner import (
+    InnerPacket,
+    complete_checksum,
+    find_payload,
+    has_partial_checksum,
+)
+from gred.dataplane.pure_segment import HeaderSpace, SuperPacket, write_segment
+from gred.wire import transport, vnet
+from gred.wire.vnet import VnetHeader
+
+if TYPE_CHECKING:
+    import ctypes
+
+
+@dataclass(frozen=True, slots=True)
+class Decapsulated:
+    """One packet that passed the ladder, and what is known of it."""
+
+    tunnel: int
+    start: int  # offset of the inner packet or frame
+    length: int
+    ip: InnerPacket | None = None  # None: not IP, or IP whose lengths do not fit
+    payload: int | None = None  # offset of the TCP or UDP payload
+    partial: bool = False  # its transport checksum is the pseudo-header sum
+    unreadable: bool = False  # an IP packet of which the flow cannot be told
+
+    @property
+    def end(self) -> int:
+        """Offset behind the last byte."""
+        return self.start + self.length
+
+
+def inspect(
+    view: memoryview, tunnel: int, start: int, length: int, ip: InnerPacket | None
+) -> Decapsulated:
+    """Return what coalescing and writing must know of the packet at *start*."""
+    if ip is None:
+        return Decapsulated(tunnel, start, length)
+    return Decapsulated(
+        tunnel=tunnel,
+        start=start,
+        length=length,
+        ip=ip,
+        payload=find_payload(view, ip),
+        partial=has_partial_checksum(view, ip),
+        unreadable=ip.header.is_fragment,
+    )
+
+
+class Queue:
+    """The tables of outgoing frames and their pieces, and how far they are filled."""
+
+    def __init__(self, outgoing: "ctypes.Array[Outgoing]", pieces: "ctypes.Array[Piece]") -> None:
+        self.outgoing = outgoing
+        self.pieces = pieces
+        self.frames_used = 0
+        self.pieces_used = 0
+
+    def has_room(self, frames: int, pieces: int) -> bool:
+        """Whether as many more fit."""
+        return self.frames_used + frames <= len(self.outgoing) and self.pieces_used + pieces <= len(
+            self.pieces
+        )
+
+    def add_frame(self, tunnel: int, record: TunnelRecord) -> int:
+        """Begin a frame of one packet; return its index."""
+        index = self.frames_used
+        self.frames_used += 1
+        self.outgoing[index] = Outgoing(tunnel=tunnel, fd=record.fd, packets=1)
+        return index
+
+    def add_piece(self, frame: int, offset: int, length: int) -> None:
+        """Append a stretch of the arena to *frame*."""
+        index = self.pieces_used
+        self.pieces_used += 1
+        self.pieces[index] = Piece(offset, length, NO_PIECE, 0)
+        outgoing = self.outgoing[frame]
+        if outgoing.pieces == 0:
+            outgoing.first_piece = index
+        else:
+            self.pieces[outgoing.last_piece].next = index
+        outgoing.last_piece = index
+        outgoing.pieces += 1
+        outgoing.length += length
+
+
+def merged_size(record: TunnelRecord, packet: Decapsulated) -> int:
+    """Return the segment size of a packet that receive offload has merged; 0: it was not merged.
+
+    The true size is not told: it is what fits the tunnel.
+    """
+    if packet.ip is None or packet.payload is None or not packet.partial:
+        return 0
+    if packet.ip.protocol != transport.IPPROTO_TCP:
+        return 0
+    size = int(record.mtu) - (packet.payload - packet.ip.offset)
+    return size if 0 < size < packet.end - packet.payload else 0
+
+
+def write_vnet(view: memoryview, start: int, header: VnetHeader) -> None:
+    """Put *header* right before the frame at *start*."""
+    view[start - VNET_HEADER : start] = header.pack()
+
+
+def unfinished(view: memoryview, packet: Decapsulated, size: int) -> VnetHeader:
+    """Return the header that makes the kernel finish the checksum, and cut if *size* is not 0."""
+    if packet.ip is None or packet.payload is None:
+        raise AssertionError("only TCP and UDP can be unfinished")
+    gso_type = vnet.GSO_NONE
+    if size:
+        gso_type = vnet.GSO_UDP_L4
+        if packet.ip.protocol == transport.IPPROTO_TCP:
+            gso_type = vnet.GSO_TCPV4 if packet.ip.version == 4 else vnet.GSO_TCPV6
+            if view[packet.ip.transport + transport.TCP_FLAGS] & transport.CWR:
+                gso_type |= vnet.GSO_ECN
+    return VnetHeader(
+        flags=vnet.NEEDS_CSUM,
+        gso_type=gso_type,
+        hdr_len=packet.payload - packet.start if size else 0,
+        gso_size=size,
+        csum_start=packet.ip.transport - packet.start,
+        csum_offset=transport.CHECKSUM[packet.ip.protocol],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Queues packets, each for itself."""
+
+    view: memoryview
+    queue: Queue
+    headers: HeaderSpace
+
+    def with_vnet(self, record: TunnelRecord, packet: Decapsulated) -> int | None:
+        """Queue *packet* for a device with a vnet header; return its frame, None without room."""
+        if not self.queue.has_room(1, 1):
+            return None
+        header = VnetHeader()
+        if packet.partial:
+            header = unfinished(self.view, packet, merged_size(record, packet))
+        write_vnet(self.view, packet.start, header)
+        frame = self.queue.add_frame(packet.tunnel, record)
+        self.queue.add_piece(frame, packet.start - VNET_HEADER, packet.length + VNET_HEADER)
+        return frame
+
+    def cut(self, record: TunnelRecord, packet: Decapsulated, size: int) -> bool:
+        """Queue a packet that receive offload merged for a device that takes no super-packets.
+
+        Return False, and queue nothing of it, when there is no room.
+        """
+        if packet.ip is None or packet.payload is None:
+            raise AssertionError("only TCP is merged")
+        super_packet = SuperPacket(
+            start=packet.start,
+            ip=packet.ip.offset,
+            transport=packet.ip.transport,
+            payload=packet.payload,
+            end=packet.end,
+            protocol=transport.IPPROTO_TCP,
+            segment_size=size,
+        )
+        return self._segments(record, packet.tunnel, super_packet)
+
+    def plain(self, record: TunnelRecord, packet: Decapsulated) -> bool:
+        """Queue *packet* for a device without a vnet header: it takes finished packets only."""
+        if not self.queue.has_room(1, 1):
+            return False
+        if packet.partial and packet.ip is not None:
+            start = packet.ip.transport
+            field = start + transport.CHECKSUM[packet.ip.protocol]
+            complete_checksum(self.view, start, field, packet.end)
+        frame = self.queue.add_frame(packet.tunnel, record)
+        self.queue.add_piece(frame, packet.start, packet.length)
+        return True
+
+    def _segments(self, record: TunnelRecord, tunnel: int, packet: SuperPacket) -> bool:
+        offsets = range(0, packet.payload_length, packet.segment_size)
+        if not self.queue.has_room(len(offsets), 2 * len(offsets)):
+            return False
+        prefix = record.vnet_header
+        if not self.headers.has_room(prefix + packet.headers, len(offsets)):
+            return False
+        for done in offsets:
+            head = self.headers.take(prefix + packet.headers)
+            if head is None:
+                raise AssertionError("room was made sure of")
+            self.view[head : head + prefix] = bytes(prefix)
+            size = write_segment(self.view, packet, done, head + prefix)
+            frame = self.queue.add_frame(tunnel, record)
+            self.queue.add_piece(frame, head, prefix + packet.headers)
+            self.queue.add_piece(frame, packet.payload + done, size)
+        return True

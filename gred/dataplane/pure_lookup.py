@@ -1,0 +1,78 @@
+"""The receiver's look-up of the pure-Python codec: outer addresses and key to a tunnel.
+
+Part of the twin of the C codec. Reads the table of layout.py; nothing here writes to it.
+"""
+
+import ctypes
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gred.dataplane.layout import Kind, LookupEntry, LookupHeader, Stage
+
+ANY = bytes(16)
+
+
+def mix(words: Iterable[int]) -> int:
+    """Return the 32-bit hash of 32-bit *words*; also used for flows."""
+    value = 0x9E3779B9
+    for word in words:
+        value = (value ^ word) * 0x85EBCA6B & 0xFFFFFFFF
+        value ^= value >> 15
+    return value
+
+
+def hash_entry(local: bytes, remote: bytes, key: int, family: int, kind: int) -> int:
+    """Return the hash of a look-up entry. The addresses are fields of 16 bytes."""
+    return mix((*struct.unpack("=8I", local + remote), key, family | kind << 8))
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """What a packet is looked up by. Addresses are fields of 16 bytes, IPv4 in the first four."""
+
+    family: int
+    local: bytes  # outer destination
+    remote: bytes  # outer source
+
+
+class LookupTable:
+    """A view of a look-up table."""
+
+    def __init__(self, buffer: memoryview, tunnels: int) -> None:
+        """Raise ValueError when *buffer* is not one. *tunnels*: how many records there are."""
+        head = ctypes.sizeof(LookupHeader)
+        room = (len(buffer) - head) // ctypes.sizeof(LookupEntry)
+        if room < 1:
+            raise ValueError("decapsulate: a table is smaller than its count")
+        self.header = LookupHeader.from_buffer(buffer)
+        size = self.header.mask + 1
+        if size & self.header.mask or size > room:
+            raise ValueError("decapsulate: the look-up table is damaged")
+        self.entries = (LookupEntry * size).from_buffer(buffer, head)
+        self.tunnels = tunnels
+
+    def find(self, addresses: Addresses, kind: Kind, key: int) -> int:
+        """Return the tunnel of the first precedence stage that has one; 0 when none has."""
+        for stage in Stage:
+            if not self.header.stages & 1 << stage:
+                continue
+            local = addresses.local if stage in (Stage.BOTH, Stage.LOCAL) else ANY
+            remote = addresses.remote if stage in (Stage.BOTH, Stage.REMOTE) else ANY
+            tunnel = self._probe(local, remote, key, addresses.family, kind)
+            if 0 < tunnel < self.tunnels:
+                return tunnel
+        return 0
+
+    def _probe(self, local: bytes, remote: bytes, key: int, family: int, kind: int) -> int:
+        mask = self.header.mask
+        slot = hash_entry(local, remote, key, family, kind) & mask
+        for _ in range(mask + 1):
+            entry = self.entries[slot]
+            if entry.tunnel == 0:
+                return 0
+            found = (bytes(entry.local), bytes(entry.remote), entry.key, entry.family, entry.kind)
+            if found == (local, remote, key, family, kind):
+                return int(entry.tunnel)
+            slot = (slot + 1) & mask
+        return 0

@@ -1,0 +1,268 @@
+"""Packets too big for the path to the remote: the slow path that helps them or their senders.
+
+    the codec refuses a frame, or the kernel a datagram; its inner packet is
+      IPv6 of at most 1280 bytes   sent whole: its outer packet may be fragmented. RFC 7676 §3.2
+      IPv4 without Don't Fragment  cut into fragments, each encapsulated. RFC 7588 §3
+      answerable by ICMP           dropped, and its sender told the MTU, through the TUN
+      anything else                dropped
+
+The answer comes from the packet's destination: the kernel takes no packet from outside that claims
+one of its own addresses, and reverse path filters expect what the route says. Linux answers in the
+same way for tunnels that it bridges. Nothing here decides what the path carries; packets leave by
+the forwarder alone.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from gred.dataplane.batch import EgressBatch
+from gred.dataplane.layout import FRAME_HEADROOM, VNET_HEADER, TunnelFlag
+from gred.dataplane.tunnels import NO_PATH_LIMIT
+from gred.wire import ethernet, icmp, ip, transport, vnet
+from gred.wire.drop import DropReason
+from gred.wire.fragments import fragment
+from gred.wire.vnet import VnetHeader
+
+if TYPE_CHECKING:
+    from gred.dataplane.forwarder import DataPlane, TunnelPort
+
+ANSWERS_PER_SECOND = 1000.0  # for each tunnel, as Linux limits ICMP for a host
+ANSWERS_AT_ONCE = 100.0
+LEAST_ANSWERED_ETHERNET = 576  # below it Linux answers for no bridged tunnel
+
+OUTER_LENGTH = {4: ip.IPV4_HEADER, 6: ip.IPV6_HEADER}
+ENCAPSULATION_LIMIT = 8  # bytes of the option and its extension header, RFC 2473 §4.1.1
+
+LINE = 64  # frames begin FRAME_HEADROOM behind a multiple of it, as those that are read
+
+
+class Remedy(Enum):
+    """What is to be done about a packet."""
+
+    DROP = auto()
+    ANSWER = auto()
+    FRAGMENT = auto()
+    SEND_WHOLE = auto()
+
+
+class Outcome(Enum):
+    """What became of a datagram that the kernel refused."""
+
+    DROPPED = auto()
+    SENT = auto()  # in fragments of the inner packet
+    CHANGED = auto()  # the datagram may be fragmented now: to be sent again
+
+
+class TooBig:
+    """The slow path of one data plane, with memory of its own: another batch is under way."""
+
+    def __init__(self, plane: "DataPlane") -> None:
+        self._plane = plane
+        self._batch = EgressBatch()
+        self._busy = False
+
+    def refused(self, port: "TunnelPort", batch: EgressBatch, index: int, now: float) -> bool:
+        """Help frame *index* of *batch*, which the codec refused as TOO_BIG and counted.
+
+        Return whether it was sent after all; the count is then taken back. The batch's datagrams
+        must have been sent: their memory is used again.
+        """
+        frame, record = batch.frame(index), self._plane.tunnels.record(port.index)
+        data = batch.arena[frame.offset : frame.offset + frame.length]
+        meta = VnetHeader()
+        if record.vnet_header == VNET_HEADER:
+            meta = VnetHeader.parse(batch.arena[frame.offset - VNET_HEADER : frame.offset])
+        inside = self._inside(port, data)
+        size = first_size(data, inside, meta)
+        # A record's limit is for what follows an Ethernet header without VLAN tags.
+        limit = record.path_mtu - (inside - ethernet.HEADER if self._is_ethernet(port) else 0)
+        remedy = judge(data[inside:], size, limit, is_ethernet=self._is_ethernet(port))
+        if remedy is Remedy.SEND_WHOLE:
+            record.tx_drops[DropReason.TOO_BIG] -= 1
+            for filled in self._encapsulate(port, batch, index):
+                for number in range(filled):
+                    batch.datagram(number).dont_fragment = 0
+                self._plane.send(port, batch, filled)
+            return True
+        if remedy is Remedy.FRAGMENT:
+            record.tx_drops[DropReason.TOO_BIG] -= 1
+            if self._send_fragments(port, self._cut(port, batch, index), limit):
+                return True
+            record.tx_drops[DropReason.TOO_BIG] += 1
+        if remedy is Remedy.ANSWER:
+            self._answer(port, data, inside, size, limit, now)
+        return False
+
+    def unsent(
+        self, port: "TunnelPort", batch: EgressBatch, index: int, outer_mtu: int, now: float
+    ) -> Outcome:
+        """Help datagram *index* of *batch*, which the kernel refused for its size.
+
+        *outer_mtu*: the size that it would have sent; 0: it did not say. Nothing is counted.
+        """
+        datagram = batch.datagram(index)
+        # While busy it is a fragment of ours: the path has changed again.
+        if self._busy or not outer_mtu or not datagram.dont_fragment:
+            return Outcome.DROPPED
+        frame = _inner(batch, index)
+        inside = self._inside(port, frame)
+        size = len(frame) - inside
+        limit = (
+            outer_mtu
+            - self._overhead(port, datagram.head_length + datagram.body_length - len(frame))
+            - inside
+        )
+        if size <= limit:
+            return Outcome.DROPPED
+        remedy = judge(frame[inside:], size, limit, is_ethernet=self._is_ethernet(port))
+        if remedy is Remedy.SEND_WHOLE:
+            datagram.dont_fragment = 0
+            return Outcome.CHANGED
+        if remedy is Remedy.FRAGMENT and self._send_fragments(port, [frame], limit):
+            return Outcome.SENT
+        if remedy is Remedy.ANSWER:
+            self._answer(port, frame, inside, size, limit, now)
+        return Outcome.DROPPED
+
+    def _is_ethernet(self, port: "TunnelPort") -> bool:
+        return bool(self._plane.tunnels.record(port.index).flags & TunnelFlag.ETHERNET)
+
+    def _inside(self, port: "TunnelPort", frame: bytes) -> int:
+        """Return the offset of the network packet in *frame*."""
+        if not self._is_ethernet(port):
+            return 0
+        return ethernet.payload(frame)[1] if len(frame) >= ethernet.HEADER else len(frame)
+
+    def _overhead(self, port: "TunnelPort", gre_length: int) -> int:
+        """Return how many bytes stand before the inner packet or frame."""
+        family, limit = port.parameters.family, port.parameters.encapsulation_limit
+        has_limit = family == 6 and limit is not None
+        return OUTER_LENGTH[family] + ENCAPSULATION_LIMIT * has_limit + gre_length
+
+    # --- what is done ---------------------------------------------------------------------------
+
+    def _answer(
+        self, port: "TunnelPort", frame: bytes, inside: int, size: int, limit: int, now: float
+    ) -> None:
+        """Tell the sender of the packet in *frame*, of *size* bytes, that *limit* is the MTU."""
+        if not port.answers.take(now):
+            return
+        packet = bytearray(frame[inside : inside + icmp.LONGEST_ANSWER6])
+        if inside + size < len(frame):
+            # A super-packet: it is quoted as its first segment would have been.
+            ip.set_length(memoryview(packet), 0, size)
+        build = icmp.fragmentation_needed if packet[0] >> 4 == 4 else icmp.packet_too_big
+        answer = build(packet, limit)
+        if inside:
+            answer = frame[6:12] + frame[:6] + frame[12:inside] + answer  # back to its sender
+        header = bytes(self._plane.tunnels.record(port.index).vnet_header)
+        with contextlib.suppress(OSError):  # down, or full: lost as on any wire
+            os.writev(port.descriptor, [header, answer])
+
+    def _send_fragments(self, port: "TunnelPort", frames: Sequence[bytes], limit: int) -> bool:
+        """Fragment the packet in each of *frames* and send the pieces; False when it cannot be."""
+        pieces = []
+        for frame in frames:
+            inside = self._inside(port, frame)
+            pieces += [frame[:inside] + part for part in fragment(frame[inside:], limit)]
+        self._busy = True
+        try:
+            for count in self._fill(port, pieces):
+                first = 0
+                while first < count:
+                    filled, first, _refused = self._plane.encapsulate(
+                        port, self._batch, first, count
+                    )
+                    self._plane.send(port, self._batch, filled)
+        finally:
+            self._busy = False
+        return bool(pieces)
+
+    def _fill(self, port: "TunnelPort", pieces: Sequence[bytes]) -> Iterator[int]:
+        """Put *pieces* into the batch as frames; yield how many lie there each time it is full."""
+        batch = self._batch
+        header = bytes(self._plane.tunnels.record(port.index).vnet_header)
+        count = position = 0
+        for piece in pieces:
+            offset = -(-position // LINE) * LINE + FRAME_HEADROOM
+            if count == batch.FRAMES or offset + len(piece) > batch.headers_begin:
+                yield count
+                count, offset = 0, FRAME_HEADROOM
+            position = offset + len(piece)
+            batch.arena[offset - len(header) : position] = header + piece
+            entry = batch.frame(count)
+            entry.offset, entry.length, entry.done, entry.verdict = offset, len(piece), 0, 0
+            count += 1
+        if count:
+            yield count
+
+    def _cut(self, port: "TunnelPort", batch: EgressBatch, index: int) -> list[bytes]:
+        """Return the packets of frame *index* as segments with finished checksums, unsent."""
+        record = self._plane.tunnels.record(port.index)
+        before = record.output_next, record.tx_packets, record.tx_bytes
+        packets = [
+            _inner(batch, number)
+            for filled in self._encapsulate(port, batch, index)
+            for number in range(filled)
+        ]
+        record.output_next, record.tx_packets, record.tx_bytes = before
+        return packets
+
+    def _encapsulate(self, port: "TunnelPort", batch: EgressBatch, index: int) -> Iterator[int]:
+        """Encapsulate frame *index*, whatever its size; yield how many datagrams lie in *batch*."""
+        record = self._plane.tunnels.record(port.index)
+        first = index
+        while first == index:
+            limit, record.path_mtu = record.path_mtu, NO_PATH_LIMIT
+            try:
+                filled, first, _refused = self._plane.encapsulate(port, batch, index, index + 1)
+            finally:
+                record.path_mtu = limit
+            yield filled
+
+
+def judge(packet: bytes, size: int, limit: int, *, is_ethernet: bool) -> Remedy:
+    """Return what is to be done about *packet*, of which a piece of *size* bytes exceeds *limit*.
+
+    *packet* may be cut off behind its headers. In an Ethernet frame it is answered as Linux answers
+    for a bridged tunnel.
+    """
+    version = packet[0] >> 4 if len(packet) >= ip.IPV4_HEADER else 0
+    if version == 6:
+        if size <= icmp.SMALLEST_MTU6:
+            return Remedy.SEND_WHOLE
+        return Remedy.ANSWER if icmp.answerable(packet) else Remedy.DROP
+    if version != 4 or packet[0] & 0x0F < 5:
+        return Remedy.DROP
+    word = int.from_bytes(packet[6:8])
+    if not word & ip.DONT_FRAGMENT:
+        return Remedy.FRAGMENT
+    if is_ethernet and (limit < LEAST_ANSWERED_ETHERNET or word != ip.DONT_FRAGMENT):
+        return Remedy.DROP
+    return Remedy.ANSWER if icmp.answerable(packet) else Remedy.DROP
+
+
+def first_size(frame: bytes, inside: int, meta: VnetHeader) -> int:
+    """Return the size of the packet at *inside*; of a super-packet's first segment."""
+    size = len(frame) - inside
+    start = meta.csum_start
+    if meta.gso_type & ~vnet.GSO_ECN == vnet.GSO_NONE or not inside < start < len(frame):
+        return size
+    length = transport.UDP_HEADER
+    if meta.gso_type & ~vnet.GSO_ECN != vnet.GSO_UDP_L4:
+        if len(frame) - start < transport.TCP_HEADER:
+            return size
+        length = transport.TcpHeader.parse(frame[start:]).length
+    return min(size, start - inside + length + meta.gso_size)
+
+
+def _inner(batch: EgressBatch, index: int) -> bytes:
+    """Return the inner packet or frame of datagram *index*."""
+    datagram = batch.datagram(index)
+    end = datagram.head_offset + datagram.head_length
+    body = datagram.body_offset + datagram.body_length
+    whole = batch.arena[datagram.head_offset : end] + batch.arena[datagram.body_offset : body]
+    return whole[len(whole) - datagram.inner_length :]

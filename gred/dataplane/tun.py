@@ -1,0 +1,122 @@
+"""TUN devices: open, probe what the kernel offers, close. No packet passes through this file.
+
+A device is not persistent: it goes with its descriptor, however the process ends.
+"""
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+from typing import Literal, Self
+
+import pytun
+
+from gred.dataplane.layout import VNET_HEADER
+
+# <linux/if_tun.h>; python-pytun has no call for these.
+TUNSETOFFLOAD = 0x400454D0
+TUNSETVNETHDRSZ = 0x400454D8
+TUNSETCARRIER = 0x400454E2
+
+TUN_F_CSUM = 0x01
+TUN_F_TSO4 = 0x02
+TUN_F_TSO6 = 0x04
+TUN_F_TSO_ECN = 0x08
+TUN_F_USO4 = 0x20
+TUN_F_USO6 = 0x40
+TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
+USO = TUN_F_USO4 | TUN_F_USO6  # Linux 6.2; the kernel takes them as a pair only
+
+Mode = Literal["tun", "tap"]
+
+
+class TunDevice:
+    """One TUN or TAP device, non-blocking, without the packet-information prefix.
+
+    ``offload`` tells what was granted: ``tso+uso``, ``tso`` or ``none (reason)``. With ``none`` the
+    device has no vnet header either. ``name`` and ``index`` are those in ``namespace``, which is
+    None for the one the device was opened in.
+    """
+
+    def __init__(self, device: "pytun.TunTapDevice", mode: Mode, offload: str) -> None:
+        self._device = device
+        self.mode: Mode = mode
+        self.offload = offload
+        self.name: str = device.name
+        self.index: int = socket.if_nametoindex(self.name)
+        self.namespace: str | None = None
+
+    @classmethod
+    def open(cls, name: str, *, offload: bool, mode: Mode = "tun") -> Self:
+        """Create the interface *name*; probe super-packet offload when *offload* is wanted.
+
+        Raises OSError: ENOENT or ENODEV without /dev/net/tun, EPERM without CAP_NET_ADMIN, EBUSY
+        or EINVAL when *name* is taken.
+        """
+        why = "configured"
+        if offload:
+            try:
+                device = _create(name, mode, pytun.IFF_VNET_HDR)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                why = "the kernel has no IFF_VNET_HDR"  # gVisor, for one
+            else:
+                granted = _request_offload(device)
+                if granted:
+                    return cls(device, mode, granted)
+                device.close()
+                why = "the kernel refuses TUNSETOFFLOAD"
+        device = _create(name, mode, 0)
+        return cls(device, mode, f"none ({why})")
+
+    @property
+    def vnet_header(self) -> int:
+        """Bytes of struct virtio_net_hdr before each frame."""
+        return 0 if self.offload.startswith("none") else VNET_HEADER
+
+    def fileno(self) -> int:
+        """Return the descriptor; it stays this object's to close."""
+        descriptor: int = self._device.fileno()
+        return descriptor
+
+    def moved(self, namespace: str, name: str, index: int) -> None:
+        """Note that the interface was moved to another network namespace by somebody else."""
+        self.namespace, self.name, self.index = namespace, name, index
+
+    def set_carrier(self, up: bool) -> None:
+        """Give the interface a carrier or take it away. Raises OSError on kernels before 5.0."""
+        fcntl.ioctl(self.fileno(), TUNSETCARRIER, struct.pack("i", up))
+
+    def close(self) -> None:
+        """Close the descriptor: the interface, its addresses and its routes go with it."""
+        self._device.close()
+
+
+def _create(name: str, mode: Mode, extra: int) -> "pytun.TunTapDevice":
+    kind = pytun.IFF_TAP if mode == "tap" else pytun.IFF_TUN
+    try:
+        device = pytun.TunTapDevice(
+            name=name, flags=kind | pytun.IFF_NO_PI | pytun.IFF_TUN_EXCL | extra
+        )
+    except pytun.Error as error:
+        number = error.args[0] if error.args and isinstance(error.args[0], int) else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
+    os.set_blocking(device.fileno(), False)
+    return device
+
+
+def _request_offload(device: "pytun.TunTapDevice") -> str:
+    descriptor = device.fileno()
+    try:
+        fcntl.ioctl(descriptor, TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER))
+    except OSError:
+        return ""
+    for bits, granted in ((TSO | USO, "tso+uso"), (TSO, "tso")):
+        try:
+            fcntl.ioctl(descriptor, TUNSETOFFLOAD, bits)
+        except OSError:
+            continue
+        return granted
+    return ""

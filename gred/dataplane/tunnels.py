@@ -1,0 +1,262 @@
+"""Tunnel records and the receiver's look-up table: what the codec knows of tunnels.
+
+Records live in one piece of memory that the codec reads and counts in; a record's index is the
+tunnel's number in this process. Record 0 belongs to no tunnel. Nothing here moves a packet.
+"""
+
+import ctypes
+import mmap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+from gred.dataplane.batch import table
+from gred.dataplane.layout import (
+    DROP_COUNTERS,
+    Kind,
+    LookupEntry,
+    LookupHeader,
+    Stage,
+    TunnelFlag,
+    TunnelRecord,
+)
+from gred.dataplane.underlay import SendOptions
+from gred.wire.drop import DropReason
+
+IPAddress = IPv4Address | IPv6Address
+
+NO_PATH_LIMIT = 65535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelParameters:
+    """What the data plane must know of one tunnel. ``None``: any address, no key, inherit."""
+
+    local: IPAddress | None
+    remote: IPAddress | None
+    input_key: int | None = None
+    output_key: int | None = None
+    input_checksum: Literal["require", "accept", "refuse"] = "accept"
+    output_checksum: bool = False
+    input_sequence: bool = False
+    output_sequence: bool = False
+    ttl: int | None = 64
+    tos: int | None = None
+    dont_fragment: bool = True
+    ignore_dont_fragment: bool = False
+    mtu: int = 1476
+    path_mtu: int | None = None
+    """Largest inner packet that the path to the remote carries, in bytes; None: not known."""
+    clamp_mss: bool = True
+    interface: int = 0
+    """Index of the device that outer packets leave through, or of a VRF; 0: as routed."""
+    flow_label: int | None = None
+    """Of outer IPv6 headers; None: the kernel's choice."""
+    encapsulation_limit: int | None = None
+    """Sent in outer IPv6 headers; None: not sent."""
+    mark: int = 0
+    """Of outer packets, for routing rules and netfilter; 0: none."""
+
+    @property
+    def family(self) -> Literal[4, 6]:
+        """IP version of the outer header; 4 when both addresses are open."""
+        address = self.remote if self.remote is not None else self.local
+        return 6 if address is not None and address.version == 6 else 4
+
+    @property
+    def send_options(self) -> SendOptions:
+        """What a socket must have to send this tunnel's packets."""
+        if self.family == 4:
+            return SendOptions(mark=self.mark)
+        return SendOptions(
+            self.mark, self.encapsulation_limit, self.flow_label != 0, self.interface
+        )
+
+    def flags(self) -> TunnelFlag:
+        """Return what the codec's record says of these parameters."""
+        wanted = {
+            TunnelFlag.OUTPUT_KEY: self.output_key is not None,
+            TunnelFlag.INPUT_KEY: self.input_key is not None,
+            TunnelFlag.OUTPUT_CHECKSUM: self.output_checksum,
+            TunnelFlag.INPUT_CHECKSUM_REQUIRED: self.input_checksum == "require",
+            TunnelFlag.INPUT_CHECKSUM_REFUSED: self.input_checksum == "refuse",
+            TunnelFlag.OUTPUT_SEQUENCE: self.output_sequence,
+            TunnelFlag.INPUT_SEQUENCE: self.input_sequence,
+            TunnelFlag.TTL_INHERIT: self.ttl is None,
+            TunnelFlag.TOS_INHERIT: self.tos is None,
+            TunnelFlag.DONT_FRAGMENT: self.dont_fragment,
+            TunnelFlag.IGNORE_DONT_FRAGMENT: self.ignore_dont_fragment,
+            TunnelFlag.NO_REMOTE: self.remote is None,
+            TunnelFlag.CLAMP_MSS: self.clamp_mss,
+        }
+        flags = TunnelFlag(0)
+        for flag, is_set in wanted.items():
+            if is_set:
+                flags |= flag
+        return flags
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """A snapshot. tx: inner to outer, rx: outer to inner; inner bytes, as ``ip -s link``."""
+
+    tx_packets: int
+    tx_bytes: int
+    rx_packets: int
+    rx_bytes: int
+    tx_drops: dict[DropReason, int]
+    rx_drops: dict[DropReason, int]
+    rx_resyncs: int = 0
+    rx_lost: int = 0
+
+
+def wire_address(address: IPAddress | None) -> bytes:
+    """Return *address* as 16 bytes: IPv4 in front, zero behind; all zero for any."""
+    return b"\0" * 16 if address is None else address.packed.ljust(16, b"\0")
+
+
+class TunnelTable:
+    """The records of all tunnels and the table that finds them.
+
+    ``memory`` never moves: its pages are taken when a record is used.
+    """
+
+    CAPACITY = 65536
+
+    def __init__(self) -> None:
+        self.memory = table(TunnelRecord, self.CAPACITY)
+        self.lookup = mmap.mmap(-1, ctypes.sizeof(LookupHeader) + ctypes.sizeof(LookupEntry))
+        self._parameters: dict[int, TunnelParameters] = {}
+        self._free = list[int]()
+        self._next = 1
+
+    def record(self, index: int) -> TunnelRecord:
+        """Return a view of one record."""
+        return TunnelRecord.from_buffer(self.memory, index * ctypes.sizeof(TunnelRecord))
+
+    def add(self, parameters: TunnelParameters) -> int:
+        """Take a record for *parameters*, counters at zero; return its index.
+
+        It receives nothing before ``rebuild``. Raises OverflowError when all records are taken.
+        """
+        if not self._free and self._next == self.CAPACITY:
+            raise OverflowError(f"more than {self.CAPACITY - 1} tunnels")
+        index = self._free.pop() if self._free else self._next
+        self._next = max(self._next, index + 1)
+        record = self.record(index)
+        ctypes.memset(ctypes.addressof(record), 0, ctypes.sizeof(record))
+        record.fd = -1
+        self.configure(index, parameters)
+        return index
+
+    def configure(self, index: int, parameters: TunnelParameters) -> None:
+        """Write *parameters* to the record. Counters and sequence state stay."""
+        kept = TunnelFlag(self.record(index).flags) & (
+            TunnelFlag.BLOCKED | TunnelFlag.ETHERNET | TunnelFlag.WRITE_TSO | TunnelFlag.WRITE_USO
+        )
+        record = self.record(index)
+        record.flags = parameters.flags() | kept
+        record.input_key = parameters.input_key or 0
+        record.output_key = parameters.output_key or 0
+        record.mtu = parameters.mtu
+        record.path_mtu = NO_PATH_LIMIT if parameters.path_mtu is None else parameters.path_mtu
+        record.ttl = parameters.ttl or 0
+        record.tos = parameters.tos or 0
+        record.family = parameters.family
+        record.local[:] = wire_address(parameters.local)
+        record.remote[:] = wire_address(parameters.remote)
+        self._parameters[index] = parameters
+
+    def set_flag(self, index: int, flag: TunnelFlag, *, to: bool) -> None:
+        """Set or clear one flag of a record."""
+        record = self.record(index)
+        record.flags = record.flags | flag if to else record.flags & ~flag
+
+    def remove(self, index: int) -> None:
+        """Give the record back. Call ``rebuild`` before the next batch."""
+        del self._parameters[index]
+        self._free.append(index)
+
+    def counters(self, index: int) -> Counters:
+        """Return what the record has counted."""
+        record = self.record(index)
+
+        def drops(counts: Iterable[int]) -> dict[DropReason, int]:
+            named = zip(DropReason, counts, strict=False)
+            return {reason: count for reason, count in named if count}
+
+        return Counters(
+            record.tx_packets,
+            record.tx_bytes,
+            record.rx_packets,
+            record.rx_bytes,
+            drops(record.tx_drops),
+            drops(record.rx_drops),
+            record.rx_resyncs,
+            record.rx_lost,
+        )
+
+    def count_drop(self, index: int, direction: Literal["tx", "rx"], reason: DropReason) -> None:
+        """Count one packet that was lost outside the codec."""
+        record = self.record(index)
+        drops = record.tx_drops if direction == "tx" else record.rx_drops
+        drops[reason] += 1
+
+    # --- look-up ------------------------------------------------------------------------------
+
+    def rebuild(self) -> None:
+        """Make the look-up table anew. O(tunnels); to be called once after a set of changes."""
+        entries = list(self._entries())
+        size = 1 << max(1, (2 * len(entries)).bit_length())
+        header_size, entry_size = ctypes.sizeof(LookupHeader), ctypes.sizeof(LookupEntry)
+        memory = mmap.mmap(-1, header_size + size * entry_size)
+        header = LookupHeader.from_buffer(memory)
+        header.mask = size - 1
+        for stage, wanted in entries:
+            header.stages |= 1 << stage
+            slot = lookup_hash(wanted) & header.mask
+            while True:
+                entry = LookupEntry.from_buffer(memory, header_size + slot * entry_size)
+                if not entry.tunnel:
+                    ctypes.memmove(ctypes.addressof(entry), ctypes.addressof(wanted), entry_size)
+                    break
+                if _same(entry, wanted):
+                    break  # the first of two tunnels stands; configurations refuse the second
+                slot = (slot + 1) & header.mask
+        self.lookup = memory
+
+    def _entries(self) -> Iterator[tuple[Stage, LookupEntry]]:
+        for index, parameters in self._parameters.items():
+            if parameters.local is not None:
+                stage = Stage.BOTH if parameters.remote is not None else Stage.LOCAL
+            else:
+                stage = Stage.REMOTE if parameters.remote is not None else Stage.NEITHER
+            kind = Kind.NO_KEY if parameters.input_key is None else Kind.KEY
+            for wanted, key in ((kind, parameters.input_key or 0), (Kind.SOME, 0)):
+                entry = LookupEntry(tunnel=index, key=key, family=parameters.family, kind=wanted)
+                entry.local[:] = wire_address(parameters.local)
+                entry.remote[:] = wire_address(parameters.remote)
+                yield stage, entry
+
+
+def _same(a: LookupEntry, b: LookupEntry) -> bool:
+    """Tell whether two entries are found by the same packets."""
+    skip = LookupEntry.key.offset
+    return bytes(a)[skip:] == bytes(b)[skip:]
+
+
+def lookup_hash(entry: LookupEntry) -> int:
+    """Return the hash that the codec computes of an entry's local, remote, key, family and kind."""
+    words = (ctypes.c_uint32 * 10)()
+    ctypes.memmove(words, bytes(entry.local) + bytes(entry.remote), 32)
+    words[8] = entry.key
+    words[9] = entry.family | entry.kind << 8
+    value = 0x9E3779B9
+    for word in words:
+        value = ((value ^ word) * 0x85EBCA6B) & 0xFFFFFFFF
+        value ^= value >> 15
+    return value
+
+
+assert len(DropReason) <= DROP_COUNTERS  # noqa: S101 - the records have room for so many

@@ -1,0 +1,221 @@
+"""The sockets towards the underlay: one that receives IP protocol 47, pairs that send it.
+
+Nothing here builds, parses or moves a packet.
+
+The senders are plain protocol-47 sockets: the kernel builds the outer header. To policy routing,
+netfilter and IPsec what they send is protocol 47; with IP_HDRINCL it would be routed as protocol
+255 and pass an IPsec policy for GRE in clear text. They would also receive a clone of every GRE
+packet, so they are bound and connected to the loopback address, from which no peer sends; source
+and destination come with each datagram. Being connected, they also number outer packets one by one,
+which receive offload needs to merge them. Where that cannot be (loopback down; IPv6, whose sockets
+would send from the address they are bound to) a filter throws the clones away.
+
+What the kernel takes with each datagram (addresses, device, TTL, TOS, flow label) is no matter of
+the socket. What it does not take so, is: Don't Fragment makes two senders a pair, and each set of
+``SendOptions`` that some tunnel uses has a pair of its own. A thousand tunnels without such
+options share one.
+
+The receiver must not have IP_RECVERR: a pending error would raise EPOLLERR, on which libuv stops
+watching a descriptor.
+"""
+
+import ctypes
+import errno
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+IPPROTO_GRE = 47
+RECEIVE_BUFFER = 8 * 1024 * 1024  # the default of 208 KiB holds some 100 packets
+SEND_BUFFER = 4 * 1024 * 1024
+
+# <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>; not in the socket module.
+IP_MTU_DISCOVER = 10
+IP_RECVERR = 11
+IPV6_MTU_DISCOVER = 23
+IPV6_RECVERR = 25
+IPV6_FLOWINFO_SEND = 33
+IPV6_AUTOFLOWLABEL = 70
+IP_PMTUDISC_DONT = 0
+IP_PMTUDISC_DO = 2
+SO_ATTACH_FILTER = 26
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
+SO_MARK = 36
+SO_BINDTOIFINDEX = 62
+
+Family = Literal[4, 6]
+
+
+@dataclass(frozen=True, slots=True)
+class SendOptions:
+    """What outer packets have from the socket they are sent through.
+
+    *mark*: for routing rules and netfilter; 0: none. The others are IPv6's. *encapsulation_limit*:
+    sent in a destination option of 8 bytes, RFC 2473 section 4.1.1; None: not sent.
+    *auto_flow_label*: label with a hash of the addresses what has no label of its own. *interface*:
+    index of the device to leave through; beside a source address IPv6 takes that of a datagram for
+    a wish, that of a socket for an order; 0: as routed.
+    """
+
+    mark: int = 0
+    encapsulation_limit: int | None = None
+    auto_flow_label: bool = True
+    interface: int = 0
+
+
+PLAIN = SendOptions()
+
+
+class Senders:
+    """A pair of sending sockets: with Don't Fragment and without. Raises OSError."""
+
+    def __init__(self, family: Family, options: SendOptions) -> None:
+        self.options = options
+        self.users = 0
+        self.whole = _open_sender(family, options, dont_fragment=True)
+        try:
+            self.fragmenting = _open_sender(family, options, dont_fragment=False)
+        except BaseException:
+            self.whole.close()
+            raise
+
+    def of(self, dont_fragment: int) -> socket.socket:  # a datagram's field, as C has it
+        """Return the one that sends datagrams with *dont_fragment* set, or with it clear."""
+        return self.whole if dont_fragment else self.fragmenting
+
+    def close(self) -> None:
+        """Close both."""
+        self.whole.close()
+        self.fragmenting.close()
+
+
+class Underlay:
+    """The sockets of one address family. Raises PermissionError without CAP_NET_RAW."""
+
+    def __init__(self, family: Family) -> None:
+        self.family: Family = family
+        self._senders: dict[SendOptions, Senders] = {}
+        self.receiver = _open(family)
+        try:
+            _size(self.receiver, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            if family == 6:
+                for option in (
+                    socket.IPV6_RECVPKTINFO,
+                    socket.IPV6_RECVTCLASS,
+                    socket.IPV6_RECVHOPLIMIT,
+                ):
+                    self.receiver.setsockopt(socket.IPPROTO_IPV6, option, 1)
+            # Held by the underlay itself: stays when the last tunnel goes.
+            self.plain = self.take_senders(PLAIN)
+        except BaseException:
+            self.receiver.close()
+            raise
+
+    @property
+    def receive_buffer(self) -> int:
+        """Bytes of the receive buffer, as the kernel counts them."""
+        return self.receiver.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+    def take_senders(self, options: SendOptions) -> Senders:
+        """Return the pair for *options*, opened at its first use. Raises OSError.
+
+        Each call is to be followed by one of ``leave_senders``.
+        """
+        senders = self._senders.get(options)
+        if senders is None:
+            senders = self._senders[options] = Senders(self.family, options)
+        senders.users += 1
+        return senders
+
+    def leave_senders(self, senders: Senders) -> None:
+        """Give a pair back; the last user's going closes it."""
+        senders.users -= 1
+        if not senders.users:
+            del self._senders[senders.options]
+            senders.close()
+
+    def close(self) -> None:
+        """Close all. Stop watching the receiver first."""
+        self.receiver.close()
+        while self._senders:
+            self._senders.popitem()[1].close()
+
+
+def _open(family: Family) -> socket.socket:
+    return socket.socket(
+        socket.AF_INET if family == 4 else socket.AF_INET6,
+        socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
+        IPPROTO_GRE,
+    )
+
+
+def _open_sender(family: Family, options: SendOptions, *, dont_fragment: bool) -> socket.socket:
+    sender = _open(family)
+    try:
+        _size(sender, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
+        if options.mark:
+            sender.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", options.mark))
+        discover = IP_PMTUDISC_DO if dont_fragment else IP_PMTUDISC_DONT
+        if family == 4:
+            try:
+                sender.bind(("127.0.0.1", 0))
+                sender.connect(("127.0.0.1", 0))
+            except OSError:
+                _make_deaf(sender)
+            sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
+            # Without it the kernel hides a full device queue (ENOBUFS) from raw sockets.
+            sender.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        else:
+            _make_deaf(sender)
+            sender.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, discover)
+            sender.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+            # No lease of a label is asked for: since Linux 5.3 none is needed, unless somebody in
+            # this network namespace holds an exclusive one; then sends fail with EINVAL.
+            sender.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 1)
+            if not options.auto_flow_label:
+                sender.setsockopt(socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0)
+            if options.interface:
+                _bind_to_interface(sender, options.interface)
+            if options.encapsulation_limit is not None:
+                header = _limit_header(options.encapsulation_limit)
+                sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, header)
+    except BaseException:
+        sender.close()
+        raise
+    return sender
+
+
+def _bind_to_interface(sender: socket.socket, index: int) -> None:
+    """Bind to a device by its index; raise OSError on kernels before 5.0."""
+    try:
+        sender.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, index)
+    except OSError as error:
+        # A device that is not there (any more): the index comes with each datagram as well, and
+        # the kernel refuses these.
+        if error.errno != errno.ENODEV:
+            raise
+
+
+def _limit_header(limit: int) -> bytes:
+    """Return the destination options header with a tunnel encapsulation limit, and PadN.
+
+    RFC 2473 section 4.1.1, RFC 8200 section 4.2. The kernel fills the next header in.
+    """
+    return bytes((0, 0, 4, 1, limit, 1, 1, 0))
+
+
+def _make_deaf(sender: socket.socket) -> None:
+    """Attach a filter that drops whatever arrives: one instruction, "return 0"."""
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    program = struct.pack("HL", 1, ctypes.addressof(instruction))
+    sender.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+def _size(opened: socket.socket, force: int, plain: int, size: int) -> None:
+    """Give a socket a large buffer: beyond the sysctl limit where CAP_NET_ADMIN allows."""
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, force, size)
+    except OSError:
+        opened.setsockopt(socket.SOL_SOCKET, plain, size)

@@ -1,0 +1,201 @@
+"""``gred check``: a configuration in full, and what gred would do with it, in ip(8) terms.
+
+Nothing here changes anything. The kernel is asked for routes and addresses; where it cannot be
+asked, what it would have said is left out.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gred.config import Config, ConfigurationError, TunnelConfig, load, render
+from gred.config.model import IPAddress
+from gred.control import mtu
+from gred.control.errors import ExitCode
+from gred.control.parts import Kernel
+from gred.control.paths import NoRoute, Route, RouteInfo, cycles
+from gred.management.logs import complain
+
+
+def check(path: Path) -> int:
+    """Validate *path*; print the effective configuration and the plan; return the exit code.
+
+    What is printed is itself a configuration: all but the options is comment.
+    """
+    config = read(path)
+    if config is None:
+        return int(ExitCode.BAD_CONFIGURATION)
+    view = look(config, _kernel())
+    plan = [f"# {line}".rstrip() for line in describe(config, view)]
+    print(render(config), *plan, sep="\n")
+    for warning in warnings(config, view):
+        print(f"warning: {warning}", file=sys.stderr)
+    return int(ExitCode.OK)
+
+
+def read(path: Path) -> Config | None:
+    """Load *path*, or say on stderr everything that is wrong with it."""
+    try:
+        return load(path)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            complain(str(problem))
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What the kernel says of the addresses in a configuration; empty where it was not asked."""
+
+    links: dict[int, str] = field(default_factory=dict)
+    routes: dict[str, Route] = field(default_factory=dict)  # by the name of the tunnel
+    foreign: frozenset[IPAddress] = frozenset()  # configured as local, not found on this host
+
+
+def look(config: Config, kernel: Kernel | None) -> View:
+    """Ask *kernel* what the plan depends on."""
+    if kernel is None:
+        return View()
+    ends = [(tunnel, tunnel.remote) for tunnel in config.tunnels]
+    routed = [(tunnel, remote) for tunnel, remote in ends if remote is not None]
+    locals_ = {tunnel.local for tunnel in config.tunnels if tunnel.local is not None}
+    try:
+        answers = kernel.routes_to([(remote, tunnel.local) for tunnel, remote in routed])
+        return View(
+            links=kernel.links(),
+            routes={
+                tunnel.name: answer for (tunnel, _), answer in zip(routed, answers, strict=True)
+            },
+            foreign=frozenset(locals_ - kernel.local_addresses(locals_)),
+        )
+    except OSError:
+        return View()
+
+
+def describe(config: Config, view: View) -> Iterator[str]:
+    """Yield what gred would do, a line each."""
+    if not config.tunnels:
+        yield "No tunnels: gred would wait for a configuration that has some."
+        return
+    yield "What gred does with this, in ip(8) terms. It all goes when gred stops."
+    for tunnel in config.tunnels:
+        route = view.routes.get(tunnel.name)
+        yield ""
+        yield f"{tunnel.name}: {_outer(tunnel)}"
+        yield f"  ip tuntap add dev {tunnel.name} mode tun"
+        yield f"  ip link set dev {tunnel.name} mtu {_mtu(tunnel, route)} up"
+        for address in tunnel.addresses:
+            yield f"  ip address add {address} dev {tunnel.name}"
+        for network in tunnel.routes:
+            yield f"  ip route add {network} dev {tunnel.name}"
+        yield f"  {_arithmetic(tunnel, route)}"
+        if isinstance(route, RouteInfo):
+            device = view.links.get(route.oif, str(route.oif))
+            via = f" via {route.gateway}" if route.gateway else ""
+            yield f"  outer packets now leave{via} dev {device}"
+
+
+def warnings(config: Config, view: View) -> Iterator[str]:
+    """Yield what is no error of the configuration, and would keep packets from passing now."""
+    for tunnel in config.tunnels:
+        where = f"{tunnel.location}: [Tunnel {tunnel.name}]"
+        route = view.routes.get(tunnel.name)
+        if tunnel.local in view.foreign:
+            yield f"{where} Local: no interface has {tunnel.local} now"
+        if isinstance(route, NoRoute):
+            yield f"{where} Remote: no route to {tunnel.remote} now: {route.reason}"
+        if tunnel.name in view.links.values():
+            yield f"{where}: interface {tunnel.name} exists now (of a gred that runs?)"
+    yield from _loops(config, view)
+
+
+def _loops(config: Config, view: View) -> Iterator[str]:
+    """Find tunnels whose outer packets would come back to them.
+
+    Of a tunnel whose interface exists the kernel knows. Of others a route in the configuration is
+    believed: it will be there, and wins unless the kernel has a more specific one.
+    """
+    number = {tunnel.name: index for index, tunnel in enumerate(config.tunnels)}
+    leads: dict[int, int] = {}
+    running = set(view.links.values())
+    for tunnel in config.tunnels:
+        route = view.routes.get(tunnel.name)
+        next_name = None if tunnel.name in running else _entered(config, tunnel)
+        if next_name is None and isinstance(route, RouteInfo):
+            next_name = view.links.get(route.oif)
+        if next_name in number:
+            leads[number[tunnel.name]] = number[next_name]
+    for start, ring in cycles(leads).items():
+        tunnel = config.tunnels[start]
+        names = [config.tunnels[index].name for index in ring]
+        way = " > ".join([*names[1:], names[0]])
+        certain = running.issuperset(names)
+        yield (
+            f"{tunnel.location}: [Tunnel {tunnel.name}] Remote: {tunnel.remote}"
+            + (f" is routed into {way}" if certain else f" would be routed into {way}")
+            + (": give it" if certain else ", unless it has")
+            + " a route of its own beside the tunnel"
+        )
+
+
+def _entered(config: Config, tunnel: TunnelConfig) -> str | None:
+    """Return the tunnel that the configured routes send *tunnel*'s outer packets into."""
+    best: tuple[int, str] | None = None
+    for other in config.tunnels:
+        networks = [*other.routes, *(address.network for address in other.addresses)]
+        for network in networks:
+            if tunnel.remote is not None and tunnel.remote in network:
+                best = max(best or (-1, ""), (network.prefixlen, other.name))
+    return best[1] if best else None
+
+
+def _outer(tunnel: TunnelConfig) -> str:
+    words = [f"GRE from {tunnel.local or 'any'} to {tunnel.remote or 'any'}"]
+    if tunnel.input_key == tunnel.output_key:
+        words += [f"key {tunnel.output_key}"] if tunnel.output_key is not None else []
+    else:
+        words += [
+            f"{name} {key}"
+            for name, key in (("ikey", tunnel.input_key), ("okey", tunnel.output_key))
+            if key is not None
+        ]
+    for wanted, word in (
+        (tunnel.output_checksum, "ocsum"),
+        (tunnel.input_checksum == "require", "icsum"),
+        (tunnel.output_sequence, "oseq"),
+        (tunnel.input_sequence, "iseq"),
+    ):
+        words += [word] if wanted else []
+    words.append(f"ttl {'inherit' if tunnel.ttl is None else tunnel.ttl}")
+    words.append(f"tos {'inherit' if tunnel.tos is None else hex(tunnel.tos)}")
+    words += [] if tunnel.discover_path_mtu else ["nopmtudisc"]
+    return " ".join(words)
+
+
+def _mtu(tunnel: TunnelConfig, route: Route | None) -> int:
+    return mtu.tunnel_mtu(
+        tunnel, route.mtu if isinstance(route, RouteInfo) else mtu.DEFAULT_ROUTE_MTU
+    )
+
+
+def _arithmetic(tunnel: TunnelConfig, route: Route | None) -> str:
+    if tunnel.mtu is not None:
+        return f"mtu {tunnel.mtu}: configured"
+    overhead = mtu.overhead(tunnel)
+    known = isinstance(route, RouteInfo)
+    path = route.mtu if isinstance(route, RouteInfo) else mtu.DEFAULT_ROUTE_MTU
+    return (
+        f"mtu {_mtu(tunnel, route)}: {path} of the route{'' if known else ' (assumed)'},"
+        f" less {overhead} of outer and GRE header"
+    )
+
+
+def _kernel() -> Kernel | None:
+    """Return the kernel to ask, or ``None`` where netlink is not to be had."""
+    try:
+        from gred.control.netlink import Netlink  # noqa: PLC0415 - pyroute2 takes its time
+
+        return Netlink()
+    except (ImportError, OSError):
+        return None

@@ -1,0 +1,106 @@
+"""One traced packet -> one line of text: outer > GRE > inner.
+
+The only module that imports scapy, and only when a Decoder is made: half a second and tens of
+megabytes that a daemon without ``-vv`` never pays. Nothing here raises over what a packet contains.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gred.dataplane.forwarder import TracedPacket
+
+_SHOWN_BYTES = 32  # of a packet that cannot be decoded
+_PROTOCOL_TYPES = {0x0800: "IPv4", 0x86DD: "IPv6", 0x6558: "Ethernet"}
+_WITH_ID = frozenset({0, 8, 13, 14, 15, 16, 17, 18})  # ICMP types with an identifier (RFC 792)
+
+
+class Decoder:
+    """Reads packets with scapy. Making one imports scapy."""
+
+    def __init__(self) -> None:
+        from scapy.layers import inet, inet6, l2  # noqa: PLC0415 - paid for at -vv only
+
+        self._inet: Any = inet
+        self._inet6: Any = inet6
+        self._l2: Any = l2
+
+    def line(self, packet: "TracedPacket") -> str:
+        """Return the packet as one line, with the reason when it was dropped."""
+        tail = f" DROP {packet.reason.name.lower()}" if packet.reason else ""
+        return f"{packet.direction} {packet.tunnel or '-'} {self.summary(packet.data)}{tail}"
+
+    def summary(self, data: bytes) -> str:
+        """Return ``outer: GRE: inner`` for a whole outer packet, or its first bytes in hex."""
+        try:
+            return self._outer(data)
+        except Exception:  # noqa: BLE001 - scapy raises anything over a packet that is cut short
+            more = "..." if len(data) > _SHOWN_BYTES else ""
+            return f"undecodable, {len(data)} bytes: {data[:_SHOWN_BYTES].hex()}{more}"
+
+    def _outer(self, data: bytes) -> str:
+        outer = self._inet6.IPv6(data) if data[0] >> 4 == 6 else self._inet.IP(data)
+        ttl = outer.hlim if outer.version == 6 else outer.ttl
+        text = f"{outer.src} > {outer.dst} ttl {ttl}"
+        gre = outer
+        while gre and gre.name not in {"GRE", "GRE PPTP"}:
+            gre = gre.payload
+        if not gre:
+            protocol = outer.nh if outer.version == 6 else outer.proto
+            return f"{text}: {'GRE cut short' if protocol == 47 else 'no GRE'}, {len(data)} bytes"
+        return f"{text}: {self._gre(gre)}"
+
+    def _gre(self, gre: Any) -> str:
+        if gre.version != 0:
+            return f"GRE version {gre.version}, {len(gre.original)} bytes"
+        words = ["GRE"]
+        if gre.chksum_present:
+            words.append(f"csum {gre.chksum:#06x}")
+        if gre.key_present:
+            words.append(f"key {gre.key}")
+        if gre.seqnum_present:
+            words.append(f"seq {gre.sequence_number}")
+        if gre.routing_present:
+            words.append("routing")
+        if gre.strict_route_source or gre.recursion_control or gre.flags:
+            words.append(f"flags {gre.original[:2].hex()}")
+        text = " ".join(words)
+        length = len(gre.payload.original) if gre.payload else 0
+        name = _PROTOCOL_TYPES.get(gre.proto, f"protocol {gre.proto:#06x}")
+        if gre.proto == 0x0800 and gre.payload.name == "IP":
+            return f"{text}: IPv4 {self._inner4(gre.payload)} len {length}"
+        if gre.proto == 0x86DD and gre.payload.name == "IPv6":
+            return f"{text}: IPv6 {self._inner6(gre.payload)} len {length}"
+        return f"{text}: {name} len {length}"
+
+    def _inner4(self, inner: Any) -> str:
+        text = f"{inner.src} > {inner.dst} ttl {inner.ttl}"
+        if inner.frag:
+            return f"{text} {inner.sprintf('%IP.proto%').upper()} fragment at {inner.frag * 8}"
+        if inner.haslayer(self._inet.ICMP) and inner.payload.name == "ICMP":
+            icmp = inner.payload
+            numbers = f" id {icmp.id} seq {icmp.seq}" if icmp.type in _WITH_ID else ""
+            return f"{text} ICMP {icmp.sprintf('%ICMP.type%')}{numbers}"
+        return f"{text} {_ports(inner.payload) or inner.sprintf('%IP.proto%').upper()}"
+
+    def _inner6(self, inner: Any) -> str:
+        text = f"{inner.src} > {inner.dst} ttl {inner.hlim}"
+        layer = inner.payload
+        while layer:
+            if getattr(layer.underlayer, "nh", None) == 58 and hasattr(layer, "type"):
+                kind = self._inet6.icmp6types.get(layer.type, str(layer.type))
+                echo = layer.type in {128, 129}  # RFC 4443 §4
+                numbers = f" id {layer.id} seq {layer.seq}" if echo else ""
+                return f"{text} ICMPv6 {kind.lower().replace(' ', '-')}{numbers}"
+            if ports := _ports(layer):
+                return f"{text} {ports}"
+            layer = layer.payload
+        return f"{text} {inner.sprintf('%IPv6.nh%')}"
+
+
+def _ports(layer: Any) -> str:
+    """Name the ports of a TCP or UDP *layer*; nothing for any other."""
+    if layer.name == "TCP":
+        return f"TCP {layer.sport} > {layer.dport} flags {layer.flags}"
+    if layer.name == "UDP":
+        return f"UDP {layer.sport} > {layer.dport}"
+    return ""

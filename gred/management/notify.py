@@ -1,0 +1,67 @@
+"""Tell the service manager how gred is (sd_notify(3), sd_watchdog_enabled(3)).
+
+Nothing here fails upwards: a service manager that does not listen is no reason to stop tunnels.
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+
+_SEND_SECONDS = 0.5  # a deaf service manager must not hold up the loop for longer
+
+
+class Notifier:
+    """A line to the service manager, or to nobody when gred has none.
+
+    *environ* is where NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are looked up.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        self.watchdog_seconds = _watchdog_seconds(environ)
+        """What the service manager waits for a sign of life, in seconds; ``None``: it does not."""
+
+    def ready(self, status: str) -> None:
+        """Say that start-up is complete."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def status(self, status: str) -> None:
+        """Say the one line that ``systemctl status`` shows."""
+        self._send(f"STATUS={status}")
+
+    def alive(self) -> None:
+        """Pet the watchdog."""
+        self._send("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """Say that the stop has begun."""
+        self._send("STOPPING=1\nSTATUS=stopping")
+
+    def _send(self, message: str) -> None:
+        if self._address is None:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
+                line.settimeout(_SEND_SECONDS)
+                line.sendto(message.encode(), self._address)
+        except OSError:
+            return
+
+
+def _address(text: str) -> str | None:
+    """Read a path, or an abstract name, which is written with ``@`` for its leading NUL."""
+    if text.startswith("/"):
+        return text
+    if text.startswith("@") and len(text) > 1:
+        return "\0" + text[1:]
+    return None
+
+
+def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    """Return the interval, unless none is asked for or it is asked of another process."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    usec = environ.get("WATCHDOG_USEC", "")
+    if not usec.isascii() or not usec.isdigit() or int(usec) == 0:
+        return None
+    return int(usec) / 1_000_000

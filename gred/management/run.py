@@ -1,0 +1,103 @@
+"""``gred``: reads the configuration, sets up logs and loop, and runs the daemon as a service.
+
+Puts the parts together; what they do is theirs. Nothing here is reached by a packet.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gred import __version__
+from gred.control.daemon import Daemon
+from gred.control.errors import ExitCode
+from gred.control.parts import Event
+from gred.management import logs
+from gred.management.check import read
+from gred.management.events import EventLog
+from gred.management.notify import Notifier
+from gred.management.service import Service, Startable
+from gred.management.tracing import PacketTracer
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from gred.config import Config
+
+MakeDaemon = Callable[..., Startable]
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def run(path: Path, *, foreground: bool, verbosity: int, make_daemon: MakeDaemon = Daemon) -> int:
+    """Run the daemon with the configuration in *path* until a signal; return the exit code."""
+    config = read(path)
+    if config is None:
+        return int(ExitCode.BAD_CONFIGURATION)
+    logs.configure(config.daemon.log_format, verbosity=verbosity, foreground=foreground)
+    log: FilteringBoundLogger = structlog.get_logger()
+    loop_name, factory = choose_loop(log)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(
+            _serve(
+                config,
+                make_daemon,
+                log,
+                make_tracer(log, verbosity),
+                loop_name=loop_name,
+                hangup_stops=foreground and _on_terminal(),
+            )
+        )
+
+
+def choose_loop(log: "FilteringBoundLogger") -> tuple[str, LoopFactory]:
+    """Return uvloop, or the standard library's loop where uvloop is not to be had."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError as error:
+        log.warning("loop_is_slow", loop="asyncio", detail=f"uvloop is absent: {error}")
+        return "asyncio", asyncio.new_event_loop
+    return "uvloop", uvloop.new_event_loop
+
+
+def make_tracer(log: "FilteringBoundLogger", verbosity: int) -> PacketTracer | None:
+    """Return what logs each packet from ``-vv`` on; ``None`` below: nothing is then traced."""
+    if verbosity < 2:
+        return None
+    from gred.management.decode import Decoder  # noqa: PLC0415 - scapy is paid for at -vv only
+
+    return PacketTracer(log, Decoder().line, hexdump=verbosity >= 3)
+
+
+async def _serve(
+    config: "Config",
+    make_daemon: MakeDaemon,
+    log: "FilteringBoundLogger",
+    tracer: PacketTracer | None,
+    *,
+    loop_name: str,
+    hangup_stops: bool,
+) -> int:
+    events = EventLog(log)
+
+    def listen(event: Event) -> None:
+        events(event)
+        service.status_changed()
+
+    loop = asyncio.get_running_loop()
+    service = Service(
+        make_daemon(config, loop, listener=listen, trace=tracer),
+        log,
+        Notifier(os.environ),
+        facts={"version": __version__, "loop": loop_name},
+        on_interval=tracer.flush if tracer else lambda: None,
+        hangup_stops=hangup_stops,
+    )
+    return await service.run()
+
+
+def _on_terminal() -> bool:
+    return any(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))

@@ -1,0 +1,182 @@
+"""A daemon's life: start, signals, signs of life to the service manager, summaries, stop.
+
+Nothing here knows how a tunnel works: it starts and stops a daemon and reads its counters. Runs on
+any asyncio loop.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gred.control.errors import ExitCode, SetupError
+from gred.management.drops import DropSummary
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from gred.dataplane.tunnels import Counters
+    from gred.management.notify import Notifier
+
+SUMMARY_SECONDS = 10.0
+_RELOAD_REMEDY = "restart gred to read the configuration again"
+
+
+class Startable(Protocol):
+    """What a service needs of a daemon."""
+
+    async def start(self) -> None:
+        """Set everything up. Raises SetupError."""
+
+    async def stop(self) -> None:
+        """Take everything down, however far the start got."""
+
+    def facts(self) -> Mapping[str, object]:
+        """Return what the start-up line says besides the version."""
+        ...
+
+    def counters(self) -> Mapping[str | None, "Counters"]:
+        """Return a snapshot for each tunnel by name; ``None`` is what belongs to no tunnel."""
+        ...
+
+    def status(self) -> str:
+        """Return one line for the service manager."""
+        ...
+
+
+class Service:
+    """Runs one daemon until a signal or a bug ends it; made and used on its running loop.
+
+    *on_interval* is called with every summary. *hangup_stops*: the terminal is gone with SIGHUP, so
+    gred goes too. *abort* is called at a second SIGINT and must not return.
+    """
+
+    def __init__(
+        self,
+        daemon: Startable,
+        log: "FilteringBoundLogger",
+        notifier: "Notifier",
+        *,
+        facts: Mapping[str, object],
+        on_interval: Callable[[], None] = lambda: None,
+        hangup_stops: bool = False,
+        abort: Callable[[int], Any] = os._exit,
+    ) -> None:
+        self._daemon = daemon
+        self._log = log
+        self._notifier = notifier
+        self._facts = facts
+        self._on_interval = on_interval
+        self._hangup_stops = hangup_stops
+        self._abort = abort
+        self._drops = DropSummary(log)
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._status: str | None = None
+        self._exit_code = ExitCode.OK
+        self._interrupted = False
+
+    async def run(self) -> int:
+        """Start, serve until told to stop, stop; return the exit code."""
+        self._loop.set_exception_handler(self._on_bug)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._on_stop_signal, number)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup(1) leaves it
+            self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        try:
+            if await self._start():
+                await self._stop.wait()
+        except SetupError as error:
+            self._exit_code = ExitCode(error.exit_code)
+            self._log.error("start_failed", detail=str(error))
+        except Exception as error:  # noqa: BLE001 - logged with its traceback; the stop follows
+            self._fail("start raised", error)
+        await self._finish()
+        return int(self._exit_code)
+
+    def status_changed(self) -> None:
+        """Tell the service manager soon; many changes at once are told together."""
+        if self._status is not None and "status" not in self._timers:
+            self._timers["status"] = self._loop.call_later(0, self._tell_status)
+
+    async def _start(self) -> bool:
+        """Start the daemon. False when told to stop meanwhile: the start is then abandoned."""
+        starting = self._loop.create_task(self._daemon.start())
+        stopping = self._loop.create_task(self._stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+            if not starting.cancelled():
+                starting.exception()  # too late to matter; looked at so that nobody is told
+            return False
+        starting.result()
+        self._log.info("started", **self._facts, **self._daemon.facts())
+        self._status = self._daemon.status()
+        self._notifier.ready(self._status)
+        self._every("summary", SUMMARY_SECONDS, self._summarize)
+        if self._notifier.watchdog_seconds is not None:
+            self._every("watchdog", self._notifier.watchdog_seconds / 2, self._notifier.alive)
+        return True
+
+    async def _finish(self) -> None:
+        self._stop.set()
+        self._notifier.stopping()
+        for timer in self._timers.values():
+            timer.cancel()
+        if self._status is not None:
+            self._summarize()
+        try:
+            await self._daemon.stop()
+        except Exception as error:  # noqa: BLE001 - logged with its traceback, and exit code 1
+            self._fail("stop raised", error)
+        self._log.info("stopped")
+
+    def _every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
+        def fire() -> None:
+            self._every(name, seconds, action)
+            action()
+
+        self._timers[name] = self._loop.call_later(seconds, fire)
+
+    def _summarize(self) -> None:
+        for tunnel, counters in self._daemon.counters().items():
+            self._drops.note(tunnel, counters)
+        self._on_interval()
+
+    def _tell_status(self) -> None:
+        self._timers.pop("status", None)
+        status = self._daemon.status()
+        if status != self._status:
+            self._status = status
+            self._notifier.status(status)
+
+    def _on_stop_signal(self, number: signal.Signals) -> None:
+        again = number == signal.SIGINT and self._interrupted
+        self._interrupted |= number == signal.SIGINT
+        if not self._stop.is_set():
+            self._log.info("stopping", signal=number.name)
+            self._stop.set()
+        elif again:
+            # The kernel takes tunnel interfaces down with their descriptors, and routes and
+            # addresses with the interfaces: leaving at once leaves nothing behind.
+            self._log.warning("aborted", signal=number.name)
+            self._abort(int(ExitCode.FAILURE))
+
+    def _on_hangup(self) -> None:
+        if self._hangup_stops:
+            self._on_stop_signal(signal.SIGHUP)
+        else:
+            self._log.warning("reload_unsupported", signal="SIGHUP", remedy=_RELOAD_REMEDY)
+
+    def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Stop at an exception that nobody caught: half a daemon that looks whole is worse."""
+        self._fail(str(context.get("message", "")), context.get("exception"))
+        self._stop.set()
+
+    def _fail(self, message: str, exception: BaseException | None) -> None:
+        self._exit_code = ExitCode.FAILURE
+        self._log.error("bug", detail=message, exc_info=exception)

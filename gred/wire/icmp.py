@@ -1,0 +1,283 @@
+"""ICMP errors (RFC 792, RFC 1191, RFC 4443): about outer packets read, about inner packets built.
+
+Pure: bytes in, values out. No socket, no clock, no rate limit; nothing read here is believed before
+its quote was compared with what a tunnel sends.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from typing import TYPE_CHECKING, Literal
+
+from gred.wire import gre, ip
+from gred.wire.checksum import checksum, ones_complement_sum, pseudo_header_sum
+from gred.wire.malformed import MalformedPacketError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+IPPROTO_ICMP = 1
+IPPROTO_ICMPV6 = 58
+HEADER = 8  # type, code, checksum, and four bytes that belong to the type. RFC 792, RFC 4443 §2.1
+
+# Types. RFC 792; RFC 4443 §3.
+UNREACHABLE, SOURCE_QUENCH, REDIRECT, TIME_EXCEEDED, PARAMETER_PROBLEM = 3, 4, 5, 11, 12
+UNREACHABLE6, TOO_BIG6, TIME_EXCEEDED6, PARAMETER_PROBLEM6, REDIRECT6 = 1, 2, 3, 4, 137
+FRAGMENTATION_NEEDED = 4  # code of UNREACHABLE; the next-hop MTU is in bytes 6 and 7. RFC 1191 §4
+
+# Questions and answers: everything else of ICMP for IPv4 may be an error. RFC 1122 §3.2.2.
+_QUERIES = frozenset({0, 8, 9, 10, 13, 14, 15, 16, 17, 18})
+_FIRST_INFORMATIONAL6 = 128  # lower types are errors. RFC 4443 §2.1
+
+LONGEST_ANSWER = 576  # bytes with the IP header. RFC 1812 §4.3.2.3
+LONGEST_ANSWER6 = 1280  # RFC 4443 §2.4 (c)
+SMALLEST_MTU6 = 1280  # RFC 8200 §5
+_TTL = 64
+_INTERNETWORK_CONTROL = 0xC0  # precedence of ICMP errors. RFC 1812 §4.3.2.5
+
+_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION_OPTIONS = 0, 43, 44, 60
+_EXTENSIONS = frozenset({_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION_OPTIONS})
+
+
+@unique
+class ErrorKind(StrEnum):
+    """What an ICMP error says of a packet, for both versions alike."""
+
+    TOO_BIG = "too big"
+    NETWORK_UNREACHABLE = "network unreachable"
+    HOST_UNREACHABLE = "host unreachable"
+    PROTOCOL_UNREACHABLE = "protocol unreachable"
+    PORT_UNREACHABLE = "port unreachable"
+    PROHIBITED = "administratively prohibited"
+    TIME_EXCEEDED = "time exceeded"
+    PARAMETER_PROBLEM = "parameter problem"
+
+
+# (type, code). Codes: RFC 792, RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1. A code that is missing says
+# nothing that a tunnel could use (source route failed, reassembly time exceeded, precedence).
+_KINDS = {
+    (UNREACHABLE, 0): ErrorKind.NETWORK_UNREACHABLE,
+    (UNREACHABLE, 1): ErrorKind.HOST_UNREACHABLE,
+    (UNREACHABLE, 2): ErrorKind.PROTOCOL_UNREACHABLE,
+    (UNREACHABLE, 3): ErrorKind.PORT_UNREACHABLE,
+    (UNREACHABLE, FRAGMENTATION_NEEDED): ErrorKind.TOO_BIG,
+    (UNREACHABLE, 6): ErrorKind.NETWORK_UNREACHABLE,
+    (UNREACHABLE, 7): ErrorKind.HOST_UNREACHABLE,
+    (UNREACHABLE, 9): ErrorKind.PROHIBITED,
+    (UNREACHABLE, 10): ErrorKind.PROHIBITED,
+    (UNREACHABLE, 11): ErrorKind.NETWORK_UNREACHABLE,
+    (UNREACHABLE, 12): ErrorKind.HOST_UNREACHABLE,
+    (UNREACHABLE, 13): ErrorKind.PROHIBITED,
+    (TIME_EXCEEDED, 0): ErrorKind.TIME_EXCEEDED,
+    (PARAMETER_PROBLEM, 0): ErrorKind.PARAMETER_PROBLEM,
+    (PARAMETER_PROBLEM, 2): ErrorKind.PARAMETER_PROBLEM,
+}
+# RFC 4443 §3. A next header that nobody takes is a parameter problem there.
+_KINDS6 = {
+    (UNREACHABLE6, 0): ErrorKind.NETWORK_UNREACHABLE,
+    (UNREACHABLE6, 1): ErrorKind.PROHIBITED,
+    (UNREACHABLE6, 3): ErrorKind.HOST_UNREACHABLE,
+    (UNREACHABLE6, 4): ErrorKind.PORT_UNREACHABLE,
+    (UNREACHABLE6, 5): ErrorKind.PROHIBITED,
+    (UNREACHABLE6, 6): ErrorKind.NETWORK_UNREACHABLE,
+    (TOO_BIG6, 0): ErrorKind.TOO_BIG,
+    (TIME_EXCEEDED6, 0): ErrorKind.TIME_EXCEEDED,
+    (PARAMETER_PROBLEM6, 0): ErrorKind.PARAMETER_PROBLEM,
+    (PARAMETER_PROBLEM6, 1): ErrorKind.PROTOCOL_UNREACHABLE,
+    (PARAMETER_PROBLEM6, 2): ErrorKind.PARAMETER_PROBLEM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The outer GRE packet that an ICMP error is about, as far as it was quoted.
+
+    Addresses are wire bytes. *gre* begins with the GRE header; at least eight bytes by RFC 792.
+    """
+
+    source: bytes
+    destination: bytes
+    gre: bytes
+
+    @property
+    def flags(self) -> int | None:
+        """The first 16 bits of the GRE header; None when not even these were quoted."""
+        return int.from_bytes(self.gre[:2]) if len(self.gre) >= 2 else None
+
+    @property
+    def key(self) -> int | None:
+        """The key; None when the packet had none or it was cut off."""
+        flags = self.flags or 0
+        start = gre.BASE_LENGTH + 4 * bool(flags & gre.CHECKSUM_PRESENT)
+        if not flags & gre.KEY_PRESENT or len(self.gre) < start + 4:
+            return None
+        return int.from_bytes(self.gre[start : start + 4])
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpError:
+    """An ICMP error about a GRE packet. *mtu*: what TOO_BIG tells, 0 when it does not."""
+
+    kind: ErrorKind
+    mtu: int
+    quote: Quote
+
+
+def parse(message: "ReadableBuffer", version: Literal[4, 6]) -> IcmpError | None:
+    """Return the error in *message*, which begins with the ICMP header; None for anything else.
+
+    Anything else: other ICMP, a code that tells nothing, a quote of another protocol or of a part
+    of a packet without its GRE header, damage. The checksum is verified for IPv4; that of ICMPv6
+    covers addresses that are not here, and the kernel verifies it.
+    """
+    view = memoryview(message).cast("B")
+    if len(view) < HEADER or (version == 4 and ones_complement_sum(view) != 0xFFFF):
+        return None
+    kind = (_KINDS if version == 4 else _KINDS6).get((view[0], view[1]))
+    if kind is None:
+        return None
+    quote = _quote4(view[HEADER:]) if version == 4 else _quote6(view[HEADER:])
+    if quote is None:
+        return None
+    mtu = 0
+    if kind is ErrorKind.TOO_BIG:
+        (mtu,) = struct.unpack_from("!6xH" if version == 4 else "!4xI", view)
+    return IcmpError(kind, mtu, quote)
+
+
+def _quote4(view: memoryview) -> Quote | None:
+    try:
+        header = ip.IPv4Header.parse(view)
+    except MalformedPacketError:
+        return None
+    if header.protocol != gre.IPPROTO_GRE or header.fragment & ip.FRAGMENT_OFFSET:
+        return None
+    return Quote(header.source, header.destination, bytes(view[header.length :][: gre.LONGEST]))
+
+
+def _quote6(view: memoryview) -> Quote | None:
+    try:
+        header = ip.IPv6Header.parse(view)
+    except MalformedPacketError:
+        return None
+    protocol, offset = _upper_layer(view)
+    if protocol != gre.IPPROTO_GRE:
+        return None
+    return Quote(header.source, header.destination, bytes(view[offset:][: gre.LONGEST]))
+
+
+def _upper_layer(packet: memoryview) -> tuple[int | None, int]:
+    """Return protocol and offset of what follows the extension headers of an IPv6 packet.
+
+    The protocol is None where that cannot be seen: a later fragment, or headers cut off.
+    """
+    protocol, offset = packet[6], ip.IPV6_HEADER
+    while protocol in _EXTENSIONS:
+        if len(packet) - offset < 8:
+            return None, offset
+        if protocol == _FRAGMENT:
+            if struct.unpack_from("!H", packet, offset + 2)[0] & 0xFFF8:
+                return None, offset
+            length = 8
+        else:
+            length = 8 * (packet[offset + 1] + 1)
+        protocol = packet[offset]
+        offset += length
+    return protocol, offset
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def answerable(packet: "ReadableBuffer") -> bool:
+    """Whether the sender of this inner IPv4 or IPv6 *packet* may be told that it is too big.
+
+    Not about an ICMP error, a fragment but the first, a packet to many or from nobody in particular
+    (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)). For IPv4 it must have Don't Fragment. The answer comes in
+    the name of the packet's destination, so that has to be one host, also where RFC 4443 would let
+    an answer about multicast pass.
+    """
+    view = memoryview(packet).cast("B")
+    try:
+        if view[:1] and view[0] >> 4 == 6:
+            return _answerable6(ip.IPv6Header.parse(view), view)
+        return _answerable4(ip.IPv4Header.parse(view), view)
+    except MalformedPacketError:
+        return False
+
+
+def _answerable4(header: ip.IPv4Header, view: memoryview) -> bool:
+    if not header.fragment & ip.DONT_FRAGMENT or header.fragment & ip.FRAGMENT_OFFSET:
+        return False
+    if not (_is_host4(header.source) and _is_host4(header.destination)):
+        return False
+    return (
+        header.protocol != IPPROTO_ICMP or view[header.length : header.length + 1] in _QUERY_BYTES
+    )
+
+
+_QUERY_BYTES = frozenset(bytes([kind]) for kind in _QUERIES)
+
+
+def _answerable6(header: ip.IPv6Header, view: memoryview) -> bool:
+    if not (_is_host6(header.source) and _is_host6(header.destination)):
+        return False
+    protocol, offset = _upper_layer(view)
+    if protocol != IPPROTO_ICMPV6:
+        return True
+    return len(view) > offset and _FIRST_INFORMATIONAL6 <= view[offset] != REDIRECT6
+
+
+def _is_host4(address: bytes) -> bool:
+    """Not this network, loopback, multicast, reserved or broadcast. RFC 1122 §3.2.1.3."""
+    return address[0] not in {0, 127} and address[0] < 224
+
+
+def _is_host6(address: bytes) -> bool:
+    """Not multicast, unspecified or loopback. RFC 4291 §2.4."""
+    return address[0] != 0xFF and (any(address[:15]) or address[15] > 1)
+
+
+def fragmentation_needed(packet: "ReadableBuffer", mtu: int) -> bytes:
+    """Return the whole IPv4 packet that tells the sender of *packet* to send at most *mtu* bytes.
+
+    RFC 792, RFC 1191 §4. *packet* is answerable; what does not fit the quote is left out.
+    """
+    quoted = bytes(memoryview(packet).cast("B")[: LONGEST_ANSWER - ip.IPV4_HEADER - HEADER])
+    asked = ip.IPv4Header.parse(quoted)
+    message = struct.pack("!BBHHH", UNREACHABLE, FRAGMENTATION_NEEDED, 0, 0, min(mtu, 0xFFFF))
+    message += quoted
+    header = bytearray(
+        struct.pack(
+            "!BBHHHBBH4s4s",
+            0x45,
+            asked.tos & 0x1E | _INTERNETWORK_CONTROL,
+            ip.IPV4_HEADER + len(message),
+            0,
+            ip.DONT_FRAGMENT,
+            _TTL,
+            IPPROTO_ICMP,
+            0,
+            asked.destination,
+            asked.source,
+        )
+    )
+    ip.set_header_checksum(memoryview(header), 0)
+    return bytes(header) + message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+
+
+def packet_too_big(packet: "ReadableBuffer", mtu: int) -> bytes:
+    """Return the whole IPv6 packet that tells the sender of *packet* to send at most *mtu* bytes.
+
+    RFC 4443 §3.2. *packet* is answerable. Less than 1280 is not told: RFC 7676 §3.2 has the tunnel
+    carry packets of that size in any case.
+    """
+    quoted = bytes(memoryview(packet).cast("B")[: LONGEST_ANSWER6 - ip.IPV6_HEADER - HEADER])
+    asked = ip.IPv6Header.parse(quoted)
+    message = struct.pack("!BBHI", TOO_BIG6, 0, 0, max(mtu, SMALLEST_MTU6)) + quoted
+    total = pseudo_header_sum(asked.destination, asked.source, IPPROTO_ICMPV6, len(message))
+    found = ~ones_complement_sum(message, total) & 0xFFFF
+    header = struct.pack(
+        "!IHBB16s16s", 6 << 28, len(message), IPPROTO_ICMPV6, _TTL, asked.destination, asked.source
+    )
+    return header + message[:2] + struct.pack("!H", found) + message[4:]

@@ -1,0 +1,415 @@
+"""Ingress: the ladder of refusals, from the outer header to the sequence number."""
+
+import struct
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gred.dataplane.layout import TunnelFlag
+from gred.wire.drop import DropReason
+from gred.wire.gre import PROTOCOL_ETHERNET, PROTOCOL_IPV4, PROTOCOL_IPV6, GreHeader
+from tests.dataplane.benches import (
+    LOCAL,
+    LOCAL6,
+    REMOTE,
+    REMOTE6,
+    Arrival,
+    Datagram6,
+    Ingress,
+    Truncated,
+    drops,
+    gre,
+    make_record,
+    outer,
+)
+from tests.dataplane.packets import Packet, ethernet, pattern
+
+INNER = Packet().ip(b"payload")
+INNER6 = Packet(version=6).ip(b"payload")
+OTHER = bytes([198, 51, 100, 7])
+
+
+def verdict(codec: Any, datagram: Arrival, **fields: Any) -> tuple[DropReason, int]:
+    """Give one datagram to a tunnel with *fields*; return verdict and tunnel, both counted."""
+    bench = Ingress([datagram], [make_record(**fields)])
+    frames, refused = bench.run(codec)
+    (entry,) = bench.entries
+    reason = DropReason(entry.verdict)
+    assert (frames, refused) == ((0, 1) if reason else (1, 0))
+    for tunnel in (0, 1):
+        record = bench.after(tunnel)
+        mine = tunnel == entry.tunnel
+        assert drops(record.rx_drops) == ({reason: 1} if mine and reason else {})
+        assert record.rx_packets == (mine and not reason)
+        assert record.rx_bytes == (entry.inner_length if mine and not reason else 0)
+    return reason, entry.tunnel
+
+
+class TestAccepted:
+    """What a frame and its entry look like."""
+
+    @pytest.mark.parametrize(
+        ("inner", "protocol"), [(INNER, PROTOCOL_IPV4), (INNER6, PROTOCOL_IPV6)]
+    )
+    def test_the_inner_packet_is_written(self, codec: Any, inner: bytes, protocol: int) -> None:
+        bench = Ingress([outer(gre(inner, protocol), tos=0xB8, ttl=9)])
+        assert bench.frames(codec) == [inner]
+        (entry,) = bench.entries
+        assert (entry.verdict, entry.tunnel, entry.protocol, entry.key) == (0, 1, protocol, 0)
+        assert (entry.inner_offset, entry.inner_length) == (entry.offset + 24, len(inner))
+        assert (entry.tos, entry.ttl) == (0xB8, 9)
+        assert bytes(entry.source) == REMOTE.ljust(16, b"\0")
+        assert bytes(entry.destination) == LOCAL.ljust(16, b"\0")
+        row = bench.outgoing_row(0)
+        assert (row.tunnel, row.fd, row.pieces, row.packets, row.error) == (1, 7, 1, 1, 0)
+
+    def test_outer_options_are_skipped(self, codec: Any) -> None:
+        assert Ingress([outer(gre(INNER), options=b"\1" * 12)]).frames(codec) == [INNER]
+
+    def test_an_ipv6_socket_has_taken_the_outer_header_off(self, codec: Any) -> None:
+        record = make_record(family=6, local=LOCAL6, remote=REMOTE6)
+        bench = Ingress([Datagram6(gre(INNER), tos=0xB8, ttl=9)], [record])
+        assert bench.frames(codec) == [INNER]
+        (entry,) = bench.entries
+        assert (entry.tos, entry.ttl, bytes(entry.source)) == (0xB8, 9, REMOTE6)
+
+    def test_ethernet_is_kept_as_it_is(self, codec: Any) -> None:
+        frame = ethernet(INNER + b"padding")
+        bench = Ingress(
+            [outer(gre(frame, PROTOCOL_ETHERNET))], [make_record(flags=TunnelFlag.ETHERNET)]
+        )
+        assert bench.frames(codec) == [frame]
+
+    @pytest.mark.parametrize("inner", [INNER, INNER6])
+    def test_what_trails_the_inner_packet_is_cut_off(self, codec: Any, inner: bytes) -> None:
+        protocol = PROTOCOL_IPV4 if inner is INNER else PROTOCOL_IPV6
+        bench = Ingress([outer(gre(inner + b"trailer", protocol))])
+        assert bench.frames(codec) == [inner]
+        assert bench.after().rx_bytes == len(inner)
+
+    def test_a_vnet_header_of_zeros_stands_before_the_frame(self, codec: Any) -> None:
+        bench = Ingress([outer(gre(INNER))], [make_record(vnet_header=10)])
+        assert bench.frames(codec) == [bytes(10) + INNER]
+
+    def test_without_input_sequence_the_number_is_ignored(self, codec: Any) -> None:
+        datagrams = [outer(gre(INNER, flags=0x1000, options=b"\0\0\0\5"))] * 2
+        assert Ingress(datagrams).frames(codec) == [INNER] * 2
+
+
+class TestOuter:
+    def test_a_datagram_that_was_cut_is_truncated(self, codec: Any) -> None:
+        reason = verdict(codec, Truncated(outer(gre(INNER))))
+        assert reason == (DropReason.TRUNCATED, 0)
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"",
+            outer(b"")[:19],
+            b"\x55" + outer(gre(INNER))[1:],
+            b"\x44" + outer(gre(INNER))[1:],
+            b"\x4f" + outer(b"\0" * 20)[1:],
+        ],
+        ids=["empty", "short", "version 5", "IHL 4", "IHL beyond the end"],
+    )
+    def test_a_broken_outer_header_is_truncated(self, codec: Any, data: bytes) -> None:
+        assert verdict(codec, data) == (DropReason.TRUNCATED, 0)
+
+
+class TestGreHeader:
+    """RFC 2784 §2.3, RFC 2890 §2."""
+
+    @pytest.mark.parametrize("length", range(4))
+    def test_less_than_four_bytes_are_truncated(self, codec: Any, length: int) -> None:
+        assert verdict(codec, outer(gre(b"")[:length])) == (DropReason.TRUNCATED, 0)
+        data = Datagram6(gre(b"")[:length])
+        assert verdict(codec, data, family=6) == (DropReason.TRUNCATED, 0)
+
+    @pytest.mark.parametrize("flags", [0x8000, 0x2000, 0x1000, 0xA000, 0x9000, 0x3000, 0xB000])
+    def test_truncated_options_are_dropped_and_counted(self, codec: Any, flags: int) -> None:
+        needed = 4 * (flags >> 12).bit_count()
+        for length in range(needed):
+            data = outer(gre(b"", flags=flags, options=bytes(length)))
+            assert verdict(codec, data) == (DropReason.TRUNCATED, 0)
+
+    @pytest.mark.parametrize("version", range(1, 8))
+    def test_other_versions_are_refused(self, codec: Any, version: int) -> None:
+        reason = verdict(codec, outer(gre(INNER, flags=version | 0x4C00)))
+        assert reason == (DropReason.BAD_VERSION, 0)
+
+    @pytest.mark.parametrize(
+        ("version", "reason"), [(1, DropReason.PPTP), (2, DropReason.BAD_VERSION)]
+    )
+    def test_version_1_with_ppp_is_pptp(self, codec: Any, version: int, reason: DropReason) -> None:
+        """RFC 2637 §4.1."""
+        data = outer(gre(b"", 0x880B, 0x3000 | version, bytes(8)))
+        assert verdict(codec, data) == (reason, 0)
+
+    def test_the_routing_bit_is_refused(self, codec: Any) -> None:
+        assert verdict(codec, outer(gre(INNER, flags=0x4C00))) == (DropReason.ROUTING, 0)
+
+    @pytest.mark.parametrize("bit", [0x0800, 0x0400])
+    def test_bits_4_and_5_are_refused(self, codec: Any, bit: int) -> None:
+        assert verdict(codec, outer(gre(INNER, flags=bit))) == (DropReason.RESERVED_BITS, 0)
+
+    @pytest.mark.parametrize("bit", [1 << shift for shift in range(3, 10)])
+    def test_bits_6_to_12_are_ignored(self, codec: Any, bit: int) -> None:
+        assert verdict(codec, outer(gre(INNER, flags=bit))) == (DropReason.NONE, 1)
+
+    def test_what_is_refused_here_tells_nothing_more(self, codec: Any) -> None:
+        bench = Ingress([outer(gre(INNER, flags=0x2001, options=b"\0\0\0\7"))])
+        bench.run(codec)
+        (entry,) = bench.entries
+        assert (entry.protocol, entry.key, entry.inner_offset, entry.inner_length) == (0,) * 4
+
+
+class TestLookup:
+    """Precedence, first match wins; as ip_tunnel_lookup() of the kernel."""
+
+    KEYED = outer(gre(INNER, flags=0x2000, options=b"\0\0\0\7"))
+    PLAIN = outer(gre(INNER))
+    KEY7 = TunnelFlag.INPUT_KEY
+
+    def tunnel_of(self, codec: Any, data: bytes, *records: Any) -> tuple[DropReason, int]:
+        bench = Ingress([data], records)
+        bench.run(codec)
+        (entry,) = bench.entries
+        return DropReason(entry.verdict), entry.tunnel
+
+    def test_the_most_specific_tunnel_wins(self, codec: Any) -> None:
+        neither = make_record(local=b"", remote=b"")
+        local = make_record(local=LOCAL, remote=b"")
+        remote = make_record(local=b"", remote=REMOTE)
+        both = make_record(local=LOCAL, remote=REMOTE)
+        order = [neither, local, remote, both]
+        while order:
+            assert self.tunnel_of(codec, self.PLAIN, *order) == (DropReason.NONE, len(order))
+            order.pop()
+
+    def test_unknown_addresses_have_no_tunnel(self, codec: Any) -> None:
+        bench = Ingress([outer(gre(INNER), source=OTHER)])
+        bench.run(codec)
+        assert bench.verdicts == [DropReason.NO_TUNNEL]
+        assert drops(bench.after(0).rx_drops) == {DropReason.NO_TUNNEL: 1}
+
+    def test_the_key_chooses_among_tunnels(self, codec: Any) -> None:
+        plain = make_record()
+        seven = make_record(flags=self.KEY7, input_key=7)
+        eight = make_record(flags=self.KEY7, input_key=8)
+        assert self.tunnel_of(codec, self.KEYED, plain, eight, seven) == (DropReason.NONE, 3)
+        assert self.tunnel_of(codec, self.PLAIN, eight, seven, plain) == (DropReason.NONE, 3)
+
+    @pytest.mark.parametrize(
+        ("data", "record"),
+        [
+            (KEYED, make_record()),
+            (KEYED, make_record(flags=KEY7, input_key=8)),
+            (PLAIN, make_record(flags=KEY7, input_key=7)),
+            (PLAIN, make_record(flags=KEY7, input_key=0)),
+            (outer(gre(INNER, flags=0x2000, options=bytes(4))), make_record()),
+        ],
+        ids=["unexpected", "another", "missing", "missing is not 0", "0 is not missing"],
+    )
+    def test_a_wrong_key_is_counted_on_the_tunnel(
+        self, codec: Any, data: bytes, record: Any
+    ) -> None:
+        bench = Ingress([data], [record])
+        bench.run(codec)
+        (entry,) = bench.entries
+        assert (entry.verdict, entry.tunnel) == (DropReason.KEY_MISMATCH, 1)
+        assert drops(bench.after(1).rx_drops) == {DropReason.KEY_MISMATCH: 1}
+
+    def test_the_entry_tells_the_key(self, codec: Any) -> None:
+        bench = Ingress([self.KEYED], [make_record()])
+        bench.run(codec)
+        assert bench.entries[0].key == 7
+
+    def test_a_less_specific_tunnel_with_the_key_beats_a_mismatch(self, codec: Any) -> None:
+        exact = make_record(local=LOCAL)
+        loose = make_record(remote=b"", flags=self.KEY7, input_key=7)
+        assert self.tunnel_of(codec, self.KEYED, exact, loose) == (DropReason.NONE, 2)
+
+    def test_families_are_apart(self, codec: Any) -> None:
+        assert verdict(codec, outer(gre(INNER)), family=6) == (DropReason.NO_TUNNEL, 0)
+
+    def test_many_tunnels_in_a_full_table_are_all_found(self, codec: Any) -> None:
+        records = [make_record(remote=bytes([10, 1, 0, last])) for last in range(8)]
+        data = [outer(gre(INNER), source=bytes([10, 1, 0, last])) for last in range(9)]
+        bench = Ingress(data, records)  # 8 tunnels, 16 entries, 16 slots
+        bench.run(codec)
+        assert [entry.tunnel for entry in bench.entries] == [*range(1, 9), 0]
+
+    def test_an_entry_of_a_tunnel_that_is_not_there_finds_nothing(self, codec: Any) -> None:
+        bench = Ingress([self.PLAIN], [make_record()])
+        bench.tunnels = bench.tunnels[: len(bench.tunnels) // 2]
+        bench.run(codec)
+        assert bench.verdicts == [DropReason.NO_TUNNEL]
+
+
+class TestChecksum:
+    """RFC 2784 §2.5; who requires and who refuses."""
+
+    RIGHT = outer(GreHeader(protocol_type=PROTOCOL_IPV4, checksum=0, key=7).build(INNER))
+    WRONG = RIGHT[:-1] + b"!"
+
+    @pytest.mark.parametrize(
+        ("data", "flags", "reason"),
+        [
+            (RIGHT, 0, DropReason.NONE),
+            (WRONG, 0, DropReason.CSUM_ERR),
+            (RIGHT, TunnelFlag.INPUT_CHECKSUM_REQUIRED, DropReason.NONE),
+            (RIGHT, TunnelFlag.INPUT_CHECKSUM_REFUSED, DropReason.CSUM_UNEXPECTED),
+            (WRONG, TunnelFlag.INPUT_CHECKSUM_REFUSED, DropReason.CSUM_UNEXPECTED),
+        ],
+    )
+    def test_a_checksum_is_verified(
+        self, codec: Any, data: bytes, flags: int, reason: DropReason
+    ) -> None:
+        fields = {"flags": flags | TunnelFlag.INPUT_KEY, "input_key": 7}
+        assert verdict(codec, data, **fields) == (reason, 1)
+
+    @pytest.mark.parametrize(
+        ("flags", "reason"),
+        [
+            (0, DropReason.NONE),
+            (TunnelFlag.INPUT_CHECKSUM_REQUIRED, DropReason.CSUM_MISSING),
+            (TunnelFlag.INPUT_CHECKSUM_REFUSED, DropReason.NONE),
+        ],
+    )
+    def test_it_may_be_required(self, codec: Any, flags: int, reason: DropReason) -> None:
+        assert verdict(codec, outer(gre(INNER)), flags=flags) == (reason, 1)
+
+    @pytest.mark.parametrize("length", range(0, 300, 7))
+    def test_every_length_is_verified(self, codec: Any, length: int) -> None:
+        inner = Packet().ip(pattern(length, seed=length))
+        data = outer(GreHeader(protocol_type=PROTOCOL_IPV4, checksum=0).build(inner))
+        assert verdict(codec, data) == (DropReason.NONE, 1)
+        assert verdict(codec, data[:-1] + bytes([data[-1] ^ 1])) == (DropReason.CSUM_ERR, 1)
+
+    def test_what_trails_the_inner_packet_is_covered(self, codec: Any) -> None:
+        data = outer(GreHeader(protocol_type=PROTOCOL_IPV4, checksum=0).build(INNER + b"abc"))
+        assert verdict(codec, data) == (DropReason.NONE, 1)
+        assert verdict(codec, data[:-1] + b"x") == (DropReason.CSUM_ERR, 1)
+
+
+class TestInner:
+    @pytest.mark.parametrize(
+        ("protocol", "flags"),
+        [
+            (PROTOCOL_ETHERNET, 0),
+            (0x1234, 0),
+            (PROTOCOL_IPV4, TunnelFlag.ETHERNET),
+            (PROTOCOL_IPV6, TunnelFlag.ETHERNET),
+        ],
+    )
+    def test_the_device_decides_which_protocols_it_takes(
+        self, codec: Any, protocol: int, flags: int
+    ) -> None:
+        data = outer(gre(bytes(60), protocol))
+        assert verdict(codec, data, flags=flags) == (DropReason.UNKNOWN_PROTOCOL, 1)
+
+    @pytest.mark.parametrize("flags", [0, TunnelFlag.ETHERNET])
+    @pytest.mark.parametrize(
+        ("protocol", "reason"),
+        [
+            (0x0000, DropReason.KEEPALIVE),
+            (0x883E, DropReason.WCCP),
+            (0x8847, DropReason.MPLS),
+            (0x8848, DropReason.MPLS),
+            (0x88BE, DropReason.ERSPAN),
+            (0x22EB, DropReason.ERSPAN),
+        ],
+    )
+    def test_what_other_kinds_of_tunnel_carry_is_named(
+        self, codec: Any, protocol: int, reason: DropReason, flags: int
+    ) -> None:
+        data = outer(gre(bytes(60), protocol))
+        assert verdict(codec, data, flags=flags) == (reason, 1)
+
+    @pytest.mark.parametrize("flags", [0, TunnelFlag.ETHERNET])
+    @pytest.mark.parametrize(
+        ("protocol", "reason"),
+        [
+            (0x0000, DropReason.KEEPALIVE),
+            (0x883E, DropReason.WCCP),
+            (0x8847, DropReason.MPLS),
+            (0x8848, DropReason.MPLS),
+            (0x88BE, DropReason.ERSPAN),
+            (0x22EB, DropReason.ERSPAN),
+        ],
+    )
+    def test_what_other_tunnels_carry_is_named(
+        self, codec: Any, flags: int, protocol: int, reason: DropReason
+    ) -> None:
+        assert verdict(codec, outer(gre(bytes(60), protocol)), flags=flags) == (reason, 1)
+
+    @pytest.mark.parametrize(
+        ("inner", "protocol", "flags"),
+        [
+            (INNER[:19], PROTOCOL_IPV4, 0),
+            (INNER6[:39], PROTOCOL_IPV6, 0),
+            (b"", PROTOCOL_IPV4, 0),
+            (ethernet(b"")[:13], PROTOCOL_ETHERNET, TunnelFlag.ETHERNET),
+        ],
+    )
+    def test_a_part_of_an_inner_header_is_truncated(
+        self, codec: Any, inner: bytes, protocol: int, flags: int
+    ) -> None:
+        reason = verdict(codec, outer(gre(inner, protocol)), flags=flags)
+        assert reason == (DropReason.TRUNCATED, 1)
+
+    @pytest.mark.parametrize(
+        ("inner", "protocol"),
+        [
+            (INNER6, PROTOCOL_IPV4),
+            (INNER + bytes(20), PROTOCOL_IPV6),
+            (b"\x44" + INNER[1:], PROTOCOL_IPV4),
+            (b"\x4f" + INNER[1:], PROTOCOL_IPV4),
+            (INNER[:-1], PROTOCOL_IPV4),
+            (INNER[:2] + b"\0\x13" + INNER[4:], PROTOCOL_IPV4),
+            (INNER6[:-1], PROTOCOL_IPV6),
+            (INNER6[:4] + b"\0\0\0" + INNER6[7:], PROTOCOL_IPV6),
+        ],
+        ids=[
+            "v6 as v4",
+            "v4 as v6",
+            "IHL 4",
+            "IHL beyond the total length",
+            "total length beyond the end",
+            "total length less than the header",
+            "payload length beyond the end",
+            "jumbogram",
+        ],
+    )
+    def test_an_inner_header_that_contradicts_is_refused(
+        self, codec: Any, inner: bytes, protocol: int
+    ) -> None:
+        assert verdict(codec, outer(gre(inner, protocol))) == (DropReason.BAD_INNER, 1)
+
+    def test_an_ipv6_header_alone_is_a_packet(self, codec: Any) -> None:
+        inner = Packet(version=6, protocol=59).ip(b"")
+        assert verdict(codec, outer(gre(inner, PROTOCOL_IPV6))) == (DropReason.NONE, 1)
+
+    @pytest.mark.parametrize("inner", [b"", b"\x45", INNER[:10], b"\0" * 60])
+    def test_a_switch_does_not_judge_what_it_carries(self, codec: Any, inner: bytes) -> None:
+        data = outer(gre(ethernet(inner), PROTOCOL_ETHERNET))
+        assert verdict(codec, data, flags=TunnelFlag.ETHERNET) == (DropReason.NONE, 1)
+
+
+class TestOrder:
+    """The first rung that applies is the verdict."""
+
+    def test_the_ladder(self, codec: Any) -> None:
+        bad = replace(Packet(version=6)).ip(b"")
+        flags = TunnelFlag.INPUT_CHECKSUM_REQUIRED | TunnelFlag.INPUT_SEQUENCE
+        assert verdict(codec, outer(gre(bad)), flags=flags)[0] == DropReason.CSUM_MISSING
+        flags = TunnelFlag.INPUT_SEQUENCE
+        assert verdict(codec, outer(gre(bad)), flags=flags)[0] == DropReason.BAD_INNER
+        assert verdict(codec, outer(gre(bad, 9)), flags=flags)[0] == DropReason.UNKNOWN_PROTOCOL
+        assert verdict(codec, outer(gre(INNER), tos=3), flags=flags)[0] == DropReason.ECN_ERR
+        assert verdict(codec, outer(gre(INNER)), flags=flags)[0] == DropReason.SEQ_MISSING
+
+    def test_the_checksum_comes_before_the_protocol(self, codec: Any) -> None:
+        data = outer(struct.pack("!HHHH", 0x8000, 9, 1, 0) + INNER)
+        assert verdict(codec, data)[0] == DropReason.CSUM_ERR

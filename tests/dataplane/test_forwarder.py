@@ -1,0 +1,288 @@
+"""The data plane from end to end in one process: socket pairs in the place of TUN devices, real
+protocol 47 on the loopback of a network namespace of its own."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from gred.dataplane import io
+from gred.dataplane.forwarder import DataPlane, DeviceLost, Report, TunnelPort
+from gred.dataplane.trace import TracedPacket
+from gred.dataplane.tunnels import TunnelParameters
+from gred.wire.drop import DropReason
+from tests import require
+from tests.dataplane.namespaces import in_new_namespace
+from tests.dataplane.packets import Tcp, Udp, pattern
+
+if TYPE_CHECKING:
+    from gred.dataplane.tun import TunDevice
+
+LEFT, RIGHT = "127.0.0.2", "127.0.0.3"
+PACKET = Udp(payload=b"over").build()
+
+
+class PairDevice:
+    """One end of a socket pair that keeps packet boundaries; `far` is where the host would be."""
+
+    def __init__(self, name: str) -> None:
+        self.near, self.far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        for end in (self.near, self.far):
+            end.setblocking(False)
+        self.name, self.index, self.mode = name, 1, "tun"
+        self.offload, self.vnet_header = "none (a socket pair)", 0
+
+    def fileno(self) -> int:
+        return self.near.fileno()
+
+
+@dataclass
+class Bench:
+    """A data plane and what it has told."""
+
+    plane: DataPlane
+    reports: list[Any]
+    traced: list[TracedPacket]
+    devices: list[PairDevice] = field(default_factory=list)
+
+    def tunnel(
+        self, local: str | None, remote: str | None, **fields: Any
+    ) -> tuple[PairDevice, TunnelPort]:
+        device = PairDevice(f"gre{len(self.devices)}")
+        self.devices.append(device)
+        parameters = TunnelParameters(
+            local=ip_address(local) if local else None,
+            remote=ip_address(remote) if remote else None,
+            **fields,
+        )
+        return device, self.plane.add_tunnel(cast("TunDevice", device), parameters)
+
+    def pair(self, **fields: Any) -> tuple[PairDevice, TunnelPort, PairDevice, TunnelPort]:
+        return *self.tunnel(LEFT, RIGHT, **fields), *self.tunnel(RIGHT, LEFT, **fields)
+
+
+async def arrival(device: PairDevice) -> bytes:
+    """Wait for the next packet at the host's side of *device*."""
+    async with asyncio.timeout(10):
+        return await asyncio.get_running_loop().sock_recv(device.far, 70000)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Turn the loop until *condition* holds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - counters have no event to wait for
+            await asyncio.sleep(0)
+
+
+Scenario = Callable[[Bench], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture(params=[False, True], ids=["quiet", "watched"])
+def play(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
+    """Run a scenario on a loop in a new network namespace."""
+    require.root()
+
+    async def on_loop(scenario: Scenario) -> None:
+        reports, traced = list[Any](), list[TracedPacket]()
+        trace = traced.append if request.param else None
+        plane = DataPlane(asyncio.get_running_loop(), trace=trace, report=reports.append)
+        bench = Bench(plane, reports, traced)
+        try:
+            await scenario(bench)
+        finally:
+            plane.close()
+            for device in bench.devices:
+                device.near.close()
+                device.far.close()
+
+    def run(scenario: Scenario) -> None:
+        in_new_namespace(lambda: asyncio.run(on_loop(scenario)))
+
+    return run
+
+
+Play = Callable[[Scenario], None]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"input_key": 5, "output_key": 5},
+        {"input_checksum": "require", "output_checksum": True},
+        {"input_sequence": True, "output_sequence": True},
+    ],
+)
+def test_packets_cross_both_ways_and_are_counted(play: Play, fields: dict[str, Any]) -> None:
+    async def scenario(bench: Bench) -> None:
+        left, left_port, right, right_port = bench.pair(**fields)
+        for sender, receiver in ((left, right), (right, left)):
+            for number in range(3):
+                packet = Udp(payload=pattern(number)).build()
+                sender.far.send(packet)
+                assert await arrival(receiver) == packet
+        for port in (left_port, right_port):
+            counters = port.counters()
+            assert (counters.tx_packets, counters.rx_packets) == (3, 3)
+            assert counters.tx_bytes == counters.rx_bytes == 3 * 28 + 3
+            assert counters.tx_drops == counters.rx_drops == {}
+        if bench.traced:
+            assert [packet.direction for packet in bench.traced] == ["tx", "rx"] * 6
+            assert {packet.tunnel for packet in bench.traced} == {"gre0", "gre1"}
+
+    play(scenario)
+
+
+def test_what_no_tunnel_claims_is_counted_and_reported(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        left, _ = bench.tunnel(LEFT, RIGHT)
+        left.far.send(PACKET)
+        await until(lambda: bench.reports)
+        assert bench.plane.unclaimed().rx_drops == {DropReason.NO_TUNNEL: 1}
+        (report,) = bench.reports
+        assert (report.tunnel, report.reason) == (None, DropReason.NO_TUNNEL)
+        assert (str(report.source), str(report.destination)) == (LEFT, RIGHT)
+
+    play(scenario)
+
+
+def test_a_wrong_key_is_reported_with_the_key_that_came(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        left, _ = bench.tunnel(LEFT, RIGHT, output_key=0)
+        _, right_port = bench.tunnel(RIGHT, LEFT, input_key=24)
+        left.far.send(PACKET)
+        await until(lambda: bench.reports)
+        assert right_port.counters().rx_drops == {DropReason.KEY_MISMATCH: 1}
+        (report,) = bench.reports
+        assert (report.tunnel, report.reason, report.key) == ("gre1", DropReason.KEY_MISMATCH, 0)
+
+    play(scenario)
+
+
+def test_a_blocked_tunnel_receives_and_does_not_send(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        left, left_port, right, _ = bench.pair()
+        left_port.block(DropReason.DEAD_LOOP)
+        left.far.send(PACKET)
+        right.far.send(PACKET)
+        assert await arrival(left) == PACKET
+        await until(lambda: left_port.counters().tx_drops)
+        assert left_port.counters().tx_drops == {DropReason.DEAD_LOOP: 1}
+        left_port.block(None)
+        left.far.send(PACKET)
+        assert await arrival(right) == PACKET
+
+    play(scenario)
+
+
+def test_a_tunnel_without_remote_receives_only(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        left, _ = bench.tunnel(LEFT, RIGHT)
+        right, right_port = bench.tunnel(RIGHT, None)
+        left.far.send(PACKET)
+        assert await arrival(right) == PACKET
+        right.far.send(PACKET)
+        await until(lambda: right_port.counters().tx_drops)
+        assert right_port.counters().tx_drops == {DropReason.NO_REMOTE: 1}
+
+    play(scenario)
+
+
+def test_an_unroutable_remote_is_counted_as_no_route_and_not_as_sent(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        left, port = bench.tunnel(LEFT, "192.0.2.1")
+        left.far.send(PACKET)
+        await until(lambda: port.counters().tx_drops)
+        counters = port.counters()
+        assert counters.tx_drops == {DropReason.NO_ROUTE: 1}
+        assert (counters.tx_packets, counters.tx_bytes) == (0, 0)
+
+    play(scenario)
+
+
+def test_a_local_address_that_is_not_ours_is_counted_as_no_route(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        left, port = bench.tunnel("192.0.2.1", RIGHT)
+        left.far.send(PACKET)
+        await until(lambda: port.counters().tx_drops)
+        assert port.counters().tx_drops == {DropReason.NO_ROUTE: 1}
+
+    play(scenario)
+
+
+def test_more_than_a_batch_arrives_whole_and_in_order(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        left, _, right, right_port = bench.pair(input_sequence=True, output_sequence=True)
+        sent = 0
+        for sent in range(400):
+            packet = Tcp(sequence=sent, payload=b"x").build()
+            left.far.send(packet)
+            assert await arrival(right) == packet
+        assert right_port.counters().rx_packets == sent + 1
+
+    play(scenario)
+
+
+def test_updated_parameters_hold_from_the_next_packet(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        left, left_port, right, right_port = bench.pair()
+        for port in (left_port, right_port):
+            parameters = port.parameters
+            port.update(
+                TunnelParameters(
+                    local=parameters.local, remote=parameters.remote, input_key=9, output_key=9
+                )
+            )
+        left.far.send(PACKET)
+        assert await arrival(right) == PACKET
+        with pytest.raises(ValueError, match="family"):
+            left_port.update(TunnelParameters(local=ip_address("::1"), remote=ip_address("::2")))
+
+    play(scenario)
+
+
+def test_a_removed_tunnel_takes_nothing_more(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        left, _, _, right_port = bench.pair()
+        bench.plane.remove_tunnel(right_port)
+        left.far.send(PACKET)
+        await until(lambda: bench.plane.unclaimed().rx_drops)
+        assert bench.plane.unclaimed().rx_drops == {DropReason.NO_TUNNEL: 1}
+
+    play(scenario)
+
+
+def test_a_device_that_cannot_be_read_is_given_up_and_told(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_frames(*_: object) -> int:
+        raise OSError(errno.EBADFD, "gone")
+
+    async def scenario(bench: Bench) -> None:
+        left, _ = bench.tunnel(LEFT, RIGHT)
+        monkeypatch.setattr(io, "read_frames", read_frames)
+        left.far.send(PACKET)
+        await until(lambda: bench.reports)
+        (lost,) = bench.reports
+        assert isinstance(lost, DeviceLost)
+        assert (lost.tunnel, lost.error.errno) == ("gre0", errno.EBADFD)
+
+    play(scenario)
+
+
+def test_a_frame_that_cannot_be_written_is_counted_as_dropped(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        left, _, right, right_port = bench.pair()
+        right.far.close()  # writing gives ECONNREFUSED: not one of the errors with a name
+        left.far.send(PACKET)
+        await until(lambda: right_port.counters().rx_drops)
+        counters = right_port.counters()
+        assert (counters.rx_packets, counters.rx_drops) == (0, {DropReason.OTHER: 1})
+        assert any(isinstance(r, Report) and r.detail == "ECONNREFUSED" for r in bench.reports)
+
+    play(scenario)

@@ -1,0 +1,256 @@
+"""Reads and writes on devices. A pair of datagram sockets stands in for a TUN: it keeps the
+boundaries of packets, and both ends are real descriptors."""
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gred.dataplane.layout import FRAME_HEADROOM, NO_PIECE, Datagram, Frame, Outgoing, Piece
+from tests.dataplane.benches import rows, table
+
+ARENA = 1 << 19
+CLOSED = 1 << 20  # a number that no descriptor has
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Our end, as a device, and the other."""
+    ours, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setblocking(False)
+    for end in (ours, other):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    other.settimeout(5)
+    with ours, other:
+        yield ours, other
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+class TestReadFrames:
+    def read(
+        self,
+        io: Any,
+        fd: int,
+        *,
+        vnet_header: int = 0,
+        begin: int = 0,
+        end: int = ARENA,
+        limit: int = 8,
+    ) -> tuple[bytearray, list[Frame]]:
+        arena, frames = bytearray(b"\xaa" * ARENA), table(Frame, 8)
+        count = io.read_frames(fd, arena, begin, end, vnet_header, frames, limit)
+        return arena, list(rows(frames, Frame))[:count]
+
+    def test_nothing_ready_is_no_frame(self, io: Any, pair: Pair) -> None:
+        assert self.read(io, pair[0].fileno())[1] == []
+
+    @pytest.mark.parametrize("vnet_header", [0, 10])
+    def test_frames_lie_behind_their_headroom(self, io: Any, pair: Pair, vnet_header: int) -> None:
+        ours, other = pair
+        sizes = [1, 63, 64, 65, 1500]
+        for size in sizes:
+            other.send(b"v" * vnet_header + bytes([size % 256]) * size)
+        arena, frames = self.read(io, ours.fileno(), vnet_header=vnet_header, begin=100)
+        assert [frame.length for frame in frames] == sizes
+        free = 100
+        for frame, size in zip(frames, sizes, strict=True):
+            assert frame.offset % 64 == 0
+            assert frame.offset - FRAME_HEADROOM >= free
+            assert (frame.done, frame.verdict) == (0, 0)
+            start = frame.offset - vnet_header
+            free = frame.offset + size
+            assert arena[start:free] == b"v" * vnet_header + bytes([size % 256]) * size
+
+    def test_at_most_limit_frames_are_read(self, io: Any, pair: Pair) -> None:
+        ours, other = pair
+        for _ in range(3):
+            other.send(b"frame")
+        assert len(self.read(io, ours.fileno(), limit=2)[1]) == 2
+        assert len(self.read(io, ours.fileno(), limit=2)[1]) == 1
+
+    @pytest.mark.parametrize(("end", "count"), [(64 + 65534, 0), (64 + 65535, 1), (65728, 2)])
+    def test_what_could_not_fit_is_not_read(
+        self, io: Any, pair: Pair, end: int, count: int
+    ) -> None:
+        ours, other = pair
+        other.send(b"frame")
+        other.send(b"frame")
+        assert len(self.read(io, ours.fileno(), end=end)[1]) == count
+
+    def test_the_largest_frame_fits(self, io: Any, pair: Pair) -> None:
+        ours, other = pair
+        other.send(b"v" * 10 + b"x" * 65535)
+        _arena, (frame,) = self.read(io, ours.fileno(), vnet_header=10)
+        assert frame.length == 65535
+
+    def test_less_than_a_vnet_header_is_an_empty_frame(self, io: Any, pair: Pair) -> None:
+        ours, other = pair
+        other.send(b"short")
+        _arena, (frame,) = self.read(io, ours.fileno(), vnet_header=10)
+        assert frame.length == 0
+
+    def test_a_first_read_that_fails_is_raised(self, io: Any) -> None:
+        with pytest.raises(OSError, match="Bad file descriptor") as caught:
+            self.read(io, CLOSED)
+        assert caught.value.errno == errno.EBADF
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [{"begin": ARENA, "end": 0}, {"end": ARENA + 1}, {"vnet_header": 65}, {"limit": 9}],
+    )
+    def test_what_leads_out_of_a_buffer_is_refused(
+        self, io: Any, pair: Pair, arguments: dict[str, int]
+    ) -> None:
+        with pytest.raises(ValueError, match="read_frames: a buffer is smaller than its count"):
+            self.read(io, pair[0].fileno(), **arguments)
+
+
+class Writer:
+    """A few outgoing frames and their pieces."""
+
+    def __init__(self) -> None:
+        self.arena = bytearray(ARENA)
+        self.outgoing = table(Outgoing, 16)
+        self.pieces = table(Piece, 1024)
+        self.frames = 0
+        self.used = 0
+        self.end = 0
+
+    def add(self, fd: int, *parts: bytes) -> None:
+        row = rows(self.outgoing, Outgoing)[self.frames]
+        row.fd, row.first_piece, row.pieces = fd, self.used, len(parts)
+        row.error = 99
+        self.frames += 1
+        for index, part in enumerate(parts):
+            self.arena[self.end : self.end + len(part)] = part
+            last = index == len(parts) - 1
+            following = NO_PIECE if last else self.used + 1
+            rows(self.pieces, Piece)[self.used] = Piece(self.end, len(part), following, 0)
+            self.used += 1
+            self.end += len(part) + 3
+
+    def write(self, io: Any) -> int:
+        count: int = io.write_frames(self.arena, self.outgoing, self.pieces, self.frames)
+        return count
+
+    @property
+    def errors(self) -> list[int]:
+        return [row.error for row in rows(self.outgoing, Outgoing)[: self.frames]]
+
+
+class TestWriteFrames:
+    def test_pieces_are_written_as_one_frame(self, io: Any, pair: Pair) -> None:
+        ours, other = pair
+        writer = Writer()
+        writer.add(ours.fileno(), b"one")
+        writer.add(ours.fileno(), b"header", b"first", b"second")
+        assert writer.write(io) == 0
+        assert writer.errors == [0, 0]
+        assert [other.recv(100), other.recv(100)] == [b"one", b"headerfirstsecond"]
+
+    def test_pieces_follow_their_chain(self, io: Any, pair: Pair) -> None:
+        ours, other = pair
+        writer = Writer()
+        writer.add(ours.fileno(), b"a", b"b", b"c")
+        pieces = rows(writer.pieces, Piece)
+        pieces[0].next, pieces[2].next, pieces[1].next = 2, 1, NO_PIECE
+        assert writer.write(io) == 0
+        assert other.recv(100) == b"acb"
+
+    def test_one_failure_does_not_stop_the_others(self, io: Any, pair: Pair) -> None:
+        ours, other = pair
+        writer = Writer()
+        writer.add(CLOSED, b"lost")
+        writer.add(-1, b"nowhere")
+        writer.add(ours.fileno(), b"written")
+        assert writer.write(io) == 2
+        assert writer.errors == [errno.EBADF, errno.EBADF, 0]
+        assert other.recv(100) == b"written"
+
+    def test_a_full_queue_is_an_error_of_its_frame(self, io: Any, pair: Pair) -> None:
+        ours, _other = pair
+        writer = Writer()
+        while True:
+            try:
+                ours.send(b"x" * 1000)
+            except BlockingIOError:
+                break
+        writer.add(ours.fileno(), b"x" * 1000)
+        assert writer.write(io) == 1
+        assert writer.errors == [errno.EAGAIN]
+
+    @pytest.mark.parametrize(("pieces", "error"), [(256, 0), (257, errno.EMSGSIZE)])
+    def test_a_frame_has_at_most_256_pieces(
+        self, io: Any, pair: Pair, pieces: int, error: int
+    ) -> None:
+        ours, _other = pair
+        writer = Writer()
+        writer.add(ours.fileno(), *[b"x"] * pieces)
+        assert writer.write(io) == bool(error)
+        assert writer.errors == [error]
+
+    @pytest.mark.parametrize(
+        ("piece", "count"),
+        [
+            (Piece(ARENA, 1, NO_PIECE, 0), 1),
+            (Piece(1, 0xFFFFFFFF, NO_PIECE, 0), 1),
+            (Piece(0, 1, 1024, 0), 2),
+            (Piece(0, 1, NO_PIECE, 0), 2),
+        ],
+    )
+    def test_a_chain_out_of_the_buffers_is_refused(
+        self, io: Any, pair: Pair, piece: Piece, count: int
+    ) -> None:
+        writer = Writer()
+        writer.add(pair[0].fileno(), b"fine")
+        writer.add(pair[0].fileno(), b"x")
+        rows(writer.pieces, Piece)[1] = piece
+        rows(writer.outgoing, Outgoing)[1].pieces = count
+        with pytest.raises(ValueError, match="write_frames: a buffer is smaller than its count"):
+            writer.write(io)
+        pair[1].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            pair[1].recv(100)
+
+    def test_more_frames_than_there_are_rows_are_refused(self, io: Any) -> None:
+        writer = Writer()
+        writer.frames = 17
+        with pytest.raises(ValueError, match="write_frames"):
+            writer.write(io)
+
+
+class TestArguments:
+    def test_datagrams_out_of_the_arena_are_refused(self, io: Any) -> None:
+        for wrong in (
+            Datagram(head_offset=4097),
+            Datagram(head_length=4097),
+            Datagram(body_offset=4097),
+            Datagram(body_length=4097),
+            Datagram(destination=1),
+        ):
+            arguments = (bytearray(4096), bytearray(bytes(wrong)), 0, 1, bytearray(64))
+            with pytest.raises(ValueError, match="send_datagrams: a buffer is smaller"):
+                io.send_datagrams(-1, -1, *arguments)
+
+    @pytest.mark.parametrize(
+        ("begin", "stride", "limit"), [(0, 64, 1), (0, 4096, 2), (1, 4096, 1), (0, 2048, 3)]
+    )
+    def test_slots_out_of_the_arena_are_refused(
+        self, io: Any, begin: int, stride: int, limit: int
+    ) -> None:
+        arguments = (bytearray(4096), begin, stride, bytearray(2 * 64), limit)
+        with pytest.raises(ValueError, match="receive_datagrams: a buffer is smaller"):
+            io.receive_datagrams(-1, 4, *arguments)
+
+    def test_descriptors_stay_open(self, io: Any, pair: Pair) -> None:
+        """They are lent: whoever opened them closes them."""
+        ours, other = pair
+        fd = ours.fileno()
+        other.send(b"frame")
+        assert io.receive_datagrams(fd, 4, bytearray(4096), 0, 2048, bytearray(2 * 64), 2) == (1, 0)
+        os.fstat(fd)

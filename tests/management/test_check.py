@@ -1,0 +1,156 @@
+"""gred check: the plan in ip(8) terms, and warnings of what the kernel knows."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gred.config import Config, load
+from gred.config.model import IPAddress
+from gred.control.paths import NoRoute, Route, RouteInfo
+from gred.management import check
+
+ETH0 = RouteInfo(oif=2, mtu=1500, gateway=ip_address("192.0.2.254"))
+
+
+@dataclass
+class FakeKernel:
+    """Answers every question about routes with *route*."""
+
+    route: Route = ETH0
+    names: dict[int, str] = field(default_factory=lambda: {1: "lo", 2: "eth0"})
+    has_addresses: bool = True
+    fails: bool = False
+
+    def links(self) -> dict[int, str]:
+        return self.names
+
+    def local_addresses(self, addresses: Iterable[IPAddress]) -> set[IPAddress]:
+        return set(addresses) if self.has_addresses else set()
+
+    def routes_to(self, queries: Sequence[tuple[IPAddress, IPAddress | None]]) -> list[Route]:
+        if self.fails:
+            raise OSError
+        return [self.route] * len(queries)
+
+
+def config(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "gred.conf"
+    path.write_text(text)
+    return load(path)
+
+
+def view(configuration: Config, **kernel: Any) -> check.View:
+    fake: Any = FakeKernel(**kernel)
+    return check.look(configuration, fake)
+
+
+def plan(configuration: Config, **kernel: Any) -> list[str]:
+    return [line.strip() for line in check.describe(configuration, view(configuration, **kernel))]
+
+
+def told(configuration: Config, **kernel: Any) -> list[str]:
+    return list(check.warnings(configuration, view(configuration, **kernel)))
+
+
+ONE = "[Tunnel t]\nLocal=192.0.2.1\nRemote=192.0.2.2\n"
+
+
+def test_the_mtu_is_what_the_route_leaves(tmp_path: Path) -> None:
+    lines = plan(config(tmp_path, ONE + "Key=1\n"), route=RouteInfo(oif=2, mtu=9000))
+    assert "ip link set dev t mtu 8972 up" in lines
+    assert "mtu 8972: 9000 of the route, less 28 of outer and GRE header" in lines
+
+
+def test_without_a_route_the_mtu_is_assumed(tmp_path: Path) -> None:
+    lines = plan(config(tmp_path, ONE), route=NoRoute("Network is unreachable"))
+    assert "mtu 1476: 1500 of the route (assumed), less 24 of outer and GRE header" in lines
+
+
+def test_a_configured_mtu_is_taken(tmp_path: Path) -> None:
+    lines = plan(config(tmp_path, ONE + "MTUBytes=1400\n"))
+    assert "ip link set dev t mtu 1400 up" in lines
+    assert "mtu 1400: configured" in lines
+
+
+def test_the_way_of_the_outer_packets_is_told(tmp_path: Path) -> None:
+    assert "outer packets now leave via 192.0.2.254 dev eth0" in plan(config(tmp_path, ONE))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("", "GRE from 192.0.2.1 to 192.0.2.2 ttl 64 tos inherit"),
+        ("Key=5\nTTL=inherit\nTOS=0x10\n", "key 5 ttl inherit tos 0x10"),
+        ("InputKey=5\nOutputKey=6\n", "ikey 5 okey 6 ttl"),
+        ("InputKey=5\n", "192.0.2.2 ikey 5 ttl"),
+        ("Checksum=yes\nSerializeTunneledPackets=yes\n", "ocsum icsum oseq iseq ttl"),
+        ("DiscoverPathMTU=no\n", "nopmtudisc"),
+    ],
+)
+def test_the_tunnel_is_told_in_the_words_of_ip_tunnel(
+    tmp_path: Path, options: str, words: str
+) -> None:
+    assert any(words in line for line in plan(config(tmp_path, ONE + options)))
+
+
+def test_a_kernel_that_does_not_answer_leaves_the_plan_without_its_words(tmp_path: Path) -> None:
+    configuration = config(tmp_path, ONE)
+    assert "ip link set dev t mtu 1476 up" in plan(configuration, fails=True)
+    assert told(configuration, fails=True) == []
+    assert check.look(configuration, None) == check.View()
+
+
+def test_a_configuration_without_tunnels_has_no_plan(tmp_path: Path) -> None:
+    assert plan(config(tmp_path, "[Daemon]\n")) == [
+        "No tunnels: gred would wait for a configuration that has some."
+    ]
+
+
+def test_nothing_is_warned_of_when_all_is_well(tmp_path: Path) -> None:
+    assert told(config(tmp_path, ONE)) == []
+
+
+def test_an_absent_local_address_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = told(config(tmp_path, ONE), has_addresses=False)
+    assert warning.endswith("gred.conf:1: [Tunnel t] Local: no interface has 192.0.2.1 now")
+
+
+def test_a_remote_without_a_route_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = told(config(tmp_path, ONE), route=NoRoute("Network is unreachable"))
+    assert warning.endswith("Remote: no route to 192.0.2.2 now: Network is unreachable")
+
+
+def test_a_remote_that_the_kernel_routes_into_the_tunnel_is_warned_of(tmp_path: Path) -> None:
+    warnings = told(config(tmp_path, ONE), route=RouteInfo(3, 1476), names={3: "t"})
+    assert any("Remote: 192.0.2.2 is routed into t: " in warning for warning in warnings)
+    assert any("interface t exists now" in warning for warning in warnings)
+
+
+def test_a_default_route_into_the_tunnel_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = told(config(tmp_path, ONE + "Route=0.0.0.0/0\n"))
+    assert "192.0.2.2 would be routed into t, unless it has a route of its own" in warning
+
+
+def test_of_a_tunnel_that_runs_the_kernel_knows(tmp_path: Path) -> None:
+    configuration = config(tmp_path, ONE + "Route=0.0.0.0/0\n")
+    (warning,) = told(configuration, names={2: "eth0", 3: "t"})
+    assert "interface t exists now" in warning
+
+
+def test_two_tunnels_that_carry_each_other_are_warned_of(tmp_path: Path) -> None:
+    text = (
+        "[Tunnel a]\nRemote=192.0.2.2\nRoute=198.51.100.0/24\n"
+        "[Tunnel b]\nRemote=198.51.100.2\nRoute=192.0.2.0/24\n"
+    )
+    first, second = told(config(tmp_path, text))
+    assert "[Tunnel a] Remote: 192.0.2.2 would be routed into b > a, " in first
+    assert "[Tunnel b] Remote: 198.51.100.2 would be routed into a > b, " in second
+
+
+def test_a_tunnel_inside_another_is_fine(tmp_path: Path) -> None:
+    text = "[Tunnel a]\nRemote=192.0.2.2\nRoute=198.51.100.0/24\n[Tunnel b]\nRemote=198.51.100.2\n"
+    assert told(config(tmp_path, text)) == []

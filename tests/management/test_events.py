@@ -1,0 +1,54 @@
+"""Events as log lines, and a limit for those that packets cause."""
+
+from gred.control.parts import Event
+from gred.management.events import EventLog
+from tests.management.doubles import Clock, RememberingLog
+
+
+def refused(reason: str = "key_mismatch", tunnel: str | None = "Tunnel-1") -> Event:
+    return Event("packet_refused", "warning", tunnel, {"reason": reason, "key": 0, "detail": ""})
+
+
+def test_an_event_becomes_a_line_of_its_level() -> None:
+    log = RememberingLog()
+    EventLog(log.logger)(Event("tunnel_up", "info", "Tunnel-1", {"mtu": 1476}))
+    line = log.only("tunnel_up")
+    assert line.level == "info"
+    assert line.fields == {"tunnel": "Tunnel-1", "mtu": 1476}
+
+
+def test_an_empty_text_is_left_out_and_a_zero_is_not() -> None:
+    log = RememberingLog()
+    EventLog(log.logger)(refused())
+    fields = log.only("packet_refused").fields
+    assert fields == {"tunnel": "Tunnel-1", "reason": "key_mismatch", "key": 0}
+
+
+def test_events_that_no_packet_causes_are_all_told() -> None:
+    log = RememberingLog()
+    tell = EventLog(log.logger, clock=Clock())
+    for _ in range(100):
+        tell(Event("tunnel_up", "debug"))
+    assert len(log.lines) == 100
+
+
+def test_refused_packets_of_one_kind_are_limited_and_the_rest_is_told() -> None:
+    log, clock = RememberingLog(), Clock()
+    tell = EventLog(log.logger, clock=clock)
+    for _ in range(10):
+        tell(refused())
+    assert len(log.lines) == 3
+    clock.now += 10
+    tell(refused())
+    assert log.lines[-1].fields["suppressed"] == 7
+
+
+def test_a_flood_of_one_kind_hides_no_other() -> None:
+    log = RememberingLog()
+    tell = EventLog(log.logger, clock=Clock())
+    for _ in range(10):
+        tell(refused())
+    tell(refused("csum_err"))
+    tell(refused(tunnel="Tunnel-2"))
+    tell(refused(tunnel=None))
+    assert len(log.lines) == 6

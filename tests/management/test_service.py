@@ -1,0 +1,308 @@
+"""A daemon's life, with a daemon that does nothing, on both loops."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import uvloop
+
+from gred.control.errors import ExitCode, SetupError
+from gred.dataplane.tunnels import Counters
+from gred.management import service
+from gred.management.notify import Notifier
+from gred.management.service import Service
+from gred.wire.drop import DropReason
+from tests.management.doubles import RememberingLog, counters
+
+
+async def _nothing() -> None:
+    return
+
+
+@dataclass
+class FakeDaemon:
+    """Remembers what it was told; *on_start* and *on_stop* are what it does then."""
+
+    on_start: Callable[[], Awaitable[None]] = _nothing
+    on_stop: Callable[[], Awaitable[None]] = _nothing
+    calls: list[str] = field(default_factory=list)
+    drops: dict[DropReason, int] = field(default_factory=dict)
+    text: str = "1 tunnel, 0 up"
+
+    async def start(self) -> None:
+        self.calls.append("start")
+        await self.on_start()
+        self.calls.append("up")
+
+    async def stop(self) -> None:
+        self.calls.append("stop")
+        await self.on_stop()
+
+    def facts(self) -> Mapping[str, object]:
+        return {"tunnels": 1, "codec": "c"}
+
+    def counters(self) -> Mapping[str | None, Counters]:
+        return {"Tunnel-1": counters(rx=self.drops)}
+
+    def status(self) -> str:
+        return self.text
+
+
+class RememberingNotifier(Notifier):
+    def __init__(self, watchdog_seconds: float | None = None) -> None:
+        super().__init__({})
+        self.watchdog_seconds = watchdog_seconds
+        self.sent: list[str] = []
+        self.heard = asyncio.Event()
+
+    def _send(self, message: str) -> None:
+        self.sent.append(message)
+        self.heard.set()
+
+
+@dataclass
+class Outcome:
+    code: int
+    log: RememberingLog
+    notifier: RememberingNotifier
+    daemon: FakeDaemon
+    aborted: list[int]
+
+
+Script = Callable[[Service, RememberingNotifier], Awaitable[None]]
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def live(request: pytest.FixtureRequest) -> Callable[..., Outcome]:
+    """Run a service to its end; *script* runs beside it from READY=1 on."""
+    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+
+    def live(
+        daemon: FakeDaemon,
+        script: Script | None = None,
+        *,
+        watchdog_seconds: float | None = None,
+        hangup_stops: bool = False,
+    ) -> Outcome:
+        log = RememberingLog()
+        aborted: list[int] = []
+
+        async def main() -> Outcome:
+            notifier = RememberingNotifier(watchdog_seconds)
+            running = Service(
+                daemon,
+                log.logger,
+                notifier,
+                facts={"version": "1"},
+                hangup_stops=hangup_stops,
+                abort=aborted.append,
+            )
+            ending = asyncio.create_task(running.run())
+            if script is not None:
+                while not notifier.sent:
+                    await asyncio.wait_for(notifier.heard.wait(), 10)
+                await script(running, notifier)
+            code = await asyncio.wait_for(ending, 10)
+            return Outcome(code, log, notifier, daemon, aborted)
+
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(main())
+
+    return live
+
+
+async def terminate(_service: Service, _notifier: RememberingNotifier) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_cleanly(live: Callable[..., Outcome], number: signal.Signals) -> None:
+    async def script(_service: Service, _notifier: RememberingNotifier) -> None:
+        signal.raise_signal(number)
+
+    outcome = live(FakeDaemon(), script)
+    assert outcome.code == 0
+    assert outcome.daemon.calls == ["start", "up", "stop"]
+    assert outcome.log.events() == ["started", "stopping", "stopped"]
+    assert outcome.log.only("stopping").fields == {"signal": number.name}
+
+
+def test_the_service_manager_hears_of_start_and_stop(live: Callable[..., Outcome]) -> None:
+    assert live(FakeDaemon(), terminate).notifier.sent == [
+        "READY=1\nSTATUS=1 tunnel, 0 up",
+        "STOPPING=1\nSTATUS=stopping",
+    ]
+
+
+def test_the_start_up_line_says_what_runs(live: Callable[..., Outcome]) -> None:
+    started = live(FakeDaemon(), terminate).log.only("started")
+    assert started.fields == {"version": "1", "tunnels": 1, "codec": "c"}
+
+
+def test_a_signal_during_the_start_abandons_it_and_stops(live: Callable[..., Outcome]) -> None:
+    async def stuck() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    outcome = live(FakeDaemon(on_start=stuck))
+    assert outcome.code == 0
+    assert outcome.daemon.calls == ["start", "stop"]
+    assert outcome.notifier.sent == ["STOPPING=1\nSTATUS=stopping"]
+
+
+def test_a_start_that_fails_while_abandoned_is_no_failure(live: Callable[..., Outcome]) -> None:
+    async def stubborn() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise SetupError("half a start")
+
+    outcome = live(FakeDaemon(on_start=stubborn))
+    assert outcome.code == 0
+    assert outcome.daemon.calls == ["start", "stop"]
+
+
+def test_a_setup_error_is_one_line_and_its_exit_code(live: Callable[..., Outcome]) -> None:
+    async def refused() -> None:
+        raise SetupError("cannot open /dev/net/tun", ExitCode.NO_TUN)
+
+    outcome = live(FakeDaemon(on_start=refused))
+    assert outcome.code == 69
+    assert outcome.log.only("start_failed").fields == {"detail": "cannot open /dev/net/tun"}
+    assert outcome.daemon.calls == ["start", "stop"]
+
+
+def test_a_bug_at_the_start_keeps_its_traceback(live: Callable[..., Outcome]) -> None:
+    bug = ZeroDivisionError()
+
+    async def broken() -> None:
+        raise bug
+
+    outcome = live(FakeDaemon(on_start=broken))
+    assert outcome.code == 1
+    assert outcome.log.only("bug").fields["exc_info"] is bug
+    assert outcome.daemon.calls == ["start", "stop"]
+
+
+def test_a_bug_in_a_callback_stops_the_daemon(live: Callable[..., Outcome]) -> None:
+    bug = ZeroDivisionError()
+
+    def broken() -> None:
+        raise bug
+
+    async def script(_service: Service, _notifier: RememberingNotifier) -> None:
+        asyncio.get_running_loop().call_soon(broken)
+
+    outcome = live(FakeDaemon(), script)
+    assert outcome.code == 1
+    assert outcome.log.only("bug").fields["exc_info"] is bug
+    assert outcome.daemon.calls == ["start", "up", "stop"]
+
+
+def test_a_bug_in_the_stop_is_told(live: Callable[..., Outcome]) -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    outcome = live(FakeDaemon(on_stop=broken), terminate)
+    assert outcome.code == 1
+    assert outcome.log.events() == ["started", "stopping", "bug", "stopped"]
+
+
+def test_a_second_sigint_does_not_wait_for_the_stop(live: Callable[..., Outcome]) -> None:
+    async def slow() -> None:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0.05)  # the loop gets to the signal meanwhile
+
+    async def script(_service: Service, _notifier: RememberingNotifier) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    outcome = live(FakeDaemon(on_stop=slow), script)
+    assert outcome.aborted == [1]
+    assert outcome.log.events() == ["started", "stopping", "aborted", "stopped"]
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_another_signal_after_sigterm_changes_nothing(
+    live: Callable[..., Outcome], second: signal.Signals
+) -> None:
+    """Ctrl-C reaches a whole process group, whose parent may have sent SIGTERM already."""
+
+    async def slow() -> None:
+        signal.raise_signal(second)
+        await asyncio.sleep(0.05)
+
+    assert live(FakeDaemon(on_stop=slow), terminate).aborted == []
+
+
+def test_sighup_says_that_there_is_no_reload(live: Callable[..., Outcome]) -> None:
+    async def script(service: Service, notifier: RememberingNotifier) -> None:
+        signal.raise_signal(signal.SIGHUP)
+        await asyncio.sleep(0.05)
+        await terminate(service, notifier)
+
+    outcome = live(FakeDaemon(), script)
+    assert outcome.code == 0
+    assert outcome.log.events() == ["started", "reload_unsupported", "stopping", "stopped"]
+
+
+def test_sighup_stops_when_it_means_that_the_terminal_is_gone(
+    live: Callable[..., Outcome],
+) -> None:
+    async def script(_service: Service, _notifier: RememberingNotifier) -> None:
+        signal.raise_signal(signal.SIGHUP)
+
+    outcome = live(FakeDaemon(), script, hangup_stops=True)
+    assert outcome.log.only("stopping").fields == {"signal": "SIGHUP"}
+
+
+def test_the_watchdog_is_petted(live: Callable[..., Outcome]) -> None:
+    async def script(service: Service, notifier: RememberingNotifier) -> None:
+        while notifier.sent.count("WATCHDOG=1") < 3:
+            notifier.heard.clear()
+            await asyncio.wait_for(notifier.heard.wait(), 10)
+        await terminate(service, notifier)
+
+    assert live(FakeDaemon(), script, watchdog_seconds=0.02).code == 0
+
+
+def test_drops_are_told_at_the_end(live: Callable[..., Outcome]) -> None:
+    outcome = live(FakeDaemon(drops={DropReason.CSUM_ERR: 4}), terminate)
+    assert outcome.log.events() == ["started", "stopping", "drops", "stopped"]
+
+
+def test_drops_are_told_at_intervals(
+    live: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SUMMARY_SECONDS", 0.02)
+    daemon = FakeDaemon(drops={DropReason.CSUM_ERR: 4})
+
+    async def script(running: Service, notifier: RememberingNotifier) -> None:
+        told = asyncio.Event()
+        remembered: Any = running._log
+        remembered.on_line = told.set
+        await asyncio.wait_for(told.wait(), 10)
+        await terminate(running, notifier)
+
+    assert live(daemon, script).log.events() == ["started", "drops", "stopping", "stopped"]
+
+
+def test_changes_of_the_status_are_told_together(live: Callable[..., Outcome]) -> None:
+    daemon = FakeDaemon()
+
+    async def script(service: Service, notifier: RememberingNotifier) -> None:
+        daemon.text = "1 tunnel, 1 up"
+        notifier.heard.clear()
+        service.status_changed()
+        service.status_changed()
+        await asyncio.wait_for(notifier.heard.wait(), 10)
+        await terminate(service, notifier)
+
+    assert live(daemon, script).notifier.sent == [
+        "READY=1\nSTATUS=1 tunnel, 0 up",
+        "STATUS=1 tunnel, 1 up",
+        "STOPPING=1\nSTATUS=stopping",
+    ]

@@ -1,0 +1,80 @@
+"""The service files, judged by systemd's own tools."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import require
+
+SYSTEMD = Path(__file__).parent.parent.parent / "systemd"
+UNIT = SYSTEMD / "gred.service"
+WORST_EXPOSURE = 2.0
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit as installed: beside a program that is there to be run."""
+    program = tmp_path / "gred"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    copy = tmp_path / "gred.service"
+    text = UNIT.read_text(encoding="utf-8")
+    assert "\nExecStart=gred\n" in text
+    copy.write_text(text.replace("\nExecStart=gred\n", f"\nExecStart={program}\n"))
+    return copy
+
+
+def test_systemd_finds_nothing_wrong(unit: Path) -> None:
+    analyze = require.program("systemd-analyze", package="systemd")
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(unit)], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_exposure_is_low(unit: Path) -> None:
+    analyze = require.program("systemd-analyze", package="systemd")
+    done = subprocess.run(
+        [analyze, "security", "--offline=true", "--no-pager", str(unit)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert found, done.stdout + done.stderr
+    assert float(found[1]) <= WORST_EXPOSURE
+
+
+def settings() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in UNIT.read_text(encoding="utf-8").splitlines():
+        name, separator, value = line.partition("=")
+        if separator and not line.startswith("#"):
+            found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.mark.parametrize("name", ["AmbientCapabilities", "CapabilityBoundingSet"])
+def test_two_capabilities_are_all_there_are(name: str) -> None:
+    assert settings()[name] == ["CAP_NET_ADMIN CAP_NET_RAW"]
+
+
+def test_a_bad_configuration_is_not_tried_again() -> None:
+    """RestartPreventExitStatus= does not look at ExecStartPre= (systemd.service(5))."""
+    assert settings()["RestartPreventExitStatus"] == ["77 78"]
+    assert "ExecStartPre" not in settings()
+
+
+def test_the_user_of_the_unit_is_made_by_sysusers(tmp_path: Path) -> None:
+    sysusers = require.program("systemd-sysusers", package="systemd")
+    (tmp_path / "etc").mkdir()
+    subprocess.run(
+        [sysusers, f"--root={tmp_path}", str(SYSTEMD / "gred.sysusers.conf")],
+        check=True,
+        capture_output=True,
+    )
+    users = (tmp_path / "etc/passwd").read_text().split(":")
+    assert users[0] == settings()["User"][0] == settings()["Group"][0]
+    assert users[-1].strip().endswith("nologin")
