@@ -1,0 +1,65 @@
+"""Opens the devices of tunnels: here, or on their way to another network namespace. Blocks.
+
+The daemon closes what is opened here. No packet passes through this file, and no setting of an
+interface but its place.
+"""
+
+import os
+import socket
+from typing import Literal
+
+from gred.control import messages
+from gred.control.namespaces import NamespaceError, inside, open_namespace
+from gred.control.rtnetlink import Rtnetlink
+from gred.dataplane.tun import TunDevice
+
+# The kernel puts a number in place of %d. The tunnel's own name may be another interface's here.
+_ON_ITS_WAY = "gred%d"
+
+
+def open_device(
+    name: str, *, offload: bool, mode: Literal["tun", "tap"], namespace: str | None
+) -> TunDevice:
+    """Make the interface *name*, in *namespace* if one is given.
+
+    Raises OSError as ``TunDevice.open`` does, and NamespaceError. The device is made here and
+    moved: one that was made inside would keep the namespace alive after its deletion.
+    """
+    if namespace is None:
+        return TunDevice.open(name, offload=offload, mode=mode)
+    _look_into(namespace)
+    device = TunDevice.open(_ON_ITS_WAY, offload=offload, mode=mode)
+    try:
+        _move(device, name, namespace)
+    except BaseException:
+        device.close()
+        raise
+    return device
+
+
+def _look_into(namespace: str) -> None:
+    """Raise NamespaceError when the interface could not be set up in there afterwards."""
+    try:
+        inside(namespace, socket.if_nameindex)
+    except OSError as error:
+        raise NamespaceError(error, namespace) from error
+
+
+def _move(device: TunDevice, name: str, namespace: str) -> None:
+    try:
+        _order_to_move(device.index, name, namespace)
+        # The index stays unless it is taken in there.
+        device.moved(namespace, name, inside(namespace, lambda: socket.if_nametoindex(name)))
+    except OSError as error:
+        raise NamespaceError(error, namespace) from error
+
+
+def _order_to_move(index: int, name: str, namespace: str) -> None:
+    descriptor = open_namespace(namespace)
+    try:
+        with Rtnetlink() as kernel:
+            answer = kernel.exchange([messages.move_link(index, name, descriptor)])[0]
+    finally:
+        os.close(descriptor)
+    if answer.error:
+        raise OSError(answer.error, answer.finding)

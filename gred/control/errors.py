@@ -1,0 +1,98 @@
+"""Set-up failures in words: place, finding, remedy. And the exit codes they end with.
+
+Nothing here finds an error; it only says what one means and what helps.
+"""
+
+import errno
+import os
+from enum import IntEnum, unique
+
+from gred.control.namespaces import NamespaceError
+
+
+@unique
+class ExitCode(IntEnum):
+    """How the process ends. The large ones are those of sysexits(3)."""
+
+    OK = 0
+    FAILURE = 1  # set-up or run-time failure
+    USAGE = 2  # argparse's own
+    NO_TUN = 69  # EX_UNAVAILABLE: no /dev/net/tun
+    NO_PERMISSION = 77  # EX_NOPERM
+    BAD_CONFIGURATION = 78  # EX_CONFIG
+
+
+class SetupError(Exception):
+    """Something could not be set up. The text is for the person who runs gred."""
+
+    def __init__(self, message: str, exit_code: ExitCode = ExitCode.FAILURE) -> None:
+        super().__init__(message)
+        self.message = message
+        self.exit_code = exit_code
+
+
+_NO_DEVICE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
+_REFUSED = frozenset({errno.EPERM, errno.EACCES})
+_NO_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
+
+
+def device_refused(error: OSError, *, place: str, name: str, exists: bool) -> SetupError:
+    """Say why the TUN device *name* could not be opened; *exists*: an interface has that name."""
+    finding = words(error)
+    if isinstance(error, NamespaceError):
+        return _namespace_refused(error, place=place, name=name)
+    if error.errno in _NO_DEVICE:
+        return SetupError(
+            f"cannot open /dev/net/tun: {finding} (load the module: modprobe tun;"
+            " in a container: --device /dev/net/tun)",
+            ExitCode.NO_TUN,
+        )
+    if error.errno in _REFUSED:
+        return SetupError(
+            f"cannot open /dev/net/tun: {finding} (gred needs CAP_NET_ADMIN,"
+            " and in a container the device: --device /dev/net/tun)",
+            ExitCode.NO_PERMISSION,
+        )
+    if exists:
+        return SetupError(
+            f"{place}: cannot make interface {name}: the name is taken"
+            f" (see: ip link show dev {name})"
+        )
+    return SetupError(f"{place}: cannot make interface {name}: {finding}")
+
+
+def _namespace_refused(error: NamespaceError, *, place: str, name: str) -> SetupError:
+    namespace, finding = error.namespace, words(error)
+    if error.errno == errno.ENOENT:
+        return SetupError(
+            f"{place}: there is no network namespace {namespace} (see: ip netns;"
+            f" to make one: ip netns add {namespace})"
+        )
+    if error.errno in _REFUSED:
+        return SetupError(
+            f"{place}: cannot enter network namespace {namespace}: {finding}"
+            " (gred needs CAP_SYS_ADMIN for Namespace=)",
+            ExitCode.NO_PERMISSION,
+        )
+    if error.errno == errno.EEXIST:
+        return SetupError(
+            f"{place}: cannot make interface {name} in network namespace {namespace}:"
+            " the name is taken"
+        )
+    return SetupError(f"{place}: cannot use network namespace {namespace}: {finding}")
+
+
+def socket_refused(error: OSError, *, place: str, version: int) -> SetupError:
+    """Say why the underlay socket for IP *version* could not be opened."""
+    if error.errno in _REFUSED:
+        return SetupError(
+            f"cannot open a raw socket: {words(error)} (gred needs CAP_NET_RAW)",
+            ExitCode.NO_PERMISSION,
+        )
+    remedy = f" (is IPv{version} switched off?)" if error.errno in _NO_FAMILY else ""
+    return SetupError(f"{place}: cannot open a raw socket for IPv{version}: {words(error)}{remedy}")
+
+
+def words(error: OSError) -> str:
+    """Return what the system says of *error*, without number and file name."""
+    return error.strerror or (os.strerror(error.errno) if error.errno else str(error))

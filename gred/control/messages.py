@@ -1,0 +1,242 @@
+"""The rtnetlink messages that gred sends and reads: values -> bytes, bytes -> values. Pure.
+
+pyroute2 builds and reads them, here and nowhere else. No socket is opened; what an answer means
+for a tunnel is not known here.
+"""
+
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, ip_address
+from typing import Any
+
+from pyroute2.netlink.rtnl import (
+    RTM_DELLINK,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETROUTE,
+    RTM_GETRULE,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWROUTE,
+)
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from gred.config.model import IPAddress, IPInterface, IPNetwork
+from gred.control.paths import RouteQuery
+from gred.control.rtnetlink import (
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    Answer,
+    encode,
+)
+
+FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+_IFF_UP = 1
+_ADDR_GEN_MODE_NONE = 1  # IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
+_SCOPE_UNIVERSE = 0
+_SCOPE_LINK = 253
+_SCOPE_HOST = 254
+_TABLE_MAIN = 254
+_PROTOCOL_STATIC = 4  # RTPROT_STATIC: an administrator's route, as systemd-networkd marks its own
+_TYPE_UNICAST = 1
+_TYPE_LOCAL = 2
+_CLONED = 0x200  # RTM_F_CLONED
+_RTAX_MTU = 2  # linux/rtnetlink.h
+_CLOCK_TICKS = 100.0  # of rta_cacheinfo in a second: USER_HZ
+_IPPROTO_GRE = 47
+# IFA_F_SECONDARY, DADFAILED, DEPRECATED and TENTATIVE, linux/if_addr.h: not to begin with.
+_POOR_ADDRESS = 0x01 | 0x08 | 0x20 | 0x40
+_UNUSABLE_ADDRESS = 0x08 | 0x40  # a duplicate, or not known yet not to be one
+
+_IPV4_LINK_LOCAL = IPv4Network("169.254.0.0/16")  # RFC 3927 §2.1
+_CREATE = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
+
+
+# Orders. Each is acknowledged.
+
+
+def link(index: int, *, attributes: Sequence[tuple[str, object]] = (), up: bool = False) -> bytes:
+    """Return the order to change interface *index*."""
+    message = ifinfmsg()
+    message["index"] = index
+    if up:
+        message["flags"] = message["change"] = _IFF_UP
+    message["attrs"] = list(attributes)
+    return encode(message, RTM_NEWLINK, NLM_F_ACK)
+
+
+def move_link(index: int, name: str, namespace: int) -> bytes:
+    """Return the order to move interface *index* to a namespace, given by a descriptor.
+
+    It is called *name* there; EEXIST when another one is.
+    """
+    return link(index, attributes=[("IFLA_NET_NS_FD", namespace), ("IFLA_IFNAME", name)])
+
+
+def no_link_local(index: int) -> bytes:
+    """Return the order to give interface *index* no IPv6 address by itself."""
+    mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]}
+    return link(index, attributes=[("IFLA_AF_SPEC", {"attrs": [("AF_INET6", mode)]})])
+
+
+def delete_group(group: int) -> bytes:
+    """Return the order to delete all interfaces of a link group."""
+    message = ifinfmsg()
+    message["attrs"] = [("IFLA_GROUP", group)]
+    return encode(message, RTM_DELLINK, NLM_F_ACK)
+
+
+def add_address(index: int, address: IPInterface) -> bytes:
+    """Return the order to give interface *index* an address."""
+    message = ifaddrmsg()
+    message["family"] = FAMILY[address.version]
+    message["prefixlen"] = address.network.prefixlen
+    message["index"] = index
+    message["scope"] = _SCOPE_LINK if address.ip in _IPV4_LINK_LOCAL else _SCOPE_UNIVERSE
+    text = str(address.ip)
+    message["attrs"] = [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
+    return encode(message, RTM_NEWADDR, _CREATE)
+
+
+def add_route(index: int, network: IPNetwork) -> bytes:
+    """Return the order to route *network* into interface *index*.
+
+    The interface alone is the next hop. A TUN device needs no more; on a TAP device the addresses
+    in *network* must answer neighbour discovery for themselves.
+    """
+    message = rtmsg()
+    message["family"] = FAMILY[network.version]
+    message["dst_len"] = network.prefixlen
+    message["table"] = _TABLE_MAIN
+    message["proto"] = _PROTOCOL_STATIC
+    message["scope"] = _SCOPE_LINK if network.version == 4 else _SCOPE_UNIVERSE
+    message["type"] = _TYPE_UNICAST
+    message["attrs"] = [("RTA_DST", str(network.network_address)), ("RTA_OIF", index)]
+    return encode(message, RTM_NEWROUTE, _CREATE)
+
+
+# Questions. Each but a dump is answered by one message.
+
+
+def route_query(query: RouteQuery) -> bytes:
+    """Return the question for a route."""
+    message = rtmsg()
+    message["family"] = FAMILY[query.destination.version]
+    message["dst_len"] = query.destination.max_prefixlen
+    attributes: list[tuple[str, object]] = [("RTA_DST", str(query.destination))]
+    if query.source is not None:
+        message["src_len"] = query.source.max_prefixlen
+        attributes.append(("RTA_SRC", str(query.source)))
+    if query.device:
+        attributes.append(("RTA_OIF", query.device))
+    if query.mark:
+        attributes.append(("RTA_MARK", query.mark))
+    message["attrs"] = attributes
+    return encode(message, RTM_GETROUTE, 0)
+
+
+def link_query(index: int) -> bytes:
+    """Return the question for interface *index*."""
+    message = ifinfmsg()
+    message["index"] = index
+    return encode(message, RTM_GETLINK, 0)
+
+
+def rules_query(version: int) -> bytes:
+    """Return the request to dump the routing rules of an IP version."""
+    message = fibmsg()
+    message["family"] = FAMILY[version]
+    return encode(message, RTM_GETRULE, NLM_F_DUMP)
+
+
+def addresses_query() -> bytes:
+    """Return the request to dump the addresses of all interfaces."""
+    return encode(ifaddrmsg(), RTM_GETADDR, NLM_F_DUMP)
+
+
+# Answers.
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRoute:
+    """A route as the kernel tells it; *mtu* is its own metric, not that of a device.
+
+    *path_mtu*, *expires* (seconds) and *locked* are as in ``RouteInfo``.
+    """
+
+    oif: int
+    mtu: int | None
+    prefsrc: IPAddress | None
+    gateway: IPAddress | None
+    local: bool
+    path_mtu: int | None
+    expires: float | None
+    locked: bool
+
+
+def read_route(answer: Answer) -> FoundRoute:
+    """Read the answer to ``route_query``."""
+    route = _read(rtmsg, answer.message)
+    prefsrc, gateway = route.get_attr("RTA_PREFSRC"), route.get_attr("RTA_GATEWAY")
+    metrics, cache = route.get_attr("RTA_METRICS"), route.get_attr("RTA_CACHEINFO")
+    mtu = metrics.get_attr("RTAX_MTU") if metrics is not None else None
+    expires = cache["rta_expires"] / _CLOCK_TICKS if cache is not None else 0.0
+    # What was learned stands in the place of what the route was given.
+    is_ipv6 = route["family"] == socket.AF_INET6  # whose other routes may expire as well
+    learned = mtu is not None and bool(route["flags"] & _CLONED if is_ipv6 else expires > 0)
+    lock = metrics.get_attr("RTAX_LOCK") if metrics is not None else None
+    return FoundRoute(
+        oif=route.get_attr("RTA_OIF") or 0,
+        mtu=None if learned else mtu,
+        prefsrc=ip_address(prefsrc) if prefsrc else None,
+        gateway=ip_address(gateway) if gateway else None,
+        local=route["type"] == _TYPE_LOCAL,
+        path_mtu=mtu if learned else None,
+        expires=expires if learned and expires > 0 else None,
+        locked=learned and bool((lock or 0) & 1 << _RTAX_MTU),
+    )
+
+
+def read_mtu(answer: Answer) -> int | None:
+    """Read the MTU from the answer to ``link_query``."""
+    mtu: int | None = _read(ifinfmsg, answer.message).get_attr("IFLA_MTU")
+    return mtu
+
+
+def selects_gre(rule: bytes) -> bool:
+    """Tell whether a dumped routing rule is for GRE alone."""
+    return bool(_read(fibmsg, rule).get_attr("FRA_IP_PROTO") == _IPPROTO_GRE)
+
+
+def read_addresses(messages: Iterable[bytes]) -> dict[int, list[IPAddress]]:
+    """Read the answer to ``addresses_query``: interface index -> addresses, the best first.
+
+    Best is what the kernel itself would send from: valid everywhere before valid on the link,
+    primary and in use before secondary and deprecated. Those of the host's own use (127.0.0.1) and
+    duplicates are left out.
+    """
+    found: dict[int, list[tuple[int, bool, IPAddress]]] = {}
+    for data in messages:
+        message = _read(ifaddrmsg, data)
+        flags = message.get_attr("IFA_FLAGS") or message["flags"]
+        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        if not text or message["scope"] >= _SCOPE_HOST or flags & _UNUSABLE_ADDRESS:
+            continue
+        entry = (message["scope"], bool(flags & _POOR_ADDRESS), ip_address(text))
+        found.setdefault(message["index"], []).append(entry)
+    return {
+        index: [address for _scope, _poor, address in sorted(entries, key=lambda e: e[:2])]
+        for index, entries in found.items()
+    }
+
+
+def _read(message_class: Callable[[bytes], Any], data: bytes) -> Any:
+    message = message_class(data)
+    message.decode()
+    return message

@@ -1,0 +1,108 @@
+"""Notices that links, addresses, routes or rules changed. Says nothing about what changed.
+
+Messages of rtnetlink(7) are thrown away unread: whoever is told looks for itself, which is right
+also when messages were lost. Nothing here waits, asks the kernel or decides.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+
+# Multicast groups of NETLINK_ROUTE by number, linux/rtnetlink.h.
+_GROUPS = {
+    "LINK": 1,
+    "IPV4_IFADDR": 5,
+    "IPV4_ROUTE": 7,
+    "IPV4_RULE": 8,
+    "IPV6_IFADDR": 9,
+    "IPV6_ROUTE": 11,
+    "IPV6_RULE": 19,
+    "NEXTHOP": 32,
+}
+_MEMBERSHIP = sum(1 << number - 1 for number in _GROUPS.values())
+
+_DRAIN_AT_MOST = 256  # messages in one wake-up: a storm of routes must not starve the tunnels
+
+
+class LinkMonitor:
+    """Calls *changed* on the loop, at most once in *delay* seconds, after anything changed.
+
+    The delay counts from the first change and is not prolonged by more of them: a network that
+    never rests is looked at all the same.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        changed: Callable[[], None],
+        *,
+        delay: float = 0.1,
+    ) -> None:
+        self._loop = loop
+        self._changed = changed
+        self._delay = delay
+        self._socket: socket.socket | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """Begin to listen. Raises OSError."""
+        listener = open_listener()
+        try:
+            self._loop.add_reader(listener, self._ready)
+        except BaseException:
+            listener.close()
+            raise
+        self._socket = listener
+
+    def close(self) -> None:
+        """Stop listening; *changed* is not called again. Closing twice is harmless."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _ready(self) -> None:
+        if self._socket is not None and drain(self._socket) and self._timer is None:
+            self._timer = self._loop.call_later(self._delay, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._changed()
+
+
+def open_listener() -> socket.socket:
+    """Open a socket that the kernel tells of every change. Raises OSError."""
+    listener = socket.socket(
+        socket.AF_NETLINK,
+        socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
+        socket.NETLINK_ROUTE,
+    )
+    try:
+        listener.bind((0, _MEMBERSHIP))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def drain(listener: socket.socket) -> bool:
+    """Throw away what *listener* has, within bounds; return whether there was anything.
+
+    Lost messages (ENOBUFS: the receive buffer was full) are a change like any other.
+    """
+    scrap = bytearray(1)  # the rest of a datagram is cut off by the kernel
+    something = False
+    for _ in range(_DRAIN_AT_MOST):
+        try:
+            listener.recv_into(scrap)
+        except BlockingIOError:
+            break
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+        something = True
+    return something

@@ -1,0 +1,291 @@
+"""Questions and orders to the kernel about interfaces, addresses, routes and rules.
+
+Every method blocks for a moment and keeps nothing: call it in a thread (`asyncio.to_thread`).
+Nothing here decides what ought to be; refusals become SetupError with the kernel's own words.
+"""
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from secrets import randbits
+
+from gred.config.model import IPAddress, IPInterface, IPNetwork
+from gred.control import messages
+from gred.control.errors import ExitCode, SetupError
+from gred.control.messages import FoundRoute
+from gred.control.mtu import DEFAULT_ROUTE_MTU
+from gred.control.namespaces import inside
+from gred.control.parts import Device, InterfaceSettings
+from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery
+from gred.control.rtnetlink import Answer, Rtnetlink
+
+# TUN's own default is 500. The loop serves other tunnels while this queue fills; a full queue
+# drops, and bulk TCP fills 500 easily. Larger costs 8 bytes an entry, used or not.
+TRANSMIT_QUEUE = 2000
+
+_TUNGETIFF = 0x800454D2
+_IFREQ_SIZE = 40
+_NAME_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """One request. Refused, it fails the set-up unless it is *optional*."""
+
+    request: bytes
+    place: str
+    what: str
+    optional: bool = False
+    remedy: Callable[[int], str] = lambda _errno: ""
+
+
+class Netlink:
+    """The kernel as control sees it; see `gred.control.parts.Kernel`. Has no state of its own."""
+
+    def links(self, namespace: str | None = None) -> dict[int, str]:
+        """Return the interfaces of a network namespace: index -> name. Raises OSError."""
+        return dict(inside(namespace, socket.if_nameindex))
+
+    def attached(self, device: Device) -> str | None:
+        """Return the name of the interface behind *device*; None when it was deleted.
+
+        The name is a new one after a rename, and that of another network namespace after a move.
+        """
+        request = bytearray(_IFREQ_SIZE)
+        try:
+            fcntl.ioctl(device.fileno(), _TUNGETIFF, request)
+        except OSError as error:
+            if error.errno in {errno.EBADFD, errno.EBADF}:
+                return None
+            raise
+        return os.fsdecode(bytes(request[:_NAME_SIZE]).split(b"\0", 1)[0])
+
+    def local_addresses(self, addresses: Iterable[IPAddress], device: int = 0) -> set[IPAddress]:
+        """Return those of *addresses* that are addresses of this host.
+
+        With *device*, the index of a VRF or of an interface in one, those that it has.
+        """
+        asked = list(dict.fromkeys(addresses))
+        queries = [RouteQuery(address, device=device) for address in asked]
+        with Rtnetlink() as kernel:
+            answers = kernel.exchange([messages.route_query(query) for query in queries])
+        return {
+            address
+            for address, answer in zip(asked, answers, strict=True)
+            if not answer.error and messages.read_route(answer).local
+        }
+
+    def interface_addresses(self) -> dict[int, list[IPAddress]]:
+        """Return the addresses outer packets may come from: interface index -> best first."""
+        with Rtnetlink() as kernel:
+            return messages.read_addresses(kernel.dump(messages.addresses_query()))
+
+    def route_to(self, destination: IPAddress, source: IPAddress | None = None) -> Route:
+        """Return the route to *destination*, as the kernel would take it for *source*."""
+        return self.routes_to([(destination, source)])[0]
+
+    def routes_to(
+        self, queries: Sequence[RouteQuery | tuple[IPAddress, IPAddress | None]]
+    ) -> list[Route]:
+        """Return the route for each query, or (destination, source).
+
+        The kernel answers for no protocol in particular: rules that match GRE alone are not seen,
+        see ``versions_with_gre_rules``.
+        """
+        with Rtnetlink() as kernel:
+            answers = kernel.exchange(
+                [messages.route_query(RouteQuery(*query)) for query in queries]
+            )
+            found = [
+                answer.finding if answer.error else messages.read_route(answer)
+                for answer in answers
+            ]
+            outputs = {route.oif for route in found if not isinstance(route, str)} - {0}
+            mtus = _device_mtus(kernel, sorted(outputs))
+        return [
+            NoRoute(route) if isinstance(route, str) else _route_info(route, mtus)
+            for route in found
+        ]
+
+    def versions_with_gre_rules(self) -> set[int]:
+        """Return the IP versions (4, 6) in which some routing rule selects GRE by protocol.
+
+        ``ip rule add ipproto gre`` may lead outer packets elsewhere than a look-up says: the kernel
+        looks routes up for TCP, UDP and ICMP only.
+        """
+        versions = set()
+        with Rtnetlink() as kernel:
+            for version in messages.FAMILY:
+                try:
+                    rules = kernel.dump(messages.rules_query(version))
+                except OSError:
+                    continue  # a kernel without policy routing, or without this IP version
+                if any(messages.selects_gre(rule) for rule in rules):
+                    versions.add(version)
+        return versions
+
+    def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
+        """Give each interface MTU, queue, addresses, up, routes. Raises SetupError at a refusal.
+
+        All orders are sent whatever becomes of the earlier ones: after an error the caller deletes
+        the interfaces.
+        """
+        for namespace in dict.fromkeys(settings.namespace for settings in interfaces):
+            here = [settings for settings in interfaces if settings.namespace == namespace]
+            _give([order for settings in here for order in _orders(settings)], namespace)
+
+    def set_mtus(self, mtus: Mapping[int, int], namespace: str | None = None) -> None:
+        """Set the MTU of interfaces: index -> bytes. Raises SetupError at a refusal."""
+        _give(
+            [
+                _Order(
+                    messages.link(index, attributes=[("IFLA_MTU", mtu)]),
+                    f"interface {index}",
+                    f"set MTU {mtu}",
+                )
+                for index, mtu in mtus.items()
+            ],
+            namespace,
+        )
+
+    def delete(self, devices: Sequence[Device]) -> None:
+        """Delete the interfaces of *devices*, all at once; what is gone already is left out.
+
+        Closing a TUN descriptor deletes its interface too, but waits for an RCU grace period each
+        time: some 20 ms, one after another. A link group goes in one. The group is given only now,
+        so that the administrator is free to use link groups while the tunnels live.
+        """
+        for namespace in dict.fromkeys(device.namespace for device in devices):
+            here = [device for device in devices if device.namespace == namespace]
+            self._delete(here, namespace)
+
+    def _delete(self, devices: Sequence[Device], namespace: str | None) -> None:
+        names = self.links(namespace)
+        # By index and name: a device that was moved to another namespace has an index there.
+        indexes = [
+            device.index
+            for device in devices
+            if device.index in names and names[device.index] == self.attached(device)
+        ]
+        if not indexes:
+            return
+        group = 1 << 31 | randbits(31)  # never 0, the default group of all interfaces
+        join = [messages.link(index, attributes=[("IFLA_GROUP", group)]) for index in indexes]
+        with Rtnetlink(namespace) as kernel:
+            joined = kernel.exchange(join)
+            if all(answer.error for answer in joined):
+                return  # each was deleted meanwhile, or may not be touched: closing will do
+            answer = kernel.exchange([messages.delete_group(group)])[0]
+        if answer.error:
+            raise OSError(answer.error, f"cannot delete link group {group}: {answer.finding}")
+
+
+def _give(orders: Sequence[_Order], namespace: str | None) -> None:
+    """Send *orders*; raise SetupError for the first refusal that matters."""
+    try:
+        with Rtnetlink(namespace) as kernel:
+            answers = kernel.exchange([order.request for order in orders])
+    except OSError as error:
+        raise SetupError(f"cannot speak to the kernel over netlink: {error.strerror}") from error
+    for order, answer in zip(orders, answers, strict=True):
+        if answer.error and not order.optional:
+            raise _refusal(order, answer)
+
+
+def _refusal(order: _Order, answer: Answer) -> SetupError:
+    if answer.error == errno.EPERM:
+        remedy, code = " (gred needs CAP_NET_ADMIN)", ExitCode.NO_PERMISSION
+    else:
+        remedy, code = order.remedy(answer.error), ExitCode.FAILURE
+    return SetupError(f"{order.place}: cannot {order.what}: {answer.finding}{remedy}", code)
+
+
+def _orders(settings: InterfaceSettings) -> list[_Order]:
+    place, index = settings.place, settings.index
+    orders = [
+        _Order(
+            messages.link(index, attributes=[("IFLA_MTU", settings.mtu)]),
+            place,
+            f"set MTU {settings.mtu}",
+        ),
+        # Optional: not every kernel and sandbox can, and the tunnel works without. Before "up",
+        # where changing the queue is cheap.
+        _Order(
+            messages.link(index, attributes=[("IFLA_TXQLEN", TRANSMIT_QUEUE)]),
+            place,
+            "",
+            optional=True,
+        ),
+    ]
+    if settings.mac_address is not None:
+        address = [("IFLA_ADDRESS", settings.mac_address)]
+        what = f"set MAC address {settings.mac_address}"
+        orders.append(_Order(messages.link(index, attributes=address), place, what))
+    if not settings.link_local:
+        orders.append(_Order(messages.no_link_local(index), place, "", optional=True))
+    orders += [
+        _Order(
+            messages.add_address(index, address),
+            place,
+            f"add address {address}",
+            remedy=_address_remedy(address),
+        )
+        for address in settings.addresses
+    ]
+    orders.append(_Order(messages.link(index, up=True), place, f"set interface {settings.name} up"))
+    connected = {address.network for address in settings.addresses}
+    orders += [
+        _Order(
+            messages.add_route(index, route),
+            place,
+            f"add route {route}",
+            remedy=_route_remedy(route),
+        )
+        for route in settings.routes
+        if route not in connected  # the kernel made this one with the address
+    ]
+    return orders
+
+
+def _address_remedy(address: IPInterface) -> Callable[[int], str]:
+    def remedy(error: int) -> str:
+        if address.version == 6 and error in {errno.EACCES, errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
+            return " (switch IPv6 on: sysctl net.ipv6.conf.default.disable_ipv6=0)"
+        return ""
+
+    return remedy
+
+
+def _route_remedy(route: IPNetwork) -> Callable[[int], str]:
+    def remedy(error: int) -> str:
+        if error == errno.EEXIST:
+            return f" (another route has it: ip -{route.version} route show {route})"
+        if route.version == 6 and error in {errno.EACCES, errno.EOPNOTSUPP, errno.ENODEV}:
+            return " (switch IPv6 on: sysctl net.ipv6.conf.default.disable_ipv6=0)"
+        return ""
+
+    return remedy
+
+
+def _device_mtus(kernel: Rtnetlink, indexes: Sequence[int]) -> dict[int, int]:
+    answers = kernel.exchange([messages.link_query(index) for index in indexes])
+    return {
+        index: mtu
+        for index, answer in zip(indexes, answers, strict=True)
+        if not answer.error and (mtu := messages.read_mtu(answer))
+    }
+
+
+def _route_info(route: FoundRoute, device_mtus: Mapping[int, int]) -> RouteInfo:
+    return RouteInfo(
+        oif=route.oif,
+        mtu=route.mtu or device_mtus.get(route.oif, DEFAULT_ROUTE_MTU),
+        prefsrc=route.prefsrc,
+        gateway=route.gateway,
+        path_mtu=route.path_mtu,
+        expires=route.expires,
+        locked=route.locked,
+    )

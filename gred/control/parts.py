@@ -1,0 +1,165 @@
+"""What control needs of its neighbours: the shapes of device, data plane and kernel.
+
+Shapes only. The real ones are `gred.dataplane.tun.TunDevice`, `gred.dataplane.forwarder.DataPlane`
+and `gred.control.netlink.Netlink`; tests put others in their place, and need no root.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from gred.config.model import IPAddress, IPInterface, IPNetwork
+from gred.control.paths import Route, RouteQuery
+from gred.dataplane.tunnels import Counters, TunnelParameters
+from gred.wire.drop import DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that people or machines may want to know. Names are constants, fields are data.
+
+    *level*: debug, info, warning or error. *tunnel*: the configured name, or None.
+    """
+
+    name: str
+    level: str = "info"
+    tunnel: str | None = None
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfaceSettings:
+    """What an interface gets before it carries packets.
+
+    *place* opens every error message. *link_local*: let the kernel give it an IPv6 address.
+    *mac_address*: of an Ethernet interface; None leaves the kernel's. *namespace*: where it is.
+    """
+
+    place: str
+    index: int
+    name: str
+    mtu: int
+    addresses: tuple[IPInterface, ...] = ()
+    routes: tuple[IPNetwork, ...] = ()
+    link_local: bool = True
+    mac_address: str | None = None
+    namespace: str | None = None
+
+
+class Device(Protocol):
+    """An open TUN device. Whoever opened it closes it."""
+
+    @property
+    def name(self) -> str:
+        """The interface's name when it was made."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """The interface's index."""
+        ...
+
+    @property
+    def namespace(self) -> str | None:
+        """The network namespace that gred moved it to, where *index* counts; None: our own."""
+        ...
+
+    @property
+    def offload(self) -> str:
+        """What the kernel hands over in large segments, or why nothing."""
+        ...
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        ...
+
+    def close(self) -> None:
+        """Close the descriptor: deletes the interface unless that is done."""
+
+
+class Port(Protocol):
+    """A tunnel as the data plane knows it."""
+
+    def update(self, parameters: TunnelParameters) -> None:
+        """Use *parameters* from the next packet on."""
+
+    def block(self, reason: DropReason | None) -> None:
+        """Send nothing more and count it under *reason*; None: go on."""
+
+    def counters(self) -> Counters:
+        """Return a snapshot."""
+        ...
+
+
+class Plane(Protocol):
+    """The data plane. Takes a device to read and write; never closes it."""
+
+    def add_tunnel(self, device: Device, parameters: TunnelParameters) -> Port:
+        """Begin to move packets. Raises OSError when an underlay socket cannot be opened."""
+        ...
+
+    def remove_tunnel(self, port: Port) -> None:
+        """Stop reading the device; also when the interface behind it is gone."""
+
+    def unclaimed(self) -> Counters:
+        """Return what belongs to no tunnel."""
+        ...
+
+    def features(self) -> dict[str, str]:
+        """Return what was found possible on this machine."""
+        ...
+
+    def close(self) -> None:
+        """Close the underlay sockets."""
+
+
+class OpenDevice(Protocol):
+    """How a device is opened."""
+
+    def __call__(
+        self, name: str, *, offload: bool, mode: Literal["tun", "tap"], namespace: str | None
+    ) -> Device:
+        """Make the interface *name* in *namespace*, or here. Raises OSError."""
+        ...
+
+
+class Kernel(Protocol):
+    """Questions and orders to the kernel. Each blocks for a moment: for threads only."""
+
+    def links(self, namespace: str | None = None) -> dict[int, str]:
+        """Return the interfaces of a network namespace: index -> name. Raises OSError."""
+        ...
+
+    def attached(self, device: Device) -> str | None:
+        """Return the present name of the interface behind *device*; None when it was deleted."""
+        ...
+
+    def local_addresses(self, addresses: Iterable[IPAddress], device: int = 0) -> set[IPAddress]:
+        """Return those of *addresses* that are addresses of this host, or in the VRF *device*."""
+        ...
+
+    def interface_addresses(self) -> dict[int, list[IPAddress]]:
+        """Return the addresses outer packets may come from: index -> best first."""
+        ...
+
+    def routes_to(
+        self, queries: Sequence[RouteQuery | tuple[IPAddress, IPAddress | None]]
+    ) -> list[Route]:
+        """Return the route for each query, or (destination, source)."""
+        ...
+
+    def versions_with_gre_rules(self) -> set[int]:
+        """Return the IP versions in which some routing rule selects GRE by protocol."""
+        ...
+
+    def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
+        """Give each interface what it needs and set it up. Raises SetupError."""
+
+    def set_mtus(self, mtus: Mapping[int, int], namespace: str | None = None) -> None:
+        """Set MTUs in one namespace: index -> bytes. Raises SetupError."""
+
+    def delete(self, devices: Sequence[Device]) -> None:
+        """Delete the interfaces of *devices* all at once. Raises OSError."""

@@ -1,0 +1,232 @@
+"""One configured tunnel: its state, its MTU, what the data plane is told to do about it.
+
+Pure of the kernel: it is shown observations and answers with events. No netlink, no loop, no timer.
+"""
+
+from dataclasses import replace
+from enum import StrEnum, unique
+from ipaddress import IPv4Address, IPv6Address
+
+from gred.config.model import IPAddress, TunnelConfig
+from gred.control.mtu import DEFAULT_ROUTE_MTU, FLOOR_IPV6, carries_ipv6, overhead, tunnel_mtu
+from gred.control.parts import Device, Event, InterfaceSettings, Port
+from gred.control.path_mtu import PathMtu
+from gred.control.paths import NoRoute, RouteInfo
+from gred.control.refusal import Refusal
+from gred.control.survey import Observation, Standing
+from gred.dataplane.tunnels import TunnelParameters
+from gred.wire.drop import DropReason
+
+# While an address or a device is missing, packets must not leave from another: the kernel refuses
+# these two with each packet, and no packet received is for them. RFC 7600 §4.8, RFC 6666 §2.
+_NOWHERE: dict[int, IPAddress] = {4: IPv4Address("192.0.0.8"), 6: IPv6Address("100::")}
+_NO_INTERFACE = 0x7FFFFFFF  # the largest index; the kernel counts up from 1
+
+
+@unique
+class TunnelState(StrEnum):
+    """What a tunnel can do. Only LOOP keeps it from sending; the others are for people."""
+
+    DOWN = "down"  # has no interface
+    UP = "up"
+    LOOP = "loop"  # the remote is routed into the tunnel itself
+    NO_LOCAL = "no_local"  # the local address is not an address of this host
+    NO_ROUTE = "no_route"  # the kernel has no route to the remote
+    REFUSED = "refused"  # ICMP errors say that outer packets do not get there
+
+
+class Tunnel:
+    """One configured tunnel. DOWN until it has a device and the data plane has it."""
+
+    def __init__(self, config: TunnelConfig) -> None:
+        self.config = config
+        self.state = TunnelState.DOWN
+        self.mtu = tunnel_mtu(config, DEFAULT_ROUTE_MTU)
+        self.device: Device | None = None
+        self.port: Port | None = None
+        self.standing = Standing(local=config.local)
+        """Where outer packets leave from, as last seen."""
+        self.path = PathMtu(config.family)
+        self.refusal = Refusal()
+        self.seen: Observation | None = None
+        """What it was shown last."""
+        self.detail = ""
+        """Why it is in its state, in words; empty when it is up."""
+
+    @property
+    def name(self) -> str:
+        """The configured name; that of its interface unless somebody renamed it."""
+        return self.config.name
+
+    @property
+    def place(self) -> str:
+        """Where it is configured: the beginning of an error message."""
+        return f"{self.config.location}: [Tunnel {self.config.name}]"
+
+    def parameters(self) -> TunnelParameters:
+        """Return what the data plane must know."""
+        config, standing = self.config, self.standing
+        return TunnelParameters(
+            local=_NOWHERE[config.family] if standing.no_local else standing.local,
+            remote=config.remote,
+            input_key=config.input_key,
+            output_key=config.output_key,
+            input_checksum=config.input_checksum,
+            output_checksum=config.output_checksum,
+            input_sequence=config.input_sequence,
+            output_sequence=config.output_sequence,
+            ttl=config.ttl,
+            tos=config.tos,
+            dont_fragment=config.discover_path_mtu and not self.path.fragmentable,
+            ignore_dont_fragment=config.ignore_dont_fragment or self.path.fragmentable,
+            mtu=self.mtu,
+            path_mtu=None if self.path.mtu is None else self.path.mtu - overhead(config),
+            interface=_NO_INTERFACE if standing.no_device else standing.device,
+            flow_label=config.flow_label,
+            encapsulation_limit=config.encapsulation_limit,
+            mark=config.firewall_mark or 0,
+            clamp_mss=config.clamp_mss,
+        )
+
+    def settings(self, device: Device) -> InterfaceSettings:
+        """Return what the interface of *device* must get."""
+        # Without IPv6 inside, no link-local address: the kernel would send router solicitations
+        # through the tunnel for ever, and bringing the interface up costs five times as much.
+        return InterfaceSettings(
+            place=self.place,
+            index=device.index,
+            name=device.name,
+            mtu=self.mtu,
+            addresses=self.config.addresses,
+            routes=self.config.routes,
+            link_local=carries_ipv6(self.config),
+            mac_address=self.config.mac_address,
+            namespace=self.config.namespace,
+        )
+
+    def wanted_mtu(self, seen: Observation) -> int:
+        """Return the MTU that fits *seen*; the present one where nothing better is known.
+
+        In a loop the route's MTU is the tunnel's own: following it would lower it step by step.
+        """
+        if not isinstance(seen.route, RouteInfo) or seen.loop:
+            return self.mtu
+        return tunnel_mtu(self.config, self.path.mtu or seen.route.mtu)
+
+    def follow_path(self, seen: Observation, now: float) -> list[Event]:
+        """Take in what *seen* says of the path's MTU; return what is worth telling: changes only.
+
+        To be called before ``wanted_mtu`` and ``parameters``, which obey it.
+        """
+        if not isinstance(seen.route, RouteInfo) or seen.loop:
+            return []
+        before = self.path.mtu or seen.route.mtu
+        if not self.path.look(seen.route, now):
+            return []
+        fields: dict[str, object] = {
+            "path_mtu": self.path.mtu or seen.route.mtu,
+            "before": before,
+            "detail": self._path_detail(),
+        }
+        return [Event("path_mtu_changed", "info", self.name, fields)]
+
+    def move(self, standing: Standing) -> bool:
+        """Let outer packets leave from *standing*; return whether the data plane must be told.
+
+        An address that went stays in use until there is another: the kernel refuses to send from
+        it, and what is under way still arrives.
+        """
+        before = self.parameters()
+        if standing.no_local and self.standing.local is not None:
+            standing = replace(standing, local=self.standing.local, no_local="")
+        self.standing = standing
+        return self.parameters() != before
+
+    def observe(self, seen: Observation) -> list[Event]:
+        """Take the state that *seen* calls for; return what is worth telling: changes only."""
+        before, self.state = self.state, _state(seen)
+        self.detail = self._reason(seen)
+        if self.state is TunnelState.UP and self.refusal.sentence:
+            self.state, self.detail = TunnelState.REFUSED, self.refusal.sentence
+        self.seen = seen
+        if self.state is before:
+            return []
+        if self.port is not None and TunnelState.LOOP in {before, self.state}:
+            blocked = self.state is TunnelState.LOOP
+            self.port.block(DropReason.DEAD_LOOP if blocked else None)
+        if self.state is TunnelState.UP:
+            return self._up_events(before)
+        fields: dict[str, object] = {
+            "local": _text(self.standing.local),
+            "remote": _text(self.config.remote),
+            "detail": self.detail,
+        }
+        return [Event(f"tunnel_{self.state}", "warning", self.name, fields)]
+
+    def reconsider(self) -> list[Event]:
+        """Take the state anew, after ``refusal`` has changed; return what is worth telling."""
+        return [] if self.seen is None else self.observe(self.seen)
+
+    def lose(self) -> None:
+        """Forget device and port, which somebody else has closed and removed."""
+        self.device = None
+        self.port = None
+        self.seen = None
+        self.state = TunnelState.DOWN
+        self.detail = ""
+
+    def _up_events(self, before: TunnelState) -> list[Event]:
+        fields: dict[str, object] = {
+            "local": _text(self.standing.local),
+            "remote": _text(self.config.remote),
+            "mtu": self.mtu,
+        }
+        if before is not TunnelState.DOWN:
+            return [Event("tunnel_up", "info", self.name, {**fields, "after": str(before)})]
+        if self.device is not None:
+            fields |= {"index": self.device.index, "offload": self.device.offload}
+        events = [Event("tunnel_up", "info", self.name, fields)]
+        if self.config.remote is None:
+            detail = "without a remote it only receives; what is sent into it is dropped"
+            events.append(Event("tunnel_receives_only", "warning", self.name, {"detail": detail}))
+        return events
+
+    def _path_detail(self) -> str:
+        """Say what becomes of packets that the interface takes and the path does not."""
+        if self.path.mtu is None:
+            return ""
+        room = self.path.mtu - overhead(self.config)
+        if self.path.fragmentable:
+            return f"it carries less than {self.path.mtu}: outer packets may be fragmented"
+        if self.config.mtu is not None and self.config.mtu > room:
+            return (
+                f"MTUBytes={self.config.mtu} stays: inner packets above {room} are cut or refused"
+            )
+        if carries_ipv6(self.config) and room < FLOOR_IPV6:
+            return f"IPv6 inside needs {FLOOR_IPV6}: outer packets of such are fragmented"
+        return ""
+
+    def _reason(self, seen: Observation) -> str:
+        remote, local = self.config.remote, self.standing.local
+        if seen.loop:
+            ring = " > ".join((*seen.loop, seen.loop[0]))
+            return f"{remote} is routed into the tunnel itself: {ring}"
+        if not seen.local_present:
+            return seen.standing.no_local or f"{local} is not an address of this host"
+        if isinstance(seen.route, NoRoute):
+            return f"no route to {remote}: {seen.route.reason}"
+        return ""
+
+
+def _state(seen: Observation) -> TunnelState:
+    if seen.loop:
+        return TunnelState.LOOP
+    if not seen.local_present:
+        return TunnelState.NO_LOCAL
+    if isinstance(seen.route, NoRoute):
+        return TunnelState.NO_ROUTE
+    return TunnelState.UP
+
+
+def _text(address: IPAddress | None) -> str:
+    return "any" if address is None else str(address)

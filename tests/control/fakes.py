@@ -1,0 +1,315 @@
+"""A kernel, devices, a data plane and a monitor that live in memory and remember what was asked."""
+
+import asyncio
+import errno
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import TYPE_CHECKING, Literal
+
+from gred.config.model import Config, DaemonConfig, IPAddress, Location, TunnelConfig
+from gred.control.daemon import Daemon, Parts, Reporter, Trace
+from gred.control.parts import Device, Event, InterfaceSettings, Port
+from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery
+from gred.dataplane.tunnels import Counters, TunnelParameters
+from gred.wire.drop import DropReason
+
+if TYPE_CHECKING:
+    from gred.control.errors import SetupError
+
+WIRE = 2  # the index of the interface that leads to the remotes
+LOCAL, REMOTE, OTHER_REMOTE = "192.0.2.1", "192.0.2.2", "192.0.2.3"
+
+
+def tunnel(
+    name: str = "t1",
+    *,
+    local: str | None = LOCAL,
+    remote: str | None = REMOTE,
+    addresses: Sequence[str] = (),
+    routes: Sequence[str] = (),
+    output_key: int | None = None,
+    output_checksum: bool = False,
+    output_sequence: bool = False,
+    mtu: int | None = None,
+) -> TunnelConfig:
+    return TunnelConfig(
+        name=name,
+        location=Location("gred.conf", 7),
+        local=None if local is None else ip_address(local),
+        remote=None if remote is None else ip_address(remote),
+        addresses=tuple(map(ip_interface, addresses)),
+        routes=tuple(map(ip_network, routes)),
+        output_key=output_key,
+        output_checksum=output_checksum,
+        output_sequence=output_sequence,
+        mtu=mtu,
+    )
+
+
+def configuration(*tunnels: TunnelConfig) -> Config:
+    return Config(daemon=DaemonConfig(), tunnels=tunnels)
+
+
+class FakeDevice:
+    offload = "none (fake)"
+
+    def __init__(
+        self,
+        kernel: "FakeKernel",
+        name: str,
+        index: int,
+        mode: Literal["tun", "tap"] = "tun",
+        namespace: str | None = None,
+    ) -> None:
+        self.name = name
+        self.mode = mode
+        self.namespace = namespace
+        self.index = index
+        self.closed = False
+        self._kernel = kernel
+
+    def fileno(self) -> int:
+        return 1000 + self.index
+
+    def close(self) -> None:
+        assert not self.closed, "one closer, once"
+        self.closed = True
+        for interfaces in (self._kernel.interfaces, *self._kernel.namespaces.values()):
+            interfaces.pop(self.index, None)
+
+
+class FakeKernel:
+    """Interfaces, routes and addresses. Routes are looked up by destination alone."""
+
+    def __init__(self) -> None:
+        self.interfaces = {1: "lo", WIRE: "eth0"}
+        self.elsewhere: set[int] = set()
+        self.namespaces: dict[str, dict[int, str]] = {}
+        self.given: dict[int, list[IPAddress]] = {}
+        self.in_vrf: dict[int, set[IPAddress]] = {}
+        self.mtus = {WIRE: 1500}
+        self.addresses = {ip_address(LOCAL)}
+        self.routes: dict[IPAddress, Route] = {}
+        self.gre_rules: set[int] = set()
+        self.settings: dict[int, InterfaceSettings] = {}
+        self.devices: list[FakeDevice] = []
+        self.refuses_configuration: SetupError | None = None
+        self.refuses_mtus: SetupError | None = None
+        self.route_failures: list[OSError] = []
+        self.after_configuration: Callable[[], None] = lambda: None
+        self.open_errors: dict[str, int] = {}
+        self.asked: list[list[RouteQuery]] = []
+        self.deletions: list[list[str]] = []
+        self.hold = threading.Event()
+        self.hold.set()
+        self.holding = threading.Event()
+
+    def open(
+        self,
+        name: str,
+        *,
+        offload: bool,
+        mode: Literal["tun", "tap"] = "tun",
+        namespace: str | None = None,
+    ) -> FakeDevice:
+        if name in self.open_errors:
+            raise OSError(self.open_errors[name], "refused by the fake")
+        if name in self.interfaces.values():
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        self.holding.set()
+        assert self.hold.wait(10)
+        index = 10 + len(self.devices)
+        device = FakeDevice(self, name, index, mode, namespace)
+        self.devices.append(device)
+        (self.interfaces if namespace is None else self.namespaces[namespace])[index] = name
+        self.mtus[index] = 1500
+        return device
+
+    def route_into(self, destination: str, name: str) -> None:
+        index = next(index for index, known in self.interfaces.items() if known == name)
+        self.routes[ip_address(destination)] = RouteInfo(index, self.mtus[index])
+
+    def route_outside(self, destination: str, mtu: int = 1500) -> None:
+        self.routes[ip_address(destination)] = RouteInfo(WIRE, mtu)
+
+    def no_route(self, destination: str) -> None:
+        self.routes[ip_address(destination)] = NoRoute("Network is unreachable")
+
+    # What control calls.
+
+    def links(self, namespace: str | None = None) -> dict[int, str]:
+        if namespace is None:
+            return dict(self.interfaces)
+        if namespace not in self.namespaces:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        return dict(self.namespaces[namespace])
+
+    def attached(self, device: Device) -> str | None:
+        return device.name if device.index in self.elsewhere else None
+
+    def local_addresses(self, addresses: Iterable[IPAddress], device: int = 0) -> set[IPAddress]:
+        known = self.in_vrf.get(device, set()) if device else self.addresses
+        return known & set(addresses)
+
+    def interface_addresses(self) -> dict[int, list[IPAddress]]:
+        return self.given
+
+    def routes_to(
+        self, queries: Sequence[RouteQuery | tuple[IPAddress, IPAddress | None]]
+    ) -> list[Route]:
+        self.asked.append([RouteQuery(*query) for query in queries])
+        if self.route_failures:
+            raise self.route_failures.pop()
+        default = RouteInfo(WIRE, self.mtus[WIRE])
+        return [self.routes.get(destination, default) for destination, *_rest in queries]
+
+    def versions_with_gre_rules(self) -> set[int]:
+        return set(self.gre_rules)
+
+    def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
+        for settings in interfaces:
+            self.settings[settings.index] = settings
+            self.mtus[settings.index] = settings.mtu
+        if self.refuses_configuration is not None:
+            raise self.refuses_configuration
+        self.after_configuration()
+
+    def set_mtus(self, mtus: Mapping[int, int], namespace: str | None = None) -> None:
+        if self.refuses_mtus is not None:
+            raise self.refuses_mtus
+        self.mtus |= mtus
+
+    def delete(self, devices: Sequence[Device]) -> None:
+        self.deletions.append([device.name for device in devices])
+        for device in devices:
+            self.interfaces.pop(device.index, None)
+
+
+@dataclass
+class FakePort:
+    device: FakeDevice
+    parameters: TunnelParameters
+    blocked: DropReason | None = None
+    removed: bool = False
+
+    def update(self, parameters: TunnelParameters) -> None:
+        self.parameters = parameters
+
+    def block(self, reason: DropReason | None) -> None:
+        self.blocked = reason
+
+    def counters(self) -> Counters:
+        return Counters(1, 2, 3, 4, {}, {})
+
+
+class FakePlane:
+    def __init__(self, report: Reporter) -> None:
+        self.ports: list[FakePort] = []
+        self.report = report
+        self.closed = False
+        self.refuses: OSError | None = None
+
+    def add_tunnel(self, device: Device, parameters: TunnelParameters) -> FakePort:
+        if self.refuses is not None:
+            raise self.refuses
+        assert isinstance(device, FakeDevice)
+        port = FakePort(device, parameters)
+        self.ports.append(port)
+        return port
+
+    def remove_tunnel(self, port: Port) -> None:
+        assert isinstance(port, FakePort)
+        assert not port.device.closed, "stop reading before closing"
+        port.removed = True
+
+    def unclaimed(self) -> Counters:
+        return Counters(0, 0, 0, 0, {}, {DropReason.NO_TUNNEL: 5})
+
+    def features(self) -> dict[str, str]:
+        return {"codec": "fake"}
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+
+    def port(self, name: str) -> FakePort:
+        """Return the latest port of *name*."""
+        return next(port for port in reversed(self.ports) if port.device.name == name)
+
+
+@dataclass
+class FakeMonitor:
+    fire: Callable[[], None]
+    opened: bool = False
+    closed: bool = False
+
+    def open(self) -> None:
+        self.opened = True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class House:
+    """A daemon among fakes. Made on a running loop."""
+
+    tunnels: tuple[TunnelConfig, ...] = ()
+    kernel: FakeKernel = field(default_factory=FakeKernel)
+    events: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.daemon = Daemon(
+            configuration(*self.tunnels),
+            asyncio.get_running_loop(),
+            listener=self.events.append,
+            parts=Parts(
+                kernel=self.kernel,
+                open_device=self.kernel.open,
+                make_plane=self._make_plane,
+                make_monitor=self._make_monitor,
+            ),
+        )
+
+    def _make_plane(
+        self, loop: asyncio.AbstractEventLoop, trace: Trace | None, report: Reporter
+    ) -> FakePlane:
+        self.plane = FakePlane(report)
+        return self.plane
+
+    def _make_monitor(
+        self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]
+    ) -> FakeMonitor:
+        self.monitor = FakeMonitor(changed)
+        return self.monitor
+
+    def names(self) -> list[str]:
+        """Return the names of all events since the last time, in order."""
+        names = [event.name for event in self.events]
+        self.events.clear()
+        return names
+
+    def nothing_is_left(self) -> bool:
+        return (
+            self.kernel.interfaces == {1: "lo", WIRE: "eth0"}
+            and all(device.closed for device in self.kernel.devices)
+            and all(port.removed for port in self.plane.ports)
+            and not self.daemon.tunnels
+        )
+
+    async def change(self) -> None:
+        """Let the monitor fire, and wait until the daemon has looked."""
+        before = len(self.kernel.asked)
+        self.monitor.fire()
+        await until(lambda: len(self.kernel.asked) > before)
+        await until(lambda: not self.daemon._lock.locked())
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+    """Wait until *condition* holds; fail after *seconds*."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it never came true"
+        await asyncio.sleep(0.005)

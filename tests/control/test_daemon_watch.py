@@ -1,0 +1,229 @@
+"""Keeping in step with a kernel that changes, among fakes."""
+
+import asyncio
+import errno
+from ipaddress import ip_address
+
+import pytest
+
+from gred.config.model import TunnelConfig
+from gred.control.errors import SetupError
+from gred.control.tunnel import TunnelState
+from gred.dataplane.forwarder import DeviceLost
+from gred.wire.drop import DropReason
+from tests.control.conftest import Run
+from tests.control.fakes import LOCAL, OTHER_REMOTE, REMOTE, House, tunnel, until
+
+
+async def started(*tunnels: TunnelConfig) -> House:
+    house = House(tunnels)
+    await house.daemon.start()
+    house.names()
+    return house
+
+
+def test_a_loop_blocks_is_told_once_and_recovers(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel())
+        house.kernel.route_into(REMOTE, "t1")
+        await house.change()
+        await house.change()
+        assert house.plane.port("t1").blocked is DropReason.DEAD_LOOP
+        assert house.names() == ["tunnel_loop"]
+        assert house.daemon.status() == "1 tunnel: 1 loop"
+        house.kernel.route_outside(REMOTE)
+        await house.change()
+        assert house.plane.port("t1").blocked is None
+        assert house.names() == ["tunnel_up"]
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_a_loop_does_not_shrink_the_mtu(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel())
+        house.kernel.route_into(REMOTE, "t1")
+        for _ in range(3):
+            await house.change()
+        assert house.plane.port("t1").parameters.mtu == 1476
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_a_loop_through_another_tunnel_blocks_both(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel("t1"), tunnel("t2", remote=OTHER_REMOTE))
+        house.kernel.route_into(REMOTE, "t2")
+        await house.change()
+        assert house.plane.port("t1").blocked is None
+        house.kernel.route_into(OTHER_REMOTE, "t1")
+        await house.change()
+        assert house.plane.port("t1").blocked is DropReason.DEAD_LOOP
+        assert house.plane.port("t2").blocked is DropReason.DEAD_LOOP
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_no_route_is_told_and_does_not_block(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel())
+        house.kernel.no_route(REMOTE)
+        await house.change()
+        assert house.names() == ["tunnel_no_route"]
+        assert house.plane.port("t1").blocked is None
+        house.kernel.route_outside(REMOTE)
+        await house.change()
+        assert house.names() == ["tunnel_up"]
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_the_mtu_follows_the_route(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel("t1"), tunnel("t2", remote=OTHER_REMOTE, mtu=1300))
+        for remote in (REMOTE, OTHER_REMOTE):
+            house.kernel.route_outside(remote, mtu=1400)
+        await house.change()
+        assert house.plane.port("t1").parameters.mtu == 1376
+        assert house.kernel.mtus[house.plane.port("t1").device.index] == 1376
+        assert house.plane.port("t2").parameters.mtu == 1300
+        assert [(event.name, event.tunnel, dict(event.fields)) for event in house.events] == [
+            ("mtu_changed", "t1", {"mtu": 1376, "before": 1476})
+        ]
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_a_refused_mtu_is_told_and_survived(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel())
+        house.kernel.refuses_mtus = SetupError("cannot set MTU")
+        house.kernel.route_outside(REMOTE, mtu=1400)
+        await house.change()
+        assert house.names() == ["mtu_changed", "mtu_refused"]
+        assert house.daemon.tunnels["t1"].state is TunnelState.UP
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_a_local_address_may_go_and_come_back(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel())
+        house.kernel.addresses.clear()
+        await house.change()
+        assert house.names() == ["tunnel_no_local"]
+        house.kernel.addresses.add(ip_address(LOCAL))
+        await house.change()
+        assert house.names() == ["tunnel_up"]
+        await house.daemon.stop()
+        assert house.nothing_is_left()
+
+    run(scenario())
+
+
+def test_a_deleted_interface_is_made_again(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel("t1"), tunnel("t2"))
+        first = house.plane.port("t1")
+        del house.kernel.interfaces[first.device.index]
+        house.monitor.fire()
+        await until(lambda: house.plane.port("t1") is not first)
+        assert first.removed
+        assert first.device.closed
+        assert house.names() == ["interface_deleted", "tunnel_up"]
+        assert house.daemon.status() == "2 tunnels: 2 up"
+        await house.daemon.stop()
+        assert house.nothing_is_left()
+
+    run(scenario())
+
+
+def test_a_deleted_interface_whose_name_is_taken_waits_for_the_name(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel())
+        first = house.plane.port("t1")
+        del house.kernel.interfaces[first.device.index]
+        house.kernel.open_errors["t1"] = errno.EBUSY
+        await house.change()
+        await until(lambda: bool(house.daemon.tunnels["t1"].detail))
+        await house.change()
+        assert house.names() == ["interface_deleted", "interface_lost"]
+        assert house.daemon.status() == "1 tunnel: 1 down"
+        house.kernel.open_errors.clear()
+        house.monitor.fire()
+        await until(lambda: house.daemon.tunnels["t1"].state is TunnelState.UP)
+        assert house.names() == ["tunnel_up"]
+        await house.daemon.stop()
+        assert house.nothing_is_left()
+
+    run(scenario())
+
+
+def test_an_interface_that_moved_to_another_namespace_is_kept(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel())
+        port = house.plane.port("t1")
+        house.kernel.elsewhere.add(port.device.index)
+        del house.kernel.interfaces[port.device.index]
+        house.kernel.route_outside(REMOTE, mtu=1400)
+        await house.change()
+        assert not port.removed
+        assert house.names() == []
+        await house.daemon.stop()
+        assert house.nothing_is_left()
+
+    run(scenario())
+
+
+def test_a_device_that_fails_to_be_read_is_made_again(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel())
+        first = house.plane.port("t1")
+        house.plane.report(DeviceLost("t1", OSError(errno.EBADFD, "File descriptor in bad state")))
+        await until(lambda: house.plane.port("t1") is not first)
+        assert first.device.closed
+        assert house.names() == ["interface_deleted", "tunnel_up"]
+        await house.daemon.stop()
+        assert house.nothing_is_left()
+
+    run(scenario())
+
+
+def test_a_failed_survey_is_told_and_tried_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gred.control.daemon._RETRY_AFTER", 0.01)
+
+    async def scenario() -> None:
+        house = await started(tunnel())
+        house.kernel.route_failures = [OSError(errno.ENOBUFS, "No buffer space available")]
+        house.kernel.no_route(REMOTE)
+        house.monitor.fire()
+        await until(lambda: house.daemon.tunnels["t1"].state is TunnelState.NO_ROUTE)
+        assert house.names() == ["survey_failed", "tunnel_no_route"]
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_stop_during_a_survey_leaves_nothing(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel())
+        first = house.plane.port("t1")
+        del house.kernel.interfaces[first.device.index]
+        house.kernel.holding.clear()
+        house.kernel.hold.clear()
+        house.monitor.fire()
+        await until(house.kernel.holding.is_set)
+
+        stopping = asyncio.ensure_future(house.daemon.stop())
+        await asyncio.sleep(0)
+        house.kernel.hold.set()
+        await stopping
+        assert house.nothing_is_left()
+
+    run(scenario())

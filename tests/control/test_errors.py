@@ -1,0 +1,67 @@
+"""Place, finding, remedy; and the exit code."""
+
+import errno
+import os
+
+import pytest
+
+from gred.control.errors import ExitCode, SetupError, device_refused, socket_refused
+
+PLACE = "gred.conf:7: [Tunnel t1]"
+
+
+def refused(number: int, *, exists: bool = False) -> SetupError:
+    error = OSError(number, os.strerror(number))
+    return device_refused(error, place=PLACE, name="t1", exists=exists)
+
+
+def test_exit_codes_are_those_of_sysexits() -> None:
+    assert ExitCode.NO_TUN == os.EX_UNAVAILABLE
+    assert ExitCode.NO_PERMISSION == os.EX_NOPERM
+    assert ExitCode.BAD_CONFIGURATION == os.EX_CONFIG
+
+
+def test_no_permission_names_the_capability() -> None:
+    error = refused(errno.EPERM)
+    assert str(error).startswith("cannot open /dev/net/tun: Operation not permitted (gred needs")
+    assert "CAP_NET_ADMIN" in str(error)
+    assert error.exit_code is ExitCode.NO_PERMISSION
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV, errno.ENXIO])
+def test_a_missing_device_node_names_module_and_container_option(number: int) -> None:
+    error = refused(number)
+    assert "modprobe tun" in str(error)
+    assert "--device /dev/net/tun" in str(error)
+    assert error.exit_code is ExitCode.NO_TUN
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EINVAL])
+def test_a_taken_name_is_said_with_its_place(number: int) -> None:
+    error = refused(number, exists=True)
+    assert str(error) == (
+        f"{PLACE}: cannot make interface t1: the name is taken (see: ip link show dev t1)"
+    )
+    assert error.exit_code is ExitCode.FAILURE
+
+
+def test_another_error_keeps_the_kernels_words() -> None:
+    assert str(refused(errno.ENFILE)).endswith("cannot make interface t1: " + os.strerror(23))
+
+
+def test_no_raw_socket_names_the_capability() -> None:
+    error = socket_refused(
+        PermissionError(errno.EPERM, "Operation not permitted"), place=PLACE, version=4
+    )
+    assert str(error) == (
+        "cannot open a raw socket: Operation not permitted (gred needs CAP_NET_RAW)"
+    )
+    assert error.exit_code is ExitCode.NO_PERMISSION
+
+
+def test_a_missing_ip_version_is_said() -> None:
+    error = socket_refused(
+        OSError(errno.EAFNOSUPPORT, "Address family not supported"), place=PLACE, version=6
+    )
+    assert "is IPv6 switched off?" in str(error)
+    assert error.exit_code is ExitCode.FAILURE

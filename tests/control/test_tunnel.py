@@ -1,0 +1,118 @@
+"""A tunnel's states: what it is shown, what it tells, what it has the data plane do."""
+
+import pytest
+
+from gred.control.paths import NoRoute, RouteInfo
+from gred.control.survey import Observation
+from gred.control.tunnel import Tunnel, TunnelState
+from gred.wire.drop import DropReason
+from tests.control.fakes import WIRE, FakeDevice, FakeKernel, FakePort, tunnel
+
+FINE = Observation(route=RouteInfo(WIRE, 1500))
+LOOP = Observation(route=RouteInfo(10, 1476), loop=("t1", "t2"))
+NO_ROUTE = Observation(route=NoRoute("Network is unreachable"))
+NO_LOCAL = Observation(route=RouteInfo(WIRE, 1500), local_present=False)
+
+
+@pytest.fixture
+def made() -> Tunnel:
+    one = Tunnel(tunnel())
+    one.device = FakeDevice(FakeKernel(), "t1", 10)
+    one.port = FakePort(one.device, one.parameters())
+    return one
+
+
+def told(tunnel: Tunnel, seen: Observation) -> list[tuple[str, str]]:
+    return [(event.name, event.level) for event in tunnel.observe(seen)]
+
+
+def test_up_is_told_once(made: Tunnel) -> None:
+    assert told(made, FINE) == [("tunnel_up", "info")]
+    assert told(made, FINE) == []
+    assert made.state is TunnelState.UP
+
+
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [
+        (LOOP, TunnelState.LOOP),
+        (NO_ROUTE, TunnelState.NO_ROUTE),
+        (NO_LOCAL, TunnelState.NO_LOCAL),
+    ],
+)
+def test_trouble_is_told_once_and_so_is_its_end(
+    made: Tunnel, seen: Observation, state: TunnelState
+) -> None:
+    made.observe(FINE)
+    assert told(made, seen) == [(f"tunnel_{state}", "warning")]
+    assert told(made, seen) == []
+    assert made.state is state
+    assert made.detail
+    (recovered,) = made.observe(FINE)
+    assert (recovered.name, recovered.fields["after"]) == ("tunnel_up", str(state))
+    assert made.detail == ""
+
+
+def test_only_a_loop_stops_sending(made: Tunnel) -> None:
+    for seen, blocked in [
+        (NO_ROUTE, None),
+        (NO_LOCAL, None),
+        (LOOP, DropReason.DEAD_LOOP),
+        (NO_ROUTE, None),
+        (LOOP, DropReason.DEAD_LOOP),
+        (FINE, None),
+    ]:
+        made.observe(seen)
+        assert isinstance(made.port, FakePort)
+        assert made.port.blocked is blocked
+
+
+def test_a_loop_is_told_with_its_way(made: Tunnel) -> None:
+    (event,) = made.observe(LOOP)
+    assert event.fields["detail"] == "192.0.2.2 is routed into the tunnel itself: t1 > t2 > t1"
+
+
+def test_a_loop_outweighs_a_missing_address(made: Tunnel) -> None:
+    made.observe(Observation(route=RouteInfo(10, 1476), local_present=False, loop=("t1",)))
+    assert made.state is TunnelState.LOOP
+
+
+def test_without_a_remote_it_is_up_and_says_that_it_only_receives() -> None:
+    one = Tunnel(tunnel(remote=None))
+    assert told(one, Observation()) == [("tunnel_up", "info"), ("tunnel_receives_only", "warning")]
+
+
+def test_the_mtu_follows_the_route(made: Tunnel) -> None:
+    assert made.wanted_mtu(Observation(route=RouteInfo(WIRE, 9000))) == 8976
+
+
+@pytest.mark.parametrize("seen", [LOOP, NO_ROUTE, Observation()])
+def test_the_mtu_stays_where_the_route_tells_nothing(made: Tunnel, seen: Observation) -> None:
+    """In a loop the route's MTU is the tunnel's own: it would shrink at every look."""
+    assert made.wanted_mtu(seen) == made.mtu == 1476
+
+
+def test_ipv6_inside_keeps_the_link_local_address() -> None:
+    device = FakeDevice(FakeKernel(), "t1", 10)
+    assert not Tunnel(tunnel(addresses=["10.0.0.1/24"])).settings(device).link_local
+    assert Tunnel(tunnel(addresses=["2001:db8::1/64"])).settings(device).link_local
+
+
+def test_parameters_carry_every_option_that_the_data_plane_knows() -> None:
+    from dataclasses import fields, replace
+
+    config = replace(
+        tunnel(output_key=2, output_checksum=True, output_sequence=True),
+        input_key=1,
+        input_checksum="require",
+        input_sequence=True,
+        ttl=None,
+        tos=4,
+        discover_path_mtu=False,
+    )
+    parameters = Tunnel(config).parameters()
+    renamed = {"dont_fragment": "discover_path_mtu"}
+    for field in fields(parameters):
+        if field.name not in {"mtu", "path_mtu"}:  # found out, not configured
+            value = getattr(config, renamed.get(field.name, field.name))
+            assert getattr(parameters, field.name) == value, field.name
