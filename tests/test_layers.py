@@ -30,7 +30,7 @@ IMPURE = {
 AT_HOME = {
     "iniconfig": "gred.config",
     "pytun": "gred.dataplane",
-    "pyroute2": "gred.control.netlink",
+    "pyroute2": "gred.control.messages",
     "scapy": "gred.management.decode",
     "structlog": "gred.management",
     "uvloop": "gred.management",
@@ -154,7 +154,7 @@ def test_a_wrong_arrow_is_seen(module: str, source: str) -> None:
     [
         ("gred.wire.gre", "import struct\nfrom . import checksum"),
         ("gred.dataplane.forwarder", "import asyncio\nfrom gred.wire.drop import DropReason"),
-        ("gred.control.netlink", "import pyroute2"),
+        ("gred.control.messages", "import pyroute2"),
         ("gred.control.daemon", "from gred.config import load"),
         ("gred.management.decode", "def f():\n    from scapy.layers import inet"),
         ("gred.management.cli", "from gred import __version__"),

@@ -1,0 +1,367 @@
+"""A laboratory of network namespaces: hosts, the wires between them, the programs on them.
+
+Used by the demonstration and by the tests. Everything is made by ip(8), inside namespaces whose
+names carry this process's pid, and everything is removed again: on exit, on an exception, on a
+signal. Nothing here touches the namespace the process itself lives in, and no process is signalled
+that was not started here.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Any, Self, TypeVar
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+NAMESPACES = Path("/var/run/netns")  # where ip-netns(8) keeps the names
+UNDERLAY = "under0"  # what the wire is called at both ends
+_CLONE_NEWNET = 0x4000_0000  # linux/sched.h
+_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_GRACE_S = 3.0  # from SIGTERM to SIGKILL
+_CARRIER_S = 5.0
+
+
+class LabError(Exception):
+    """A step of the laboratory failed. The text is one line: the command and what it answered."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT, SIGTERM or SIGHUP arrived. A KeyboardInterrupt, so that pytest stops for it too."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class _Interruptions:
+    """Turns the first signal into ``Interrupted``, but never while a step is half done.
+
+    Later signals are ignored: what they ask for, cleaning up and leaving, has begun.
+    """
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._raised = False
+        self._pending: int | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def install(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # only the main thread may set handlers; its owner cleans up
+        for number in _INTERRUPTIONS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup(1): asked to survive its terminal
+            self._before[number] = signal.signal(number, self._arrived)
+
+    def restore(self) -> None:
+        while self._before:
+            number, handler = self._before.popitem()
+            signal.signal(number, handler)
+
+    def _arrived(self, number: int, _frame: FrameType | None) -> None:
+        if self._raised:
+            return
+        if self._held:
+            self._pending = number
+        else:
+            self._raised = True
+            raise Interrupted(number)
+
+    def hold(self) -> None:
+        self._held += 1
+
+    def release(self) -> None:
+        self._held -= 1
+        if not self._held and self._pending is not None:
+            number, self._pending = self._pending, None
+            self._raised = True
+            raise Interrupted(number)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        self.hold()
+        try:
+            yield
+        finally:
+            self.release()
+
+
+class Host:
+    """One network namespace, which plays one machine. Made by ``Lab.host``."""
+
+    def __init__(self, lab: "Lab", name: str, namespace: str) -> None:
+        self._lab = lab
+        self.name = name
+        self.namespace = namespace
+
+    def ip(self, *arguments: str) -> str:
+        """Run ``ip`` with *arguments* in this namespace; return its output. Raises LabError."""
+        return self._lab.ip("-n", self.namespace, *arguments)
+
+    def address(self, address: str, device: str = UNDERLAY) -> None:
+        """Add *address*, with its prefix length, to *device*. It is usable at once."""
+        at_once = ("nodad",) if ":" in address else ()
+        self.ip("addr", "add", address, "dev", device, *at_once)
+
+    def sysctl(self, name: str, value: str) -> None:
+        """Set the network setting *name*, with dots, in this namespace."""
+        self._lab.say(f"ip netns exec {self.namespace} sysctl -qw {name}={value}")
+        path = Path("/proc/sys", *name.split("."))
+        self.inside(lambda: path.write_text(value))
+
+    def inside(self, function: Callable[[], T]) -> T:
+        """Call *function* in a thread that lives in this namespace; return or raise what it does.
+
+        A socket opened there stays in the namespace and may be used by every thread.
+        """
+        result: list[T] = []
+        problem: list[BaseException] = []
+
+        def enter_and_call() -> None:
+            try:
+                _enter(NAMESPACES / self.namespace)
+                result.append(function())
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+                problem.append(error)
+
+        thread = threading.Thread(target=enter_and_call, name=f"inside-{self.name}", daemon=True)
+        thread.start()
+        thread.join()
+        if problem:
+            raise problem[0]
+        return result[0]
+
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """Open a socket in this namespace. The caller closes it."""
+        return self.inside(lambda: socket.socket(family, kind, protocol))
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdout: int | IO[bytes] = subprocess.DEVNULL,
+        stderr: int | IO[bytes] = subprocess.DEVNULL,
+    ) -> subprocess.Popen[bytes]:
+        """Start a program in this namespace. The laboratory ends it, if ``Lab.stop`` has not."""
+        return self._lab.start(
+            ["ip", "netns", "exec", self.namespace, *arguments],
+            environment=environment,
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+    def statistics(self, interface: str) -> dict[str, int]:
+        """Return what ``ip -s link`` counts on *interface*, as ``rx_packets``, ``tx_bytes``..."""
+        both = self._show(interface)["stats64"]
+        return {f"{way}_{name}": n for way, counts in both.items() for name, n in counts.items()}
+
+    def state(self, interface: str) -> str:
+        """Return the operational state of *interface*, as ``ip link`` prints it: ``UP``..."""
+        return str(self._show(interface)["operstate"])
+
+    def _show(self, interface: str) -> dict[str, Any]:
+        command = ["ip", "-n", self.namespace, "-s", "-j", "link", "show", "dev", interface]
+        found: list[dict[str, Any]] = json.loads(self._lab.run(command))
+        return found[0]
+
+
+class Lab:
+    """Hosts, wires and programs that live as long as the ``with`` block.
+
+    *label* begins the names of the namespaces; with the pid after it they are unique to this
+    process, so two laboratories of one process need two labels. *say* is given each step in ip(8)
+    terms before it is done.
+    """
+
+    def __init__(self, label: str = "gred", *, say: Say | None = None) -> None:
+        self._prefix = f"{label}-{os.getpid()}"
+        self._namespaces: list[str] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._directory: Path | None = None
+        self._interruptions = _Interruptions()
+        self.say: Say = say or (lambda _line: None)
+
+    def __enter__(self) -> Self:
+        if shutil.which("ip") is None:
+            raise LabError("ip(8) not found: install iproute2")
+        atexit.register(self.close)  # for a signal in the instant before __exit__ holds them
+        self._interruptions.install()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def host(self, name: str, *, ipv6: bool = True) -> Host:
+        """Make a namespace with its loopback up.
+
+        Nobody in it detects duplicate IPv6 addresses or solicits routers. With *ipv6* false the
+        devices made later have no IPv6, and so no chatter, at all.
+        """
+        namespace = f"{self._prefix}-{name}"
+        with self._interruptions.held():
+            self._namespaces.append(namespace)
+            self.ip("netns", "add", namespace)
+        host = Host(self, name, namespace)
+        if Path("/proc/sys/net/ipv6").exists():
+            quiet = (
+                {"accept_dad": "0", "accept_ra": "0", "router_solicitations": "0"}
+                if ipv6
+                else {"disable_ipv6": "1"}
+            )
+            for setting, value in quiet.items():
+                host.sysctl(f"net.ipv6.conf.default.{setting}", value)
+        host.ip("link", "set", "lo", "up")
+        return host
+
+    def directory(self) -> Path:
+        """Return a directory for files that go when the laboratory goes."""
+        with self._interruptions.held():
+            if self._directory is None:
+                self._directory = Path(tempfile.mkdtemp(prefix=f"{self._prefix}-"))
+        return self._directory
+
+    def wire(self, left: Host, right: Host, *, device: str = UNDERLAY, mtu: int = 1500) -> None:
+        """Join two hosts by a veth pair, called *device* at both ends, up, without addresses.
+
+        Returns when packets pass: until the kernel has noticed the carrier it drops them.
+        """
+        left.ip(
+            *("link", "add", device, "mtu", str(mtu), "type", "veth"),
+            *("peer", "name", device, "mtu", str(mtu), "netns", right.namespace),
+        )
+        left.ip("link", "set", device, "up")
+        right.ip("link", "set", device, "up")
+        deadline = time.monotonic() + _CARRIER_S
+        while any(host.state(device) != "UP" for host in (left, right)):
+            if time.monotonic() > deadline:
+                raise LabError(f"{device} has no carrier after {_CARRIER_S:g} s")
+            time.sleep(0.005)
+
+    def ip(self, *arguments: str) -> str:
+        """Say and run ``ip`` with *arguments*; return its output. Raises LabError."""
+        command = ["ip", *arguments]
+        self.say(shlex.join(command))
+        return self.run(command)
+
+    def run(self, command: Sequence[str]) -> str:
+        """Run *command* to its end; return its output. Raises LabError when it fails."""
+        with self._interruptions.held():
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                process_group=0,  # the terminal's Ctrl-C is for us alone
+            )
+        if done.returncode:
+            answer = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+            raise LabError(f"{shlex.join(command)}: {answer}")
+        return done.stdout
+
+    def start(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdout: int | IO[bytes] = subprocess.DEVNULL,
+        stderr: int | IO[bytes] = subprocess.DEVNULL,
+    ) -> subprocess.Popen[bytes]:
+        """Start *command*; *environment* is added to this process's own."""
+        with self._interruptions.held():
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env={**os.environ, **(environment or {})},
+                process_group=0,
+            )
+            self._processes.append(process)
+        return process
+
+    def stop(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
+        """Signal a process that was started here, wait for its end, return its exit status.
+
+        SIGKILL follows when it has not ended in three seconds.
+        """
+        process.send_signal(number)
+        try:
+            status = process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = process.wait()
+        with self._interruptions.held():
+            if process in self._processes:
+                self._processes.remove(process)
+        return status
+
+    def close(self) -> None:
+        """End every process, remove every namespace and file. Harmless twice.
+
+        A signal that arrives meanwhile is raised when all is gone.
+        """
+        self._interruptions.hold()
+        try:
+            self._end_processes()
+            while self._namespaces:
+                namespace = self._namespaces[-1]
+                if (NAMESPACES / namespace).exists():
+                    command = ["ip", "netns", "delete", namespace]
+                    with contextlib.suppress(Exception):  # nobody listens any more
+                        self.say(shlex.join(command))
+                    with contextlib.suppress(LabError):  # the next one still has to go
+                        self.run(command)
+                self._namespaces.pop()
+            if self._directory is not None:
+                shutil.rmtree(self._directory, ignore_errors=True)
+                self._directory = None
+        finally:
+            atexit.unregister(self.close)
+            self._interruptions.restore()
+            self._interruptions.release()
+
+    def _end_processes(self) -> None:
+        for process in self._processes:
+            process.terminate()
+        deadline = time.monotonic() + _GRACE_S
+        while self._processes:
+            process = self._processes[-1]
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            self._processes.pop()
+
+
+def _enter(namespace: Path) -> None:
+    """Move the calling thread into *namespace*. os.setns came with Python 3.12."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(namespace))
+    finally:
+        os.close(descriptor)
