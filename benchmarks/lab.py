@@ -1,0 +1,148 @@
+"""The laboratory: two namespaces, one veth pair between them, the processes that run inside.
+
+A new one for every session, so that no subject finds what another left. Nothing here touches a
+device, an address or a process outside the namespaces that the laboratory made.
+"""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from benchmarks.process import LoadError, Process, run, wait_until
+
+PREFIX = "gredbench"  # then the pid of the run, a number, the end
+_numbers = itertools.count()
+
+GRO_FLUSH_TIMEOUT = 50_000  # ns that a NIC may hold packets back to merge more; real ones do
+
+
+def sweep() -> None:
+    """Delete the namespaces of runs that were killed: those whose pid is no more."""
+    for line in run(["ip", "netns", "list"]).splitlines():
+        namespace = line.split()[0]
+        match namespace.split("-"):
+            case [prefix, pid, _, _] if prefix == PREFIX and not Path(f"/proc/{pid}").exists():
+                with suppress(LoadError):
+                    run(["ip", "netns", "delete", namespace])
+
+
+class End:
+    """One end of the wire: a namespace with its veth device and underlay address (/24)."""
+
+    def __init__(self, lab: "Lab", namespace: str, device: str, address: str) -> None:
+        self._lab = lab
+        self.namespace = namespace
+        self.device = device
+        self.address = address
+
+    def run(self, *argv: str, text: str | None = None, timeout: float = 30) -> str:
+        """Run a program in this namespace to its end; see :func:`benchmarks.process.run`."""
+        return run(["ip", "netns", "exec", self.namespace, *argv], text=text, timeout=timeout)
+
+    def ip(self, *arguments: str) -> str:
+        """Run the program ip on this namespace, with *arguments*."""
+        return run(["ip", "-n", self.namespace, *arguments])
+
+    def ip_batch(self, lines: list[str]) -> None:
+        """Run many ip(8) commands in one process."""
+        run(["ip", "-n", self.namespace, "-batch", "-"], text="\n".join(lines) + "\n", timeout=120)
+
+    def start(self, *argv: str, environment: Mapping[str, str] | None = None) -> Process:
+        """Start a program in this namespace. The laboratory stops it at the latest."""
+        lab = self._lab
+        log = lab.directory / f"{len(lab.processes)}-{Path(argv[0]).name}.log"
+        process = Process(
+            ["ip", "netns", "exec", self.namespace, *argv], log=log, environment=environment
+        )
+        process.name = Path(argv[0]).name
+        lab.processes.append(process)
+        return process
+
+    def reaches(self, address: str) -> bool:
+        """Tell whether one ping to *address* is answered."""
+        try:
+            self.run("ping", "-n", "-q", "-c", "1", "-W", "0.3", address)
+        except LoadError:
+            return False
+        return True
+
+    def wait_for(self, address: str, *, timeout: float = 15) -> None:
+        """Wait until *address* answers a ping; raise LoadError if it does not."""
+        wait_until(lambda: self.reaches(address), f"{address} answers a ping", timeout=timeout)
+
+
+class Lab:
+    """Two ends, ``a`` and ``b``, wired by veth with MTU 1500 and tso, gso and tx off at both.
+
+    Without those three a veth carries 64 KB packets and leaves checksums undone, which no wire
+    does: what is measured would be the absence of work.
+    """
+
+    def __init__(self) -> None:
+        self.processes: list[Process] = []
+        self.directory = Path()
+        name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
+        self.a = End(self, f"{name}-a", "va", "192.0.2.1")
+        self.b = End(self, f"{name}-b", "vb", "192.0.2.2")
+        self.ends = (self.a, self.b)
+
+    def __enter__(self) -> Self:
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-"))
+        try:
+            self._wire()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _wire(self) -> None:
+        for end in self.ends:
+            run(["ip", "netns", "add", end.namespace])
+        self.a.ip("link", "add", "va", "type", "veth", "peer", "vb", "netns", self.b.namespace)
+        for end in self.ends:
+            end.run("ethtool", "-K", end.device, "tso", "off", "gso", "off", "tx", "off")
+            end.ip("link", "set", "lo", "up")
+            # No IPv6 link-local address: its multicast would be the only packets nobody asked for.
+            end.ip("link", "set", end.device, "addrgenmode", "none", "mtu", "1500", "up")
+            end.ip("address", "add", f"{end.address}/24", "dev", end.device)
+        self.a.wait_for(self.b.address)
+
+    def underlay_gro(self, *, on: bool) -> None:
+        """Let the veth pair merge received packets as NICs do, with delayed flush, or stop it."""
+        values = {
+            "gro_flush_timeout": GRO_FLUSH_TIMEOUT if on else 0,
+            "napi_defer_hard_irqs": 1 if on else 0,
+        }
+        for end in self.ends:
+            end.run("ethtool", "-K", end.device, "gro", "on" if on else "off")
+            for name, value in values.items():
+                # tee, because "ip netns exec" is what mounts this namespace's /sys.
+                end.run("tee", f"/sys/class/net/{end.device}/{name}", text=f"{value}\n")
+
+    def close(self) -> None:
+        """Stop every process, delete wire, namespaces and directory. Safe to call again."""
+        for process in reversed(self.processes):
+            process.stop(timeout=10)
+        self.processes.clear()
+        # The wire first and by itself: a namespace is taken down later, in the background.
+        with suppress(LoadError):
+            self.a.ip("link", "delete", "va")
+        for end in self.ends:
+            with suppress(LoadError):
+                run(["ip", "netns", "delete", end.namespace])
+        if self.directory != Path():
+            shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,0 +1,109 @@
+"""Mode=gretap between two hosts: Ethernet frames in the tunnel, over IPv4 and IPv6."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from gred.management.demo_daemon import Daemon
+from gred.management.demo_traffic import ping, transfer
+from gred.management.lab import Host
+from tests.netns.conftest import LEFT, RIGHT
+from tests.netns.daemons import Daemons, drops
+
+NUMBERS = itertools.count(1)
+EVERYTHING = "Key=9\nChecksum=yes\nSerializeTunneledPackets=yes"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of Ethernet tunnel, the same on both sides."""
+
+    name: str
+    options: str = ""
+    underlay: int = 0  # 0: IPv4, 1: IPv6
+    overhead: int = 38
+    number: int = field(default_factory=lambda: next(NUMBERS))
+
+    def section(self, host: str) -> str:
+        ends = (LEFT, RIGHT) if host == "left" else (RIGHT, LEFT)
+        own = 1 if host == "left" else 2
+        return (
+            f"[Tunnel {self.name}]\nMode=gretap\n"
+            f"Local={ends[0][self.underlay]}\nRemote={ends[1][self.underlay]}\n"
+            f"Address=10.8.{self.number}.{own}/24, fd08:{self.number}::{own}/64\n"
+            f"MACAddress=02:00:00:00:{self.number:02x}:{own:02x}\n{self.options}\n"
+        )
+
+    def addresses(self, version: int) -> tuple[str, str]:
+        if version == 4:
+            return f"10.8.{self.number}.1", f"10.8.{self.number}.2"
+        return f"fd08:{self.number}::1", f"fd08:{self.number}::2"
+
+
+KINDS = [
+    Kind("plain"),
+    Kind("keyed", "Key=42", overhead=42),
+    Kind("every", EVERYTHING, overhead=50),
+    Kind("slow", "Key=7\nOffload=no", overhead=42),
+    Kind("plain6", underlay=1, overhead=58),
+    Kind("every6", EVERYTHING, underlay=1, overhead=70),
+    Kind("slow6", "Key=7\nOffload=no", underlay=1, overhead=62),
+]
+KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+VERSION = pytest.mark.parametrize("version", [4, 6])
+
+
+@pytest.fixture(scope="module")
+def pair(
+    hosts: tuple[Host, Host], lasting_daemons: Daemons
+) -> Iterator[tuple[Host, Host, Daemon, Daemon]]:
+    left, right = (
+        lasting_daemons.start(host, "".join(kind.section(host.name) for kind in KINDS))
+        for host in hosts
+    )
+    yield *hosts, left, right
+    for daemon in (left, right):
+        assert daemon.stop() == 0
+        dropped = {key: count for key, count in drops(daemon).items() if key[1] != "rx_no_tunnel"}
+        assert not dropped, "a frame that should have crossed was dropped"
+
+
+Pair = tuple[Host, Host, Daemon, Daemon]
+
+
+@KIND
+@VERSION
+def test_echoes_cross_both_ways(pair: Pair, kind: Kind, version: int) -> None:
+    here, there = kind.addresses(version)
+    left, right, *_ = pair
+    assert ping(left, there, source=here).received == 3
+    assert ping(right, here, source=there).received == 3
+
+
+@KIND
+def test_the_interface_is_ethernet_with_its_mtu_and_address(pair: Pair, kind: Kind) -> None:
+    (link,) = json.loads(pair[0].ip("-j", "link", "show", "dev", kind.name))
+    assert link["link_type"] == "ether"
+    assert link["mtu"] == 1500 - kind.overhead
+    assert link["address"] == f"02:00:00:00:{kind.number:02x}:01"
+    assert "NOARP" not in link["flags"]
+
+
+@KIND
+@VERSION
+def test_a_packet_of_the_mtu_crosses_whole(pair: Pair, kind: Kind, version: int) -> None:
+    here, there = kind.addresses(version)
+    size = 1500 - kind.overhead - (28 if version == 4 else 48)
+    assert ping(pair[0], there, source=here, size=size, count=2).received == 2
+
+
+@KIND
+@VERSION
+def test_a_stream_arrives_intact(pair: Pair, kind: Kind, version: int) -> None:
+    here, there = kind.addresses(version)
+    left, right, *_ = pair
+    assert transfer(left, right, there, source=here, size=1 << 20).intact
+    assert transfer(right, left, here, source=there, size=1 << 20).intact

@@ -1,0 +1,141 @@
+"""A path that carries less than its ends: what is too big gets through, or its sender is told."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from gred.management.demo_daemon import Daemon
+from gred.management.demo_traffic import ping, transfer
+from gred.management.lab import Host, Lab
+from tests.netns.daemons import Daemons, drops, wait_for_event
+from tests.netns.path import LEFT, NARROW, RIGHT, Path, build
+
+
+@pytest.fixture(scope="module")
+def lasting_path(lab: Lab) -> Path:
+    return build(lab)
+
+
+@pytest.fixture
+def path(lasting_path: Path) -> Iterator[Path]:
+    """A path on which nobody has learned anything."""
+    yield lasting_path
+    lasting_path.narrow(NARROW)
+    lasting_path.forget()
+
+
+@dataclass(frozen=True)
+class Kind:
+    name: str
+    options: str = ""
+    underlay: int = 0
+    overhead: int = 24
+
+    def section(self, host: Host, *, ipv6: bool = True) -> str:
+        ends, own = ((LEFT, RIGHT), 1) if host.name == "left" else ((RIGHT, LEFT), 2)
+        return (
+            f"[Tunnel t]\nLocal={ends[0][self.underlay]}\nRemote={ends[1][self.underlay]}\n"
+            f"Address=10.9.1.{own}/24{f', fd09::{own}/64' if ipv6 else ''}\n{self.options}\n"
+        )
+
+
+AUTO, FIXED, AUTO6 = (
+    Kind("auto"),
+    Kind("fixed", "MTUBytes=1476"),
+    Kind("auto6", underlay=1, overhead=44),
+)
+KINDS = [
+    AUTO,
+    FIXED,
+    Kind("every", "Key=7\nChecksum=yes\nSerializeTunneledPackets=yes", overhead=36),
+    Kind("slow", "MTUBytes=1476\nOffload=no"),
+    AUTO6,
+    Kind("fixed6", "MTUBytes=1452\nKey=1", underlay=1, overhead=48),
+]
+
+
+def start(path: Path, daemons: Daemons, kind: Kind, *, ipv6: bool = True) -> Daemon:
+    """Start both ends; return the left one."""
+    daemons.start(path.right, kind.section(path.right, ipv6=ipv6))
+    return daemons.start(path.left, kind.section(path.left, ipv6=ipv6))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_everything_gets_through(path: Path, daemons: Daemons, kind: Kind) -> None:
+    """Only packets that teach are lost: in each direction the first, and with MTUBytes= the first
+    of each sender that must not be cut."""
+    left = start(path, daemons, kind)
+    for inner in ("10.9.1.2", "fd09::2"):
+        assert transfer(path.left, path.right, inner, size=300_000).intact
+        assert transfer(path.right, path.left, inner[:-1] + "1", size=300_000).intact
+    told = wait_for_event(left, "path_mtu_changed", tunnel="t", path_mtu=NARROW)
+    assert told["before"] == 1500
+    if not kind.options.startswith("MTUBytes"):
+        wait_for_event(left, "mtu_changed", mtu=1280)
+    for inner in ("10.9.1.2", "fd09::2"):
+        assert ping(path.left, inner, size=1400, count=5, timeout=0.2).received >= 3
+    for size in (1400, 4000):
+        found = ping(path.left, "10.9.1.2", size=size, timeout=0.2, fragmentable=True)
+        assert found.received == 3
+
+
+def test_datagrams_without_dont_fragment_get_through_after_the_first(
+    path: Path, daemons: Daemons
+) -> None:
+    """Cut by gred, before they are encapsulated: the interface lets them through whole."""
+    left = start(path, daemons, FIXED)
+    found = ping(path.left, "10.9.1.2", size=1400, count=5, timeout=0.2, fragmentable=True)
+    assert found.received >= 3, "the first request and the first reply were lost"
+    fragments = path.right.statistics("t")["rx_packets"]
+    assert fragments == 2 * 4
+    left.stop()
+    assert drops(left) == {}
+
+
+def test_the_mtu_returns_when_the_kernel_forgets(path: Path, daemons: Daemons) -> None:
+    path.left.sysctl("net.ipv4.route.mtu_expires", "2")
+    try:
+        left = start(path, daemons, AUTO, ipv6=False)
+        ping(path.left, "10.9.1.2", size=1400, count=1, timeout=0.2)
+        wait_for_event(left, "mtu_changed", mtu=NARROW - 24, before=1476)
+        assert f"mtu {NARROW - 24} " in path.left.ip("link", "show", "dev", "t")
+        path.narrow(1500)
+        wait_for_event(left, "mtu_changed", mtu=1476, before=NARROW - 24)
+        wait_for_event(left, "path_mtu_changed", path_mtu=1500, before=NARROW)
+        assert ping(path.left, "10.9.1.2", size=1400).received == 3
+    finally:
+        path.left.sysctl("net.ipv4.route.mtu_expires", "600")
+
+
+def test_ipv6_inside_passes_however_little_the_path_carries(path: Path, daemons: Daemons) -> None:
+    """RFC 7676 section 3.2: 1280 bytes cross, in fragments outside; more is answered."""
+    path.narrow(1000)
+    left = start(path, daemons, AUTO)
+    assert transfer(path.left, path.right, "fd09::2", size=200_000).intact
+    told = wait_for_event(left, "path_mtu_changed", path_mtu=1000)
+    assert "IPv6 inside needs 1280" in told["detail"]
+    wait_for_event(left, "mtu_changed", mtu=1280)
+    assert ping(path.left, "fd09::2", size=1280 - 48, timeout=0.2).received >= 2
+    # IPv4 above what the path carries: with Don't Fragment answered, without it cut.
+    assert ping(path.left, "10.9.1.2", size=1200, count=5, timeout=0.2).received >= 3
+    found = ping(path.left, "10.9.1.2", size=1200, fragmentable=True, timeout=0.2)
+    assert found.received == 3
+
+
+def test_ipv6_inside_ipv6_passes_over_the_smallest_path(path: Path, daemons: Daemons) -> None:
+    path.narrow(1280)
+    left = start(path, daemons, AUTO6)
+    assert transfer(path.left, path.right, "fd09::2", size=200_000).intact
+    wait_for_event(left, "path_mtu_changed", path_mtu=1280)
+    assert ping(path.left, "fd09::2", size=1280 - 48, timeout=0.2).received >= 2
+
+
+def test_a_path_below_what_the_kernel_believes_gets_fragments(path: Path, daemons: Daemons) -> None:
+    """Less than 552 bytes are not believed, for a forged message could say so."""
+    path.narrow(400)
+    left = start(path, daemons, FIXED)
+    ping(path.left, "10.9.1.2", size=1000, count=2, timeout=0.2)
+    told = wait_for_event(left, "path_mtu_changed", path_mtu=552)
+    assert "outer packets may be fragmented" in told["detail"]
+    assert transfer(path.left, path.right, "10.9.1.2", size=100_000).intact
