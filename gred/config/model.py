@@ -19,6 +19,7 @@ from typing import Literal
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
 IPNetwork = IPv4Network | IPv6Network
+Mode = Literal["gre", "gretap"]
 ChecksumPolicy = Literal["require", "accept", "refuse"]
 LogFormat = Literal["auto", "console", "logfmt", "json"]
 
@@ -38,7 +39,8 @@ class Location:
 class TunnelConfig:
     """One ``[Tunnel NAME]`` section.
 
-    ``None`` means any for an address, inherit for TTL and TOS, none for a key and auto for the MTU.
+    ``None`` means any for an address, inherit for TTL and TOS, auto for the MTU and the flow label,
+    and none for anything else.
     """
 
     name: str
@@ -50,11 +52,29 @@ class TunnelConfig:
     places: Mapping[str, Location] = field(default_factory=dict, compare=False, repr=False)
     """Where each option that was written stands, by option name; see ``place``."""
 
+    mode: Mode = "gre"
+    """What the tunnel carries: IP packets, or with gretap Ethernet frames."""
+
     local: IPAddress | None = None
     """Outer source address of what is sent, outer destination of what is received."""
 
+    local_interface: str | None = None
+    """Interface whose address stands for *local*, which is None then."""
+
     remote: IPAddress | None = None
     """Outer destination address of what is sent, outer source of what is received."""
+
+    device: str | None = None
+    """Interface that outer packets leave through, or VRF that they are routed in."""
+
+    firewall_mark: int | None = None
+    """Mark of outer packets, for routing rules and netfilter; 1..4294967295."""
+
+    namespace: str | None = None
+    """Network namespace of the interface: a name under /run/netns, a path or a process."""
+
+    mac_address: str | None = None
+    """Ethernet address of the interface in gretap mode, as xx:xx:xx:xx:xx:xx; None is random."""
 
     addresses: tuple[IPInterface, ...] = ()
     """Addresses of the interface, each with the prefix of its network."""
@@ -91,11 +111,34 @@ class TunnelConfig:
     discover_path_mtu: bool = True
     """Whether outer packets have DF set; without it they may be fragmented on their way."""
 
+    ignore_dont_fragment: bool = False
+    """Whether the inner DF is not copied to outer packets where *discover_path_mtu* is off."""
+
+    flow_label: int | None = None
+    """Flow label of outer IPv6 headers, 0..0xFFFFF; None leaves it to the kernel."""
+
+    encapsulation_limit: int | None = None
+    """Tunnel encapsulation limit sent in outer IPv6 headers, 0..255. RFC 2473 section 4.1.1."""
+
     mtu: int | None = None
     """MTU of the interface in bytes; None follows the route to the remote."""
 
+    peers: tuple[tuple[IPNetwork, IPAddress], ...] = ()
+    """Without a remote: which outer address an inner network is behind."""
+
+    learn_peers: bool = False
+    """Without a remote: whether that is learned from the packets that arrive."""
+
+    clamp_mss: bool = True
+    """Whether the MSS of TCP handshakes is lowered to what the tunnel takes."""
     offload: bool = True
     """Whether to let the kernel hand over and take TCP and UDP in large segments, where it can."""
+
+    @property
+    def family(self) -> Literal[4, 6]:
+        """IP version of the outer header; 4 when both addresses are open."""
+        address = self.remote if self.remote is not None else self.local
+        return 6 if address is not None and address.version == 6 else 4
 
     def place(self, option: str) -> Location:
         """Return the line of *option*, or the line of the section when it was not written."""

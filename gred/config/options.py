@@ -41,10 +41,14 @@ class Option:
 
 _LOG_FORMATS = kinds.choice(auto="auto", console="console", logfmt="logfmt", json="json")
 _CHECKSUM_POLICIES = kinds.choice(require="require", accept="accept", refuse="refuse")
+_MODES = kinds.choice(gre="gre", gretap="gretap")
 _OFFLOAD = kinds.choice(auto=True, no=False)
 _TTL = kinds.number(1, 255, none="inherit")
 _TOS = kinds.number(0, 255, none="inherit", hexadecimal=True)
 _MTU = kinds.number(kinds.MTU_MIN, kinds.MTU_MAX, none="auto")
+_MARK = kinds.number(1, kinds.MARK_MAX, none="none", hexadecimal=True)
+_FLOW_LABEL = kinds.number(0, kinds.FLOW_LABEL_MAX, none="auto", hexadecimal=True)
+_LIMIT = kinds.number(0, 255, none="none")
 _KEYS = kinds.both(kinds.KEY)
 _SEQUENCES = kinds.both(kinds.BOOLEAN)
 
@@ -55,8 +59,13 @@ DAEMON_OPTIONS: tuple[Option, ...] = (
 )
 
 TUNNEL_OPTIONS: tuple[Option, ...] = (
-    Option("Local", ("local",), "any", kinds.ENDPOINT, "Outer address of this end; any leaves the choice to the route."),
+    Option("Mode", ("mode",), "gre", _MODES, "What the tunnel carries: gre carries IP packets, gretap Ethernet frames; over IPv4 or IPv6, as the outer addresses are."),
+    Option("Local", ("local", "local_interface"), "any", kinds.LOCAL, "Outer address of this end; %eth0 follows the address of eth0, and any leaves the choice to the route."),
     Option("Remote", ("remote",), "any", kinds.ENDPOINT, "Outer address of the other end; any receives from everybody and cannot send."),
+    Option("Device", ("device",), "none", kinds.DEVICE, "Interface or VRF that outer packets leave through, whatever other routes there are; packets are received from any.", "dev"),
+    Option("FirewallMark", ("firewall_mark",), "none", _MARK, "Mark of outer packets, for routing rules (ip rule fwmark) and the firewall.", "fwmark"),
+    Option("Namespace", ("namespace",), "none", kinds.NAMESPACE, "Network namespace of the tunnel interface, when it is not that of the outer packets; needs CAP_SYS_ADMIN.", "netns"),
+    Option("MACAddress", ("mac_address",), "none", kinds.MAC_ADDRESS, "Ethernet address of a gretap interface; without it the kernel makes up another one at each start."),
     Option("Address", ("addresses",), "none", kinds.INTERFACES, "Addresses of the tunnel interface, each with the prefix of its network."),
     Option("Route", ("routes",), "none", kinds.NETWORKS, "Networks that are routed into the tunnel."),
     Option("Key", ("input_key", "output_key"), "none", _KEYS, "Key in both directions: sent in every packet, and required of every packet received."),
@@ -71,7 +80,13 @@ TUNNEL_OPTIONS: tuple[Option, ...] = (
     Option("TTL", ("ttl",), "64", _TTL, "TTL or hop limit of outer packets; inherit copies the inner one, which stops routing protocols that send with TTL 1.", "hoplimit"),
     Option("TOS", ("tos",), "inherit", _TOS, "TOS or traffic class of outer packets; inherit copies the inner one; the two ECN bits follow RFC 6040 in any case.", "tclass"),
     Option("DiscoverPathMTU", ("discover_path_mtu",), "yes", kinds.BOOLEAN, "Whether outer packets have Don't Fragment set; with no, routers on the way may fragment them.", "pmtudisc"),
+    Option("IgnoreDontFragment", ("ignore_dont_fragment",), "no", kinds.BOOLEAN, "Whether outer packets may be fragmented even if the inner one has Don't Fragment set; needs DiscoverPathMTU=no.", "ignore-df"),
+    Option("IPv6FlowLabel", ("flow_label",), "auto", _FLOW_LABEL, "Flow label of outer IPv6 headers; auto is the kernel's choice, one for each pair of addresses.", "flowlabel"),
+    Option("EncapsulationLimit", ("encapsulation_limit",), "none", _LIMIT, "How many more tunnels outer IPv6 packets may enter (RFC 2473); costs 16 bytes of MTU; one received is accepted in any case.", "encaplimit"),
     Option("MTUBytes", ("mtu",), "auto", _MTU, "MTU of the tunnel interface; auto is the MTU of the route to the remote less all outer headers.", "mtu"),
+    Option("Peers", ("peers",), "none", kinds.PEERS, "Without Remote=: which outer address an inner address or network is behind, as INNER@OUTER; the longest prefix wins."),
+    Option("LearnPeers", ("learn_peers",), "no", kinds.BOOLEAN, "Without Remote=: whether the outer address of an inner one is learned from packets that arrive; needs a key."),
+    Option("ClampMSS", ("clamp_mss",), "yes", kinds.BOOLEAN, "Whether TCP handshakes in both directions are made to promise no larger segments than the tunnel takes."),
     Option("Offload", ("offload",), "auto", _OFFLOAD, "Whether TCP and UDP cross the interface in large segments; auto uses what the kernel offers."),
 )
 # fmt: on

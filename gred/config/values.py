@@ -21,7 +21,12 @@ _DOTTED_QUAD = re.compile(r"[0-9.]+", re.ASCII)
 _PREFIX = re.compile(r"[0-9]{1,3}", re.ASCII)
 _LIST_SEPARATOR = re.compile(r"[,\s]+")
 
+_MAC_ADDRESS = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", re.ASCII)
+_MULTICAST_BIT = 1  # of a MAC address's first octet. IEEE 802-2014 section 8.2.2
+
 KEY_MAX = 0xFFFFFFFF  # the Key field has four octets. RFC 2890 section 2.1
+MARK_MAX = 0xFFFFFFFF
+FLOW_LABEL_MAX = 0xFFFFF  # 20 bits. RFC 8200 section 3
 MTU_MIN = 68  # every link carries a datagram of 68 octets. RFC 791 section 3.2
 MTU_MAX = 65535
 INTERFACE_NAME_MAX = 15  # bytes: IFNAMSIZ less the terminating NUL. linux/if.h
@@ -98,6 +103,65 @@ def _read_address(text: str) -> IPAddress:
         return ip_address(text)
     except ValueError:
         raise BadValueError(Finding(text)) from None
+
+
+def _read_peer(text: str) -> tuple[IPNetwork, IPAddress]:
+    inner, at, outer = text.partition("@")
+    if not at:
+        raise BadValueError(Finding(text, "as in 10.0.0.2@192.0.2.2"))
+    network = _read_network(inner) if "/" in inner else ip_network(_read_address(inner))
+    return network, _read_address(outer)
+
+
+def _write_peer(value: tuple[IPNetwork, IPAddress]) -> str:
+    network, outer = value
+    inner = network.network_address if network.prefixlen == network.max_prefixlen else network
+    return f"{inner}@{outer}"
+
+
+def _read_local(text: str) -> tuple[IPAddress | None, str | None]:
+    """Read an address, %INTERFACE or any into address and interface."""
+    if text.lower() == "any":
+        return None, None
+    if text.startswith("%"):
+        return None, _read_device(text[1:], whole=text)
+    return _read_address(text), None
+
+
+def _write_local(value: tuple[IPAddress | None, str | None]) -> str | None:
+    address, interface = value
+    if interface is not None:
+        return f"%{interface}" if address is None else None
+    return "any" if address is None else str(address)
+
+
+def _read_device(text: str, *, whole: str = "") -> str:
+    # "lo" may be meant: an address of the host itself is often on it.
+    if text != "lo" and (reason := refuse_interface_name(text)):
+        raise BadValueError(Finding(whole or text, reason.removeprefix("expected ")))
+    return text
+
+
+def _read_namespace(text: str) -> str:
+    """Read what ip-link(8) takes: a name under /run/netns, a path, or the number of a process."""
+    if text.startswith("/"):
+        if "\0" in text:
+            raise BadValueError(Finding(text))
+        return text
+    if "/" in text or text in {".", ".."} or not text.isprintable() or " " in text:
+        raise BadValueError(Finding(text, "a path begins with /"))
+    return text
+
+
+def _read_mac_address(text: str) -> str:
+    if not _MAC_ADDRESS.fullmatch(text):
+        raise BadValueError(Finding(text))
+    octets = bytes.fromhex(text.replace(":", ""))
+    if octets[0] & _MULTICAST_BIT:
+        raise BadValueError(Finding(text, "that is a multicast address"))
+    if not any(octets):
+        raise BadValueError(Finding(text, "the kernel takes no address of zeros"))
+    return text.lower()
 
 
 def _refuse_netmask(text: str) -> None:
@@ -214,8 +278,15 @@ BOOLEAN = Kind("yes or no", _read_boolean, _write_boolean)
 CHECKSUM = Kind("yes or no", _read_checksum, _write_checksum)
 KEY = optional(Kind(f"0..{KEY_MAX} (decimal or 0x), a dotted quad", _read_key, str), "none")
 ENDPOINT = optional(Kind("an IP address", _read_address, str), "any")
+LOCAL = Kind("an IP address, %INTERFACE or any", _read_local, _write_local)
+DEVICE = optional(Kind("an interface name", _read_device, str), "none")
+NAMESPACE = optional(
+    Kind("a name under /run/netns, a path, the number of a process", _read_namespace, str), "none"
+)
+MAC_ADDRESS = optional(Kind("a unicast MAC address", _read_mac_address, str), "none")
 INTERFACES = many(Kind("ADDRESS/PREFIX, ...", _read_interface, str))
 NETWORKS = many(Kind("NETWORK/PREFIX, ...", _read_network, str))
+PEERS = many(Kind("INNER@OUTER, ...", _read_peer, _write_peer))
 
 
 def refuse_interface_name(name: str) -> str:

@@ -6,14 +6,17 @@ there, a route that changed) is the control plane's.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from gred.config.model import Config, IPAddress, Location, TunnelConfig
+from gred.config.model import Config, IPAddress, IPNetwork, Location, TunnelConfig
 from gred.config.problems import Problem
 
+ETHERNET_MTU_MAX = 65521  # 64 KiB less the Ethernet header: the kernel's limit for a TAP device
 IPV6_MTU_MIN = 1280  # every link that carries IPv6 has at least this MTU. RFC 8200 section 5
 _T = TypeVar("_T")
+_ME = "got its own name"
 _BROADCAST = IPv4Address("255.255.255.255")
 
 
@@ -21,11 +24,19 @@ def verify(config: Config) -> list[Problem]:
     """Return what is wrong with *config* as a whole; nothing is raised."""
     problems: list[Problem] = []
     for tunnel in config.tunnels:
-        for check in (_endpoints, _overlay, _routes_to_remote, _mtu):
+        for check in (
+            _endpoints,
+            _underlay,
+            _overlay,
+            _routes_to_remote,
+            _mtu,
+            _contradictions,
+            _peers,
+        ):
             problems += check(tunnel)
     problems += _receivable(config.tunnels)
     problems += _used_once(config.tunnels, "Address", _own_addresses)
-    problems += _used_once(config.tunnels, "Route", lambda tunnel: tunnel.routes)
+    problems += _used_once(config.tunnels, "Route", _own_routes)
     return problems
 
 
@@ -58,7 +69,7 @@ def _endpoints(tunnel: TunnelConfig) -> Iterator[Problem]:
     if not sensible or remote is None:
         return
     if local is None:
-        if remote.is_loopback:
+        if remote.is_loopback and tunnel.local_interface is None:
             yield _problem(
                 tunnel, "Local", f"expected a loopback address, as Remote={remote} is one, got any"
             )
@@ -88,20 +99,81 @@ def _refuse_endpoint(option: str, tunnel: TunnelConfig, address: IPAddress) -> s
     if address.is_multicast:
         if option == "Local":
             return f"expected a unicast address, got the multicast group {address}"
-        needs = "" if tunnel.local is not None else ", and a tunnel to a group needs Local= too"
-        return (
-            f"expected a unicast address, got the multicast group {address} "
-            f"(multicast remotes are not supported{needs})"
-        )
+        if tunnel.local is None and tunnel.local_interface is None:
+            return f"a tunnel to the group {address} needs Local= too: it tells which link joins"
+        if isinstance(address, IPv6Address) and tunnel.device is None:
+            return f"a tunnel to the IPv6 group {address} needs Device= too"
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return f"expected {address.ipv4_mapped} for an IPv4 end, got {address}"
-        if address.is_link_local:
+        if address.is_link_local and tunnel.device is None:
             return (
                 f"expected an address that is valid beyond one link, got {address} "
-                "(link-local ends are not supported)"
+                "(a link-local end needs Device=)"
             )
     return ""
+
+
+def _peers(tunnel: TunnelConfig) -> Iterator[Problem]:
+    """Many remotes instead of one."""
+    option = "Peers" if tunnel.peers else "LearnPeers"
+    if not tunnel.peers and not tunnel.learn_peers:
+        return
+    if tunnel.remote is not None:
+        yield _problem(tunnel, option, f"expected no Remote= beside it, got {tunnel.remote}")
+    if tunnel.mode == "gretap":
+        yield _problem(tunnel, option, "expected Mode=gre: peers are found by inner IP addresses")
+    if tunnel.learn_peers and tunnel.input_key is None:
+        yield _problem(
+            tunnel,
+            "LearnPeers",
+            "expected a key (Key= or InputKey=): without one, whoever sends is believed",
+        )
+    versions = {outer.version for _, outer in tunnel.peers}
+    if tunnel.local is not None:
+        versions.add(tunnel.local.version)
+    if len(versions) > 1:
+        yield _problem(tunnel, "Peers", "expected outer addresses of one IP version, got two")
+    for _, outer in tunnel.peers:
+        if outer.is_multicast or outer.is_unspecified or outer == tunnel.local:
+            yield _problem(tunnel, "Peers", f"expected the address of another host, got {outer}")
+    networks = [network for network, _ in tunnel.peers]
+    for network in dict.fromkeys(networks):
+        if networks.count(network) > 1:
+            yield _problem(tunnel, "Peers", f"expected {network} once, got it twice")
+
+
+def _underlay(tunnel: TunnelConfig) -> Iterator[Problem]:
+    if tunnel.local_interface == tunnel.name:
+        yield _problem(tunnel, "Local", f"expected another interface than the tunnel's own, {_ME}")
+    if tunnel.device == tunnel.name and tunnel.namespace is None:
+        yield _problem(tunnel, "Device", f"expected another interface than the tunnel's own, {_ME}")
+    if tunnel.family == 4:
+        for option, value in (
+            ("IPv6FlowLabel", tunnel.flow_label),
+            ("EncapsulationLimit", tunnel.encapsulation_limit),
+        ):
+            if value is not None:
+                yield _problem(
+                    tunnel,
+                    option,
+                    f"expected an IPv6 Local or Remote with it, got {option}={value} alone",
+                )
+
+
+def _contradictions(tunnel: TunnelConfig) -> Iterator[Problem]:
+    if tunnel.ignore_dont_fragment and tunnel.discover_path_mtu:
+        yield _problem(
+            tunnel,
+            "IgnoreDontFragment",
+            "expected DiscoverPathMTU=no with it: with yes, Don't Fragment is set in any case",
+        )
+    if tunnel.mac_address is not None and tunnel.mode != "gretap":
+        yield _problem(
+            tunnel,
+            "MACAddress",
+            f"expected Mode=gretap with it: a {tunnel.mode} interface has no MAC address",
+        )
 
 
 def _overlay(tunnel: TunnelConfig) -> Iterator[Problem]:
@@ -115,10 +187,11 @@ def _routes_to_remote(tunnel: TunnelConfig) -> Iterator[Problem]:
     """Find what would carry the tunnel's own outer packets into the tunnel.
 
     A default route is let through: it is there to be overruled, by a route to the remote too.
-    Whether there is one, only the running system knows.
+    Whether there is one, only the running system knows. It also knows where a device, a mark or
+    another namespace leads: then such a route is no mistake.
     """
     remote = tunnel.remote
-    if remote is None:
+    if remote is None or _leads_elsewhere(tunnel):
         return
     why = f"{remote}: the tunnel would carry its own outer packets"
     for route in tunnel.routes:
@@ -135,7 +208,18 @@ def _routes_to_remote(tunnel: TunnelConfig) -> Iterator[Problem]:
             )
 
 
+def _leads_elsewhere(tunnel: TunnelConfig) -> bool:
+    """Whether outer packets are routed by other routes than all packets of this host."""
+    return any(way is not None for way in (tunnel.device, tunnel.firewall_mark, tunnel.namespace))
+
+
 def _mtu(tunnel: TunnelConfig) -> Iterator[Problem]:
+    if tunnel.mode == "gretap" and tunnel.mtu is not None and tunnel.mtu > ETHERNET_MTU_MAX:
+        yield _problem(
+            tunnel,
+            "MTUBytes",
+            f"expected at most {ETHERNET_MTU_MAX} with Mode=gretap, got {tunnel.mtu}",
+        )
     needs = [str(own) for own in (*tunnel.addresses, *tunnel.routes) if own.version == 6]
     if tunnel.mtu is not None and tunnel.mtu < IPV6_MTU_MIN and needs:
         yield _problem(
@@ -149,42 +233,60 @@ def _receivable(tunnels: Iterable[TunnelConfig]) -> Iterator[Problem]:
     """Find tunnels that one received packet would fit equally well.
 
     Checksums and sequence numbers do not tell tunnels apart, as in the kernel (ip_tunnel_find).
+    Neither do mode and device here, though there they do.
     """
     first: dict[object, TunnelConfig] = {}
     for tunnel in tunnels:
-        ends = (tunnel.local, tunnel.remote, tunnel.input_key)
-        other = first.setdefault(ends, tunnel)
+        local = f"%{tunnel.local_interface}" if tunnel.local_interface else tunnel.local
+        ends = (local, tunnel.remote, tunnel.input_key)
+        other = first.setdefault((*ends, tunnel.family), tunnel)
         if other is not tunnel:
-            local, remote, key = ("any" if end is None else end for end in ends)
-            key = "no key" if tunnel.input_key is None else f"key {key}"
+            near, far = ("any" if end is None else end for end in ends[:2])
+            key = "no key" if tunnel.input_key is None else f"key {tunnel.input_key}"
             yield Problem(
                 tunnel.location,
                 f"Tunnel {tunnel.name}",
                 None,
                 f"expected another Local, Remote or input key than [Tunnel {other.name}] at "
-                f"{other.location}, got the same (local {local}, remote {remote}, {key}): "
+                f"{other.location}, got the same (local {near}, remote {far}, {key}): "
                 "a received packet would fit both",
             )
 
 
-def _own_addresses(tunnel: TunnelConfig) -> list[IPAddress]:
+def _own_addresses(tunnel: TunnelConfig) -> list["_Owned[IPAddress]"]:
     """Return the addresses that no other interface may have; IPv6 link-local ones are per link."""
-    return [own.ip for own in tunnel.addresses if own.version == 4 or not own.ip.is_link_local]
+    return [
+        _Owned(own.ip, tunnel.namespace)
+        for own in tunnel.addresses
+        if own.version == 4 or not own.ip.is_link_local
+    ]
+
+
+def _own_routes(tunnel: TunnelConfig) -> list["_Owned[IPNetwork]"]:
+    return [_Owned(route, tunnel.namespace) for route in tunnel.routes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Owned(Generic[_T]):
+    """Something that there may be once in a network namespace."""
+
+    item: _T
+    namespace: str | None
 
 
 def _used_once(
     tunnels: Iterable[TunnelConfig],
     option: str,
-    items: Callable[[TunnelConfig], Iterable[_T]],
+    items: Callable[[TunnelConfig], Iterable[_Owned[_T]]],
 ) -> Iterator[Problem]:
     """Find what is written twice under *option*, in one tunnel or in two."""
-    first: dict[_T, TunnelConfig] = {}
+    first: dict[_Owned[_T], TunnelConfig] = {}
     for tunnel in tunnels:
-        for item in items(tunnel):
-            if item in first:
-                other = first[item]
+        for owned in items(tunnel):
+            if owned in first:
+                other = first[owned]
                 where = f"[Tunnel {other.name}] at {other.place(option)}"
                 yield _problem(
-                    tunnel, option, f"expected each once, got {item} again, after {where}"
+                    tunnel, option, f"expected each once, got {owned.item} again, after {where}"
                 )
-            first.setdefault(item, tunnel)
+            first.setdefault(owned, tunnel)

@@ -240,7 +240,7 @@ class TestOptions:
     def test_option_unlike_any_other_gets_the_list(self, tmp_path: Path) -> None:
         (problem,) = problems(tmp_path, "[Tunnel a]\nXyzzy=1\n")
         assert problem.startswith(
-            "gred.conf:2: [Tunnel a] Xyzzy: unknown option; expected one of Local, Remote, "
+            "gred.conf:2: [Tunnel a] Xyzzy: unknown option; expected one of Mode, Local, "
         )
 
     def test_option_in_the_wrong_section(self, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ("Local=gw", 'Local: expected an IP address or any, got "gw"'),
+            ("Local=gw", 'Local: expected an IP address, %INTERFACE or any, got "gw"'),
             ("Remote=10.0.0", 'Remote: expected an IP address or any, got "10.0.0"'),
             ("Address=10/8", 'Address: expected ADDRESS/PREFIX, ... or none, got "10/8"'),
             (

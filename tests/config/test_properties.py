@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -45,12 +46,50 @@ def networks(draw: st.DrawFn) -> IPNetwork:
     return ip_network((address, draw(st.integers(0, address.max_prefixlen))), strict=False)
 
 
+INTERFACES = NAMES | st.just("lo")
+NAMESPACES = NAMES.filter(lambda name: name.lower() != "none") | st.just("/proc/1/ns/net")
+
+
+@st.composite
+def ends(draw: st.DrawFn) -> dict[str, object]:
+    """Return an address for the local end, an interface that has it, or neither."""
+    address = draw(st.none() | ADDRESSES)
+    interface = None if address is not None else draw(st.none() | INTERFACES)
+    return {"local": address, "local_interface": interface}
+
+
+@st.composite
+def mac_addresses(draw: st.DrawFn) -> str:
+    octets = draw(st.binary(min_size=6, max_size=6).filter(any))
+    return bytes([octets[0] & 0xFE | 2, *octets[1:]]).hex(":")
+
+
+def _tunnel(ends: dict[str, Any], contradicts: int, **fields: Any) -> TunnelConfig:
+    """Return a tunnel whose options go together, as a rule: else few would be left to render."""
+    if contradicts:
+        return TunnelConfig(**ends, **fields)
+    mode = "gre" if fields["mac_address"] is None else "gretap"
+    fields |= {"mode": mode, "discover_path_mtu": not fields["ignore_dont_fragment"]}
+    if TunnelConfig(**ends, **fields).family == 4:
+        fields |= {"flow_label": None, "encapsulation_limit": None}
+    return TunnelConfig(**ends, **fields)
+
+
 TUNNELS = st.builds(
-    TunnelConfig,
+    _tunnel,
     name=NAMES,
     location=st.just(Location("", 1)),
     places=st.just({}),
-    local=st.none() | ADDRESSES,
+    ends=ends(),
+    contradicts=st.integers(0, 9).map(lambda number: number == 9),
+    mode=st.sampled_from(["gre", "gretap"]),
+    device=st.none() | INTERFACES.filter(lambda name: name.lower() != "none"),
+    firewall_mark=st.none() | st.integers(1, 0xFFFFFFFF),
+    namespace=st.none() | NAMESPACES,
+    mac_address=st.none() | mac_addresses(),
+    ignore_dont_fragment=st.booleans(),
+    flow_label=st.none() | st.integers(0, 0xFFFFF),
+    encapsulation_limit=st.none() | st.integers(0, 255),
     remote=st.none() | ADDRESSES,
     addresses=st.lists(interfaces(), max_size=3).map(tuple),
     routes=st.lists(networks(), max_size=3).map(tuple),

@@ -235,3 +235,69 @@ def test_interface_name_is_refused_for_a_character(name: str, shown: str) -> Non
         "expected an interface name of printable ASCII without blanks and / : % # ; [ ], "
         f"got one with {shown}"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("any", (None, None)),
+        ("192.0.2.1", (ip_address("192.0.2.1"), None)),
+        ("fd00::1", (ip_address("fd00::1"), None)),
+        ("%eth0", (None, "eth0")),
+        ("%eth0.100", (None, "eth0.100")),
+        ("%lo", (None, "lo")),
+    ],
+)
+def test_local_end(text: str, value: object) -> None:
+    assert values.LOCAL.read(text) == value
+    assert values.LOCAL.write(value) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["%", "%%eth0", "%a/b", "%xxxxxxxxxxxxxxxx", "eth0", "fe80::1%eth0"]
+)
+def test_local_end_is_refused(text: str) -> None:
+    assert refuses(values.LOCAL, text)
+
+
+def test_local_end_cannot_be_address_and_interface() -> None:
+    assert values.LOCAL.write((ip_address("192.0.2.1"), "eth0")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("02:00:00:00:00:01", "02:00:00:00:00:01"),
+        ("AC:DE:48:00:00:80", "ac:de:48:00:00:80"),
+        ("none", None),
+    ],
+)
+def test_mac_address(text: str, value: str | None) -> None:
+    assert values.MAC_ADDRESS.read(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "01:00:5e:00:00:01",  # multicast
+        "ff:ff:ff:ff:ff:ff",
+        "00:00:00:00:00:00",
+        "02-00-00-00-00-01",
+        "02:00:00:00:00",
+        "02:00:00:00:00:01:02",
+        "2:0:0:0:0:1",
+        "0200.0000.0001",
+    ],
+)
+def test_mac_address_is_refused(text: str) -> None:
+    assert refuses(values.MAC_ADDRESS, text)
+
+
+@pytest.mark.parametrize("text", ["blue", "4711", "/proc/1/ns/net", "/run/netns/blue", "a@b"])
+def test_namespace(text: str) -> None:
+    assert values.NAMESPACE.read(text) == text
+
+
+@pytest.mark.parametrize("text", [".", "..", "a/b", "../blue", "a b", "a\tb", "a\nb", "/a\0b"])
+def test_namespace_is_refused(text: str) -> None:
+    assert refuses(values.NAMESPACE, text)

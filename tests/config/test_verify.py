@@ -62,20 +62,39 @@ class TestEnds:
             f"Local: expected a unicast address, got the multicast group {group}"
         ]
 
-    def test_multicast_remote(self, tmp_path: Path) -> None:
-        assert of_tunnel(tmp_path, "Local=192.0.2.1", "Remote=239.1.1.1") == [
-            (
-                "Remote: expected a unicast address, got the multicast group 239.1.1.1 "
-                "(multicast remotes are not supported)"
-            )
+    def test_a_group_as_remote(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Local=192.0.2.1", "Remote=239.1.1.1") == []
+
+    def test_a_group_as_remote_needs_a_link(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Remote=239.1.1.1") == [
+            "Remote: a tunnel to the group 239.1.1.1 needs Local= too: it tells which link joins"
+        ]
+        assert of_tunnel(tmp_path, "Local=fd00::1", "Remote=ff05::47") == [
+            "Remote: a tunnel to the IPv6 group ff05::47 needs Device= too"
         ]
 
-    def test_multicast_remote_without_local(self, tmp_path: Path) -> None:
-        assert of_tunnel(tmp_path, "Remote=239.1.1.1") == [
-            (
-                "Remote: expected a unicast address, got the multicast group 239.1.1.1 "
-                "(multicast remotes are not supported, and a tunnel to a group needs Local= too)"
-            )
+    def test_peers(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Peers=10.0.0.2@192.0.2.2, 10.0.3.0/24@192.0.2.3") == []
+        assert of_tunnel(tmp_path, "Key=1", "LearnPeers=yes") == []
+
+    def test_peers_contradict(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Remote=192.0.2.1", "Peers=10.0.0.2@192.0.2.2") == [
+            "Peers: expected no Remote= beside it, got 192.0.2.1"
+        ]
+        assert of_tunnel(tmp_path, "LearnPeers=yes") == [
+            "LearnPeers: expected a key (Key= or InputKey=): without one, whoever sends is believed"
+        ]
+        assert of_tunnel(tmp_path, "Mode=gretap", "Peers=10.0.0.2@192.0.2.2") == [
+            "Peers: expected Mode=gre: peers are found by inner IP addresses"
+        ]
+        assert of_tunnel(tmp_path, "Peers=10.0.0.2@192.0.2.2, 10.0.0.3@fd00::1") == [
+            "Peers: expected outer addresses of one IP version, got two"
+        ]
+        assert of_tunnel(tmp_path, "Peers=10.0.0.2@224.0.0.1") == [
+            "Peers: expected the address of another host, got 224.0.0.1"
+        ]
+        assert of_tunnel(tmp_path, "Peers=10.0.0.2@192.0.2.2, 10.0.0.2@192.0.2.3") == [
+            "Peers: expected 10.0.0.2/32 once, got it twice"
         ]
 
     @pytest.mark.parametrize("option", ["Local", "Remote"])
@@ -83,7 +102,7 @@ class TestEnds:
         assert of_tunnel(tmp_path, f"{option}=fe80::1") == [
             (
                 f"{option}: expected an address that is valid beyond one link, got fe80::1 "
-                "(link-local ends are not supported)"
+                "(a link-local end needs Device=)"
             )
         ]
 
@@ -254,3 +273,92 @@ class TestOverlay:
 def test_problems_of_the_whole_come_with_those_of_values(tmp_path: Path) -> None:
     text = "[Tunnel a]\n[Tunnel b]\n[Tunnel c]\nTTL=0\n"
     assert [problem.split(":")[1] for problem in problems(tmp_path, text)] == ["2", "4"]
+
+
+class TestOptionsTogether:
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            ("Mode=gretap", "MACAddress=02:00:00:00:00:01"),
+            ("Mode=gretap", "MTUBytes=65521"),
+            ("DiscoverPathMTU=no", "IgnoreDontFragment=yes"),
+            ("Remote=fd00::1", "IPv6FlowLabel=7", "EncapsulationLimit=4"),
+            ("Local=fd00::1", "EncapsulationLimit=0"),
+            ("Local=%eth0", "Remote=fd00::1", "IPv6FlowLabel=0"),
+            ("Local=%lo", "Remote=192.0.2.1"),
+            ("Local=%eth0", "Remote=127.0.0.1"),
+            ("Local=fe80::1", "Remote=fe80::2", "Device=eth0"),
+            ("Local=%a0", "Device=a0"),
+            ("Device=a", "Namespace=blue"),  # the tunnel's own name is free out here
+        ],
+    )
+    def test_sensible_options_are_fine(self, lines: tuple[str, ...], tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, *lines) == []
+
+    def test_ignoring_a_bit_that_is_set_in_any_case(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "IgnoreDontFragment=yes") == [
+            (
+                "IgnoreDontFragment: expected DiscoverPathMTU=no with it: "
+                "with yes, Don't Fragment is set in any case"
+            )
+        ]
+
+    def test_mac_address_without_ethernet(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "MACAddress=02:00:00:00:00:01") == [
+            "MACAddress: expected Mode=gretap with it: a gre interface has no MAC address"
+        ]
+
+    def test_mtu_beyond_a_tap_device(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Mode=gretap", "MTUBytes=65522") == [
+            "MTUBytes: expected at most 65521 with Mode=gretap, got 65522"
+        ]
+
+    @pytest.mark.parametrize("ends", ["Local=192.0.2.1", "Local=%eth0", "Remote=any"])
+    @pytest.mark.parametrize("option", ["IPv6FlowLabel", "EncapsulationLimit"])
+    def test_ipv6_header_over_ipv4(self, option: str, ends: str, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, ends, f"{option}=4") == [
+            f"{option}: expected an IPv6 Local or Remote with it, got {option}=4 alone"
+        ]
+
+    @pytest.mark.parametrize("line", ["Local=%a", "Device=a"])
+    def test_the_interface_of_the_tunnel_itself(self, line: str, tmp_path: Path) -> None:
+        option = line.partition("=")[0]
+        assert of_tunnel(tmp_path, line) == [
+            f"{option}: expected another interface than the tunnel's own, got its own name"
+        ]
+
+    @pytest.mark.parametrize("way", ["Device=eth0", "FirewallMark=7", "Namespace=blue"])
+    @pytest.mark.parametrize("line", ["Route=192.0.2.0/24", "Address=192.0.2.1/24"])
+    def test_a_route_to_the_remote_where_outer_packets_go_another_way(
+        self, line: str, way: str, tmp_path: Path
+    ) -> None:
+        assert of_tunnel(tmp_path, "Remote=192.0.2.9", line) != []
+        assert of_tunnel(tmp_path, "Remote=192.0.2.9", line, way) == []
+
+
+class TestNamespaces:
+    BOTH = "Address=10.0.0.1/24\nRoute=10.7.0.0/16\n"
+
+    def test_addresses_and_routes_may_repeat_from_one_to_the_other(self, tmp_path: Path) -> None:
+        text = f"[Tunnel a]\nKey=1\n{self.BOTH}[Tunnel b]\nKey=2\nNamespace=blue\n{self.BOTH}"
+        assert problems(tmp_path, text) == []
+
+    def test_but_not_within_one(self, tmp_path: Path) -> None:
+        blue = f"Namespace=blue\n{self.BOTH}"
+        assert len(problems(tmp_path, f"[Tunnel a]\nKey=1\n{blue}[Tunnel b]\nKey=2\n{blue}")) == 2
+
+
+class TestLocalInterfaces:
+    def test_one_interface_for_two_tunnels_to_one_remote(self, tmp_path: Path) -> None:
+        ends = "Local=%eth0\nRemote=192.0.2.1\n"
+        (problem,) = problems(tmp_path, f"[Tunnel a]\n{ends}[Tunnel b]\n{ends}")
+        assert "got the same (local %eth0, remote 192.0.2.1, no key)" in problem
+
+    @pytest.mark.parametrize("option", ["Mode=gretap", "Device=eth1"])
+    def test_mode_and_device_do_not_tell_tunnels_apart(self, option: str, tmp_path: Path) -> None:
+        ends = "Local=192.0.2.2\nRemote=192.0.2.1\n"
+        assert len(problems(tmp_path, f"[Tunnel a]\n{ends}[Tunnel b]\n{ends}{option}\n")) == 1
+
+    def test_one_interface_with_two_families(self, tmp_path: Path) -> None:
+        four, six = (f"Local=%eth0\nRemote={remote}\n" for remote in ("192.0.2.1", "fd00::1"))
+        assert problems(tmp_path, f"[Tunnel a]\n{four}[Tunnel b]\n{six}") == []
