@@ -13,7 +13,8 @@ others. What the data plane has to say upwards it hands to callbacks it was give
 
 A packet's way, egress:   TUN -> dataplane.io.read_frames -> dataplane.codec.encapsulate
                           -> dataplane.io.send_datagrams -> raw socket
-A packet's way, ingress:  raw socket -> dataplane.io.receive_datagrams -> dataplane.codec.decapsulate
+A packet's way, ingress:  raw socket -> dataplane.io.receive_datagrams
+                          -> dataplane.codec.decapsulate
                           -> dataplane.io.write_frames -> TUN
 Both ways are turned by dataplane.forwarder, one bounded batch per readiness.
 """

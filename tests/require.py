@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ def root() -> None:
 
 def tun() -> None:
     """Skip unless /dev/net/tun is there."""
-    if not os.path.exists("/dev/net/tun"):
+    if not Path("/dev/net/tun").exists():
         _lacks("needs /dev/net/tun (module tun)")
 
 

@@ -26,12 +26,19 @@ from gred.control.parts import Device, Event, Kernel, Listener, OpenDevice, Plan
 from gred.control.survey import Observation, survey
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.control.underlay_errors import UnderlayErrors
-from gred.dataplane.forwarder import DataPlane, DeviceLost, Report, TracedPacket, UnderlayError
+from gred.dataplane.forwarder import (
+    DataPlane,
+    DeviceLost,
+    PeerLearned,
+    Told,
+    TracedPacket,
+    UnderlayError,
+)
 from gred.dataplane.tunnels import Counters
 
 T = TypeVar("T")
 Trace = Callable[[TracedPacket], None]
-Reporter = Callable[[Report | DeviceLost | UnderlayError], None]
+Reporter = Callable[[Told], None]
 
 # A survey is followed by four times its own length of rest, so that a network that never stops
 # changing costs at most a fifth of one core; and by at most this much, in seconds.
@@ -371,9 +378,14 @@ class Daemon:
                 job.exception()  # looked at, so that nobody is told: the cancellation matters more
             raise
 
-    def _on_report(self, report: Report | DeviceLost | UnderlayError) -> None:
+    def _on_report(self, report: Told) -> None:
         if isinstance(report, UnderlayError):
             self._errors.take(report)
+            return
+        if isinstance(report, PeerLearned):
+            self._tell(
+                "peer_learned", tunnel=report.tunnel, inner=report.inner, remote=report.remote
+            )
             return
         if isinstance(report, DeviceLost):
             # The kernel tells too, but not of a device that only fails to be read.

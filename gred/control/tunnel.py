@@ -86,6 +86,8 @@ class Tunnel:
             encapsulation_limit=config.encapsulation_limit,
             mark=config.firewall_mark or 0,
             clamp_mss=config.clamp_mss,
+            peers=config.peers,
+            learn_peers=config.learn_peers,
         )
 
     def settings(self, device: Device) -> InterfaceSettings:
@@ -186,7 +188,7 @@ class Tunnel:
         if self.device is not None:
             fields |= {"index": self.device.index, "offload": self.device.offload}
         events = [Event("tunnel_up", "info", self.name, fields)]
-        if self.config.remote is None:
+        if self.config.remote is None and not (self.config.peers or self.config.learn_peers):
             detail = "without a remote it only receives; what is sent into it is dropped"
             events.append(Event("tunnel_receives_only", "warning", self.name, {"detail": detail}))
         return events

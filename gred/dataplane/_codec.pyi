@@ -25,12 +25,37 @@ def encapsulate(
     headers_end: int,
     /,
 ) -> tuple[int, int, int]:
-    """Turn frames[first:count] of one tunnel into datagrams.
+    """Turn the frames from *first* up to *count* of one tunnel into datagrams.
 
     Return (datagrams filled, first frame not finished, frames refused). When the datagram table or
     the header space arena[headers_begin:headers_end] is full the call stops; send what there is
     and call again with *first* as returned (a super-packet goes on where it stopped). A refused
     frame has its DropReason as verdict and is counted in the tunnel's record.
+    """
+
+def route_frames(
+    arena: Buffer, frames: Buffer, count: int, peers: Buffer, peer_count: int, /
+) -> None:
+    """Set the destination of frames[:count] of a tunnel with many remotes, by inner destination.
+
+    peers[:peer_count] is sorted by prefix length, the longest first. A frame that no peer covers
+    gets NO_DESTINATION, which encapsulate refuses as NO_REMOTE. For IP frames, not for Ethernet.
+    """
+
+def find_stranger(
+    arena: Buffer,
+    received: Buffer,
+    first: int,
+    count: int,
+    tunnel: int,
+    peers: Buffer,
+    peer_count: int,
+    destinations: Buffer,
+    /,
+) -> int:
+    """Return the first of received[first:count] whose inner source is not behind its outer source.
+
+    Looks at accepted datagrams of *tunnel* only, after decapsulate; *count* when there is none.
     """
 
 def decapsulate(

@@ -7,7 +7,14 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-__all__ = ["IMPLEMENTATION", "checksum", "decapsulate", "encapsulate"]
+__all__ = [
+    "IMPLEMENTATION",
+    "checksum",
+    "decapsulate",
+    "encapsulate",
+    "find_stranger",
+    "route_frames",
+]
 
 NATIVE: Final = (
     os.environ.get("GRED_NO_EXTENSIONS") != "1" and find_spec("gred.dataplane._codec") is not None
@@ -15,6 +22,18 @@ NATIVE: Final = (
 IMPLEMENTATION: Final = "c" if NATIVE else "python"
 
 if TYPE_CHECKING or NATIVE:
-    from gred.dataplane._codec import checksum, decapsulate, encapsulate
+    from gred.dataplane._codec import (
+        checksum,
+        decapsulate,
+        encapsulate,
+        find_stranger,
+        route_frames,
+    )
 else:
-    from gred.dataplane.pure_codec import checksum, decapsulate, encapsulate
+    from gred.dataplane.pure_codec import (
+        checksum,
+        decapsulate,
+        encapsulate,
+        find_stranger,
+        route_frames,
+    )

@@ -11,6 +11,7 @@ looked at one by one. A full queue is a drop: counted, never retried, never wait
 import asyncio
 import contextlib
 import errno
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,16 +19,29 @@ from gred.dataplane import codec, io
 from gred.dataplane.batch import EgressBatch, IngressBatch, destination_table
 from gred.dataplane.icmp_errors import IcmpErrors, UnderlayError, told_mtu
 from gred.dataplane.layout import Destination, Outgoing, TunnelFlag
+from gred.dataplane.peers import PeerLearned, PeerMap, learn_from
 from gred.dataplane.punt import Allowance, Report, report_refused
 from gred.dataplane.too_big import ANSWERS_AT_ONCE, ANSWERS_PER_SECOND, Outcome, TooBig
 from gred.dataplane.trace import TracedPacket, trace_received, trace_sent
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, TunnelParameters, TunnelTable, wire_address
-from gred.dataplane.underlay import Family, Senders, Underlay
+from gred.dataplane.underlay import Family, Membership, Senders, Underlay
 from gred.wire.drop import DropReason
 from gred.wire.icmp import ErrorKind
 
-__all__ = ["DataPlane", "DeviceLost", "Report", "TracedPacket", "TunnelPort", "UnderlayError"]
+__all__ = [
+    "DataPlane",
+    "DeviceLost",
+    "PeerLearned",
+    "Report",
+    "Told",
+    "TracedPacket",
+    "TunnelPort",
+    "UnderlayError",
+]
+
+# To learn costs Python; whoever floods a tunnel with new sources must not slow the others down.
+LESSONS_PER_SECOND = 100.0
 
 # What an errno of a send means for the packet. ENOBUFS: the device queue is full; EAGAIN: the
 # socket buffer is; both are tail drops. EINVAL: the local address is not this host's (any more).
@@ -45,13 +59,6 @@ SEND_ERRORS = {
     errno.ENETDOWN: DropReason.NO_ROUTE,
     errno.ENODEV: DropReason.NO_ROUTE,
 }
-# Those that an ICMP error makes of the next send on the socket, and that told_mtu clears.
-ICMP_ERRORS = frozenset(
-    {
-        *(errno.EMSGSIZE, errno.EACCES, errno.EPROTO, errno.ECONNREFUSED, errno.ENOPROTOOPT),
-        *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENONET, errno.EOPNOTSUPP),
-    }
-)
 NEWS_PER_SECOND = 0.1  # for each tunnel: packets too big for the kernel, told to control
 WRITE_ERRORS = {
     errno.EIO: DropReason.DEVICE_DOWN,
@@ -70,6 +77,9 @@ class DeviceLost:
     error: OSError
 
 
+Told = Report | DeviceLost | UnderlayError | PeerLearned
+
+
 class TunnelPort:
     """A tunnel's place in the data plane: its device, its record, its destination."""
 
@@ -80,7 +90,9 @@ class TunnelPort:
         self.parameters = parameters
         self.index = index
         self.descriptor = device.fileno()
-        self.destinations = destination_table(1)
+        self.destination = destination_table(1)
+        self.peers: PeerMap | None = None
+        self.membership: Membership | None = None
         self.senders = plane.take_senders(parameters)
         self.answers = Allowance(ANSWERS_PER_SECOND, ANSWERS_AT_ONCE)
         self.news = Allowance(NEWS_PER_SECOND, 1.0)
@@ -97,6 +109,7 @@ class TunnelPort:
             raise ValueError("a tunnel keeps its underlay address family: remove and add it")
         before, self.senders = self.senders, self._plane.take_senders(parameters)
         self._plane.leave_senders(self.parameters.family, before)
+        self._plane.change_membership(self, parameters.membership)
         self.parameters = parameters
         self._plane.configure(self)
         self._point()
@@ -110,12 +123,19 @@ class TunnelPort:
         return self._plane.tunnels.counters(self.index)
 
     def _point(self) -> None:
-        destination = Destination.from_buffer(self.destinations)
+        destination = Destination.from_buffer(self.destination)
         destination.family = self.parameters.family
         destination.interface = self.parameters.interface
         destination.flow_label = self.parameters.flow_label or 0
         destination.local[:] = wire_address(self.parameters.local)
         destination.remote[:] = wire_address(self.parameters.remote)
+        parameters = self.parameters
+        self.peers = PeerMap(parameters.peers, destination) if parameters.has_many_remotes else None
+
+    @property
+    def destinations(self) -> mmap.mmap:
+        """Where this tunnel's datagrams go: one place, or one for each peer."""
+        return self.destination if self.peers is None else self.peers.destinations
 
 
 class DataPlane:
@@ -131,7 +151,7 @@ class DataPlane:
         loop: asyncio.AbstractEventLoop,
         *,
         trace: Callable[[TracedPacket], None] | None = None,
-        report: Callable[[Report | DeviceLost | UnderlayError], None] | None = None,
+        report: Callable[[Told], None] | None = None,
     ) -> None:
         self.tunnels = TunnelTable()
         self._loop = loop
@@ -144,6 +164,8 @@ class DataPlane:
         self._underlays: dict[Family, Underlay] = {}
         self._icmp_errors: dict[Family, IcmpErrors] = {}
         self._ports: dict[int, TunnelPort] = {}
+        self._learners: list[TunnelPort] = []
+        self._lessons = Allowance(LESSONS_PER_SECOND, LESSONS_PER_SECOND)
         self._look_up_is_stale = False
 
     # --- what control asks for ------------------------------------------------------------------
@@ -158,6 +180,7 @@ class DataPlane:
         index = self.tunnels.add(parameters)
         try:
             port = TunnelPort(self, device, parameters, index)
+            self.change_membership(port, parameters.membership)
         except BaseException:
             self.tunnels.remove(index)
             raise
@@ -168,6 +191,8 @@ class DataPlane:
         self.tunnels.set_flag(index, TunnelFlag.WRITE_TSO, to="tso" in device.offload)
         self.tunnels.set_flag(index, TunnelFlag.WRITE_USO, to="uso" in device.offload)
         self._ports[index] = port
+        if parameters.learn_peers:
+            self._learners.append(port)
         self._look_up_is_stale = True
         self._loop.add_reader(port.descriptor, self._move_frames, port)
         return port
@@ -176,10 +201,13 @@ class DataPlane:
         """Stop moving packets for *port*. To be called before its device is closed."""
         if self._ports.pop(port.index, None) is None:
             return
+        if port in self._learners:
+            self._learners.remove(port)
         self._loop.remove_reader(port.descriptor)
         self.tunnels.record(port.index).fd = -1
         self.tunnels.remove(port.index)
         self.leave_senders(port.parameters.family, port.senders)
+        self.change_membership(port, None)
         self._look_up_is_stale = True
 
     def take_senders(self, parameters: TunnelParameters) -> Senders:
@@ -189,6 +217,17 @@ class DataPlane:
     def leave_senders(self, family: Family, senders: Senders) -> None:
         """Give back what ``take_senders`` returned."""
         self._underlays[family].leave_senders(senders)
+
+    def change_membership(self, port: TunnelPort, wanted: Membership | None) -> None:
+        """Leave the group that *port* is in and join another; called by ports. Raises OSError."""
+        underlay = self._underlays[port.parameters.family]
+        if wanted == port.membership:
+            return
+        if wanted is not None:
+            underlay.join(wanted)
+        if port.membership is not None:
+            underlay.leave(port.membership)
+        port.membership = wanted
 
     def configure(self, port: TunnelPort) -> None:
         """Hand changed parameters of *port* to the codec; called by the port itself."""
@@ -250,6 +289,8 @@ class DataPlane:
         except OSError as error:
             self._lose_device(port, error)
             return
+        if port.peers is not None:
+            codec.route_frames(batch.arena, batch.frames, count, port.peers.peers, port.peers.count)
         first = 0
         while first < count:
             begun = first
@@ -278,7 +319,7 @@ class DataPlane:
         """Send the first *datagrams* of *batch*, and count those that are not sent."""
         if self._trace is not None:
             trace_sent(self._trace, port.device.name, port.parameters, batch, datagrams)
-        sent, doubted = 0, -1
+        sent = 0
         while sent < datagrams:
             taken, error = io.send_datagrams(
                 port.senders.whole.fileno(),
@@ -290,27 +331,17 @@ class DataPlane:
                 port.destinations,
             )
             sent += taken
-            if not error:
-                continue
-            told = 0
-            if error in ICMP_ERRORS:
-                told = told_mtu(port.senders.of(batch.datagram(sent).dont_fragment))
-                if not told and doubted != sent:
-                    # An ICMP error that was pending on the socket fails one send, whomever for.
-                    doubted = sent
-                    continue
-            if not self._look_at_unsent(port, batch, sent, error, told):
+            if error and not self._look_at_unsent(port, batch, sent, error):
                 sent += 1
 
-    def _look_at_unsent(
-        self, port: TunnelPort, batch: EgressBatch, index: int, error: int, outer_mtu: int
-    ) -> bool:
+    def _look_at_unsent(self, port: TunnelPort, batch: EgressBatch, index: int, error: int) -> bool:
         """Count what was not sent; True: it was changed instead, and is to be sent again."""
         outcome = Outcome.DROPPED
         if error == errno.EMSGSIZE:
-            outcome = self._too_big.unsent(port, batch, index, outer_mtu, self._loop.time())
-            if self._report is not None and port.news.take(self._loop.time()):
-                self._report(UnderlayError(port.device.name, ErrorKind.TOO_BIG, None, outer_mtu))
+            mtu, now = told_mtu(port.senders.whole), self._loop.time()
+            outcome = self._too_big.unsent(port, batch, index, mtu, now)
+            if self._report is not None and port.news.take(now):
+                self._report(UnderlayError(port.device.name, ErrorKind.TOO_BIG, None, mtu))
         if outcome is Outcome.CHANGED:
             return True
         record = self.tunnels.record(port.index)
@@ -382,6 +413,28 @@ class DataPlane:
                 self._trace(packet.judged(self._name(entry.tunnel), DropReason(entry.verdict)))
         if refused:
             self._look_at_refused_datagrams(count)
+        for port in self._learners:
+            self._learn(port, port.peers, count)
+
+    def _learn(self, port: TunnelPort, peers: PeerMap | None, count: int) -> None:
+        """Learn which remotes the inner sources of this batch are behind."""
+        batch, index = self._ingress, -1
+        while peers is not None:
+            index = codec.find_stranger(
+                batch.arena,
+                batch.received,
+                index + 1,
+                count,
+                port.index,
+                peers.peers,
+                peers.count,
+                peers.destinations,
+            )
+            if index == count or not self._lessons.take(self._loop.time()):
+                return
+            found = learn_from(batch, batch.datagram(index), peers)
+            if found is not None and self._report is not None:
+                self._report(PeerLearned(port.device.name, *found))
 
     def _count_unwritten(self, frames: int) -> None:
         for index in range(frames):

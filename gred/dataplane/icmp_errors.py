@@ -215,7 +215,8 @@ def told_mtu(sender: socket.socket) -> int:
     """Empty the error queue of *sender*; return the MTU that the kernel itself put there, or 0.
 
     That is the MTU a packet met that was not sent for its size (EMSGSIZE). Errors that came from
-    the network leave with it: a pending one fails a later send, whomever that is for.
+    the network leave with it: nobody needs them, and they take room in the queue. (A pending one
+    fails no send on these sockets: only those with IP_HDRINCL look.)
     """
     mtu = 0
     for _ in range(QUEUED_ERRORS):

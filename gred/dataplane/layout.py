@@ -18,6 +18,7 @@ u8, u16, u32, u64, i32 = (
 DROP_COUNTERS = 32
 FRAME_HEADROOM = 64
 NO_PIECE = 0xFFFFFFFF
+NO_DESTINATION = 0xFFFFFFFF
 VNET_HEADER = 10  # struct virtio_net_hdr, the size a TUN device starts with
 
 
@@ -100,7 +101,25 @@ class TunnelRecord(ctypes.Structure):
 class Frame(ctypes.Structure):
     """Egress: one frame read from the TUN."""
 
-    _fields_ = (("offset", u32), ("length", u32), ("done", u32), ("verdict", u32))
+    _fields_ = (
+        ("offset", u32),
+        ("length", u32),
+        ("done", u32),
+        ("verdict", u32),
+        ("destination", u32),
+    )
+
+
+class Peer(ctypes.Structure):
+    """Egress of a tunnel with many remotes: which destination an inner network is behind."""
+
+    _fields_ = (
+        ("family", u8),
+        ("prefix_length", u8),
+        ("reserved", u16),
+        ("destination", u32),
+        ("network", u8 * 16),
+    )
 
 
 class Datagram(ctypes.Structure):

@@ -13,8 +13,10 @@ from gred.dataplane.layout import (
     FRAME_HEADROOM,
     VNET_HEADER,
     Datagram,
+    Destination,
     Frame,
     Outgoing,
+    Peer,
     Piece,
     Received,
     TunnelRecord,
@@ -23,6 +25,7 @@ from gred.dataplane.pure_decapsulate import Decapsulator
 from gred.dataplane.pure_emit import Queue, Writer
 from gred.dataplane.pure_encapsulate import Encapsulator
 from gred.dataplane.pure_lookup import LookupTable
+from gred.dataplane.pure_peers import is_stranger, route_frame
 from gred.dataplane.pure_segment import HeaderSpace
 from gred.wire.checksum import checksum
 from gred.wire.drop import DropReason
@@ -30,7 +33,15 @@ from gred.wire.drop import DropReason
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["DROP_REASONS", "LAYOUT", "checksum", "decapsulate", "encapsulate"]
+__all__ = [
+    "DROP_REASONS",
+    "LAYOUT",
+    "checksum",
+    "decapsulate",
+    "encapsulate",
+    "find_stranger",
+    "route_frames",
+]
 
 DROP_REASONS: tuple[str, ...] = tuple(reason.name for reason in DropReason)
 
@@ -39,6 +50,7 @@ Row = TypeVar("Row", bound=ctypes.Structure)
 _STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "tunnel_record": layout.TunnelRecord,
     "frame": layout.Frame,
+    "peer": layout.Peer,
     "datagram": layout.Datagram,
     "destination": layout.Destination,
     "received": layout.Received,
@@ -107,6 +119,58 @@ def encapsulate(
             return worker.filled, index, refused
         refused += bool(frame.verdict)
     return worker.filled, count, refused
+
+
+def route_frames(
+    arena: "WriteableBuffer",
+    frames: "WriteableBuffer",
+    count: int,
+    peers: "WriteableBuffer",
+    peer_count: int,
+    /,
+) -> None:
+    """See _codec.pyi."""
+    view = memoryview(arena).cast("B")
+    frame_table, peer_table = _table(frames, Frame), _table(peers, Peer)
+    fits = 0 <= count <= len(frame_table) and 0 <= peer_count <= len(peer_table)
+    rows = frame_table[:count] if fits else []
+    if not fits or any(row.offset + row.length > len(view) for row in rows):
+        raise ValueError("route_frames: a buffer is smaller than its count")
+    known = peer_table[:peer_count]
+    for frame in rows:
+        route_frame(view, frame, known)
+
+
+def find_stranger(
+    arena: "WriteableBuffer",
+    received: "WriteableBuffer",
+    first: int,
+    count: int,
+    tunnel: int,
+    peers: "WriteableBuffer",
+    peer_count: int,
+    destinations: "WriteableBuffer",
+    /,
+) -> int:
+    """See _codec.pyi."""
+    view = memoryview(arena).cast("B")
+    entries, peer_table = _table(received, Received), _table(peers, Peer)
+    remotes = _table(destinations, Destination)
+    fits = 0 <= first <= count <= len(entries) and 0 <= peer_count <= len(peer_table)
+    known = peer_table[:peer_count] if fits else []
+    rows = entries[:count] if fits else []
+    if (
+        not fits
+        or any(row.inner_offset + row.inner_length > len(view) for row in rows)
+        or any(peer.destination >= len(remotes) for peer in known)
+    ):
+        raise ValueError("find_stranger: a buffer is smaller than its count")
+    for index in range(first, count):
+        entry = rows[index]
+        ours = entry.tunnel == tunnel and not entry.verdict
+        if ours and is_stranger(view, entry, known, remotes):
+            return index
+    return count
 
 
 def decapsulate(

@@ -10,7 +10,14 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gred.dataplane.layout import VNET_HEADER, Datagram, Frame, TunnelFlag, TunnelRecord
+from gred.dataplane.layout import (
+    NO_DESTINATION,
+    VNET_HEADER,
+    Datagram,
+    Frame,
+    TunnelFlag,
+    TunnelRecord,
+)
 from gred.dataplane.pure_clamp import clamp_mss
 from gred.dataplane.pure_flags import has
 from gred.dataplane.pure_inner import VERSION, complete_checksum
@@ -81,14 +88,14 @@ class Encapsulator:
         if packet is not None:
             return self._add_segments(frame, index, packet, delivery)
         head = (frame.offset - self.gre_length, self.gre_length + frame.length)
-        self._add_datagram(index, delivery, head, (0, 0))
+        self._add_datagram(frame, index, delivery, head, (0, 0))
         return True
 
     def _plan(self, frame: Frame) -> tuple[Delivery, SuperPacket | None] | DropReason:
         """Go down the ladder of refusals; return how to send *frame*, or why not."""
         if has(self.flags, TunnelFlag.BLOCKED):
             return DropReason.DEAD_LOOP
-        if has(self.flags, TunnelFlag.NO_REMOTE):
+        if has(self.flags, TunnelFlag.NO_REMOTE) or frame.destination == NO_DESTINATION:
             return DropReason.NO_REMOTE
         delivery = self._read_headers(frame)
         if isinstance(delivery, DropReason):
@@ -242,12 +249,17 @@ class Encapsulator:
                 return False
             size = write_segment(self.view, packet, frame.done, head + self.gre_length)
             body = packet.payload + frame.done
-            self._add_datagram(index, delivery, (head, head_length), (body, size))
+            self._add_datagram(frame, index, delivery, (head, head_length), (body, size))
             frame.done += size
         return True
 
     def _add_datagram(
-        self, index: int, delivery: Delivery, head: tuple[int, int], body: tuple[int, int]
+        self,
+        frame: Frame,
+        index: int,
+        delivery: Delivery,
+        head: tuple[int, int],
+        body: tuple[int, int],
     ) -> None:
         """Write the GRE header at the start of *head* and fill the next datagram."""
         record = self.record
@@ -261,6 +273,7 @@ class Encapsulator:
             tos=delivery.tos,
             ttl=delivery.ttl,
             dont_fragment=delivery.dont_fragment,
+            destination=frame.destination,
             frame=index,
             inner_length=inner_length,
         )

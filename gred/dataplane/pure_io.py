@@ -97,7 +97,7 @@ def read_frames(
                 raise
             break
         length = max(got - vnet_header, 0)
-        table[filled] = Frame(offset, length, 0, 0)
+        table[filled] = Frame(offset=offset, length=length)
         filled += 1
         position = offset + length
     return filled

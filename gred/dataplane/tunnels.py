@@ -8,7 +8,7 @@ import ctypes
 import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 from gred.dataplane.batch import table
@@ -21,10 +21,11 @@ from gred.dataplane.layout import (
     TunnelFlag,
     TunnelRecord,
 )
-from gred.dataplane.underlay import SendOptions
+from gred.dataplane.underlay import Membership, SendOptions
 from gred.wire.drop import DropReason
 
 IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
 
 NO_PATH_LIMIT = 65535
 
@@ -57,11 +58,17 @@ class TunnelParameters:
     """Sent in outer IPv6 headers; None: not sent."""
     mark: int = 0
     """Of outer packets, for routing rules and netfilter; 0: none."""
+    peers: tuple[tuple[IPNetwork, IPAddress], ...] = ()
+    """Without a remote: which remote an inner network is behind."""
+    learn_peers: bool = False
+    """Without a remote: learn that from the packets that arrive."""
 
     @property
     def family(self) -> Literal[4, 6]:
         """IP version of the outer header; 4 when both addresses are open."""
         address = self.remote if self.remote is not None else self.local
+        if address is None and self.peers:
+            address = self.peers[0][1]
         return 6 if address is not None and address.version == 6 else 4
 
     @property
@@ -72,6 +79,19 @@ class TunnelParameters:
         return SendOptions(
             self.mark, self.encapsulation_limit, self.flow_label != 0, self.interface
         )
+
+    @property
+    def membership(self) -> Membership | None:
+        """The group to join, where the remote is one."""
+        if self.remote is None or not self.remote.is_multicast:
+            return None
+        local = b"\0\0\0\0" if self.local is None else self.local.packed
+        return Membership(self.remote.packed, local, self.interface)
+
+    @property
+    def has_many_remotes(self) -> bool:
+        """Whether the inner destination decides on the remote."""
+        return self.remote is None and (bool(self.peers) or self.learn_peers)
 
     def flags(self) -> TunnelFlag:
         """Return what the codec's record says of these parameters."""
@@ -87,7 +107,7 @@ class TunnelParameters:
             TunnelFlag.TOS_INHERIT: self.tos is None,
             TunnelFlag.DONT_FRAGMENT: self.dont_fragment,
             TunnelFlag.IGNORE_DONT_FRAGMENT: self.ignore_dont_fragment,
-            TunnelFlag.NO_REMOTE: self.remote is None,
+            TunnelFlag.NO_REMOTE: self.remote is None and not self.has_many_remotes,
             TunnelFlag.CLAMP_MSS: self.clamp_mss,
         }
         flags = TunnelFlag(0)
@@ -232,11 +252,15 @@ class TunnelTable:
                 stage = Stage.BOTH if parameters.remote is not None else Stage.LOCAL
             else:
                 stage = Stage.REMOTE if parameters.remote is not None else Stage.NEITHER
+            local, remote = parameters.local, parameters.remote
+            if parameters.membership is not None:
+                # What a group member sends comes from its own address, to the group.
+                stage, local, remote = Stage.LOCAL, remote, None
             kind = Kind.NO_KEY if parameters.input_key is None else Kind.KEY
             for wanted, key in ((kind, parameters.input_key or 0), (Kind.SOME, 0)):
                 entry = LookupEntry(tunnel=index, key=key, family=parameters.family, kind=wanted)
-                entry.local[:] = wire_address(parameters.local)
-                entry.remote[:] = wire_address(parameters.remote)
+                entry.local[:] = wire_address(local)
+                entry.remote[:] = wire_address(remote)
                 yield stage, entry
 
 

@@ -19,10 +19,11 @@ The receiver must not have IP_RECVERR: a pending error would raise EPOLLERR, on 
 watching a descriptor.
 """
 
+import contextlib
 import ctypes
-import errno
 import socket
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,7 @@ IPV6_MTU_DISCOVER = 23
 IPV6_RECVERR = 25
 IPV6_FLOWINFO_SEND = 33
 IPV6_AUTOFLOWLABEL = 70
+IP_MULTICAST_ALL = 49
 IP_PMTUDISC_DONT = 0
 IP_PMTUDISC_DO = 2
 SO_ATTACH_FILTER = 26
@@ -81,14 +83,29 @@ class Senders:
             self.whole.close()
             raise
 
-    def of(self, dont_fragment: int) -> socket.socket:  # a datagram's field, as C has it
-        """Return the one that sends datagrams with *dont_fragment* set, or with it clear."""
-        return self.whole if dont_fragment else self.fragmenting
-
     def close(self) -> None:
         """Close both."""
         self.whole.close()
         self.fragmenting.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A group to receive from. *local*: the address whose device joins; *interface*: its index."""
+
+    group: bytes
+    local: bytes
+    interface: int
+
+    def option(self, family: Family, *, join: bool) -> tuple[int, int, bytes]:
+        """Return the arguments of the setsockopt call."""
+        if family == 4:  # struct ip_mreqn
+            request = struct.pack("=4s4si", self.group, self.local, self.interface)
+            kind = socket.IP_ADD_MEMBERSHIP if join else socket.IP_DROP_MEMBERSHIP
+            return socket.IPPROTO_IP, kind, request
+        request = struct.pack("=16si", self.group, self.interface)  # struct ipv6_mreq
+        kind = socket.IPV6_JOIN_GROUP if join else socket.IPV6_LEAVE_GROUP
+        return socket.IPPROTO_IPV6, kind, request
 
 
 class Underlay:
@@ -97,10 +114,14 @@ class Underlay:
     def __init__(self, family: Family) -> None:
         self.family: Family = family
         self._senders: dict[SendOptions, Senders] = {}
+        self._memberships: Counter[Membership] = Counter()
         self.receiver = _open(family)
         try:
             _size(self.receiver, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            if family == 6:
+            if family == 4:
+                # Groups that other programs have joined are none of ours.
+                self.receiver.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
+            else:
                 for option in (
                     socket.IPV6_RECVPKTINFO,
                     socket.IPV6_RECVTCLASS,
@@ -136,6 +157,19 @@ class Underlay:
             del self._senders[senders.options]
             senders.close()
 
+    def join(self, membership: "Membership") -> None:
+        """Receive what is sent to a group; to be followed by ``leave``. Raises OSError."""
+        if not self._memberships[membership]:
+            self.receiver.setsockopt(*membership.option(self.family, join=True))
+        self._memberships[membership] += 1
+
+    def leave(self, membership: "Membership") -> None:
+        """Take one ``join`` back. A device that is gone has taken its memberships along."""
+        self._memberships[membership] -= 1
+        if not self._memberships[membership]:
+            with contextlib.suppress(OSError):
+                self.receiver.setsockopt(*membership.option(self.family, join=False))
+
     def close(self) -> None:
         """Close all. Stop watching the receiver first."""
         self.receiver.close()
@@ -167,17 +201,21 @@ def _open_sender(family: Family, options: SendOptions, *, dont_fragment: bool) -
             sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
             # Without it the kernel hides a full device queue (ENOBUFS) from raw sockets.
             sender.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            # What a tunnel sends to a group is not for this host.
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
         else:
             _make_deaf(sender)
             sender.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, discover)
             sender.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+            sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
             # No lease of a label is asked for: since Linux 5.3 none is needed, unless somebody in
             # this network namespace holds an exclusive one; then sends fail with EINVAL.
             sender.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 1)
             if not options.auto_flow_label:
                 sender.setsockopt(socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0)
             if options.interface:
-                _bind_to_interface(sender, options.interface)
+                # Linux 5.0. An index that no device has is taken too: then the sends fail.
+                sender.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, options.interface)
             if options.encapsulation_limit is not None:
                 header = _limit_header(options.encapsulation_limit)
                 sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, header)
@@ -185,17 +223,6 @@ def _open_sender(family: Family, options: SendOptions, *, dont_fragment: bool) -
         sender.close()
         raise
     return sender
-
-
-def _bind_to_interface(sender: socket.socket, index: int) -> None:
-    """Bind to a device by its index; raise OSError on kernels before 5.0."""
-    try:
-        sender.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, index)
-    except OSError as error:
-        # A device that is not there (any more): the index comes with each datagram as well, and
-        # the kernel refuses these.
-        if error.errno != errno.ENODEV:
-            raise
 
 
 def _limit_header(limit: int) -> bytes:

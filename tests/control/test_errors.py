@@ -6,6 +6,7 @@ import os
 import pytest
 
 from gred.control.errors import ExitCode, SetupError, device_refused, socket_refused
+from gred.control.namespaces import NamespaceError
 
 PLACE = "gred.conf:7: [Tunnel t1]"
 
@@ -65,3 +66,31 @@ def test_a_missing_ip_version_is_said() -> None:
     )
     assert "is IPv6 switched off?" in str(error)
     assert error.exit_code is ExitCode.FAILURE
+
+
+def namespace_refused(number: int) -> SetupError:
+    error = NamespaceError(OSError(number, os.strerror(number)), "blue")
+    return device_refused(error, place=PLACE, name="t1", exists=True)
+
+
+def test_a_missing_namespace_is_not_taken_for_a_missing_device_node() -> None:
+    error = namespace_refused(errno.ENOENT)
+    assert str(error).startswith(f"{PLACE}: there is no network namespace blue (see: ip netns")
+    assert error.exit_code is ExitCode.FAILURE
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
+def test_a_namespace_that_may_not_be_entered_names_the_capability(number: int) -> None:
+    error = namespace_refused(number)
+    assert "CAP_SYS_ADMIN" in str(error)
+    assert error.exit_code is ExitCode.NO_PERMISSION
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.EEXIST, "the name is taken"), (errno.EINVAL, "Invalid argument")]
+)
+def test_what_else_a_namespace_refuses_names_it(number: int, words: str) -> None:
+    text = str(namespace_refused(number))
+    assert text.startswith(PLACE)
+    assert "network namespace blue" in text
+    assert text.endswith(words)

@@ -1,11 +1,14 @@
 """What is asked of the kernel, and what is made of its answers."""
 
+from dataclasses import replace
 from ipaddress import ip_address
+
+import pytest
 
 from gred.config.model import TunnelConfig
 from gred.control.paths import NoRoute, RouteInfo, RouteQuery
-from gred.control.survey import Observation, survey
-from tests.control.fakes import LOCAL, OTHER_REMOTE, REMOTE, WIRE, FakeKernel, tunnel
+from gred.control.survey import Observation, Standing, survey
+from tests.control.fakes import LOCAL, OTHER_REMOTE, REMOTE, WIRE, FakeDevice, FakeKernel, tunnel
 
 
 def look(kernel: FakeKernel, *configs: TunnelConfig) -> dict[str, Observation]:
@@ -76,3 +79,110 @@ def test_a_deleted_interface_is_not_alive_but_a_moved_one_is() -> None:
     assert (seen["t1"].alive, seen["t1"].here) == (False, False)
     assert (seen["t2"].alive, seen["t2"].here) == (True, False)
     assert seen["t1"].route == RouteInfo(WIRE, 1500)
+
+
+# Addresses and devices that are given by name.
+
+OVER_IPV6 = tunnel(local=None, remote="2001:db8::2")
+
+
+def test_device_and_mark_are_asked_with() -> None:
+    kernel = FakeKernel()
+    seen = look(kernel, replace(tunnel(), device="eth0", firewall_mark=7))
+    assert kernel.asked == [[RouteQuery(ip_address(REMOTE), ip_address(LOCAL), WIRE, 7)]]
+    assert seen["t1"].standing == Standing(local=ip_address(LOCAL), device=WIRE)
+
+
+def test_ipv6_is_asked_for_a_device_without_a_source() -> None:
+    """With one, the kernel takes the device for a wish."""
+    kernel = FakeKernel()
+    kernel.addresses.add(ip_address("2001:db8::1"))
+    config = tunnel(local="2001:db8::1", remote="2001:db8::2")
+    look(kernel, replace(config, device="eth0"))
+    assert kernel.asked == [[RouteQuery(ip_address("2001:db8::2"), None, WIRE)]]
+
+
+def test_a_device_that_is_not_there_is_no_route_and_not_asked_for() -> None:
+    kernel = FakeKernel()
+    kernel.gre_rules = {4}  # they change nothing about a missing device
+    seen = look(kernel, replace(tunnel(), device="eth9"))["t1"]
+    assert kernel.asked == [[]]
+    assert seen.route == NoRoute("there is no interface eth9")
+    assert seen.standing.device == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (tunnel(local=None), "192.0.2.7"),
+        (OVER_IPV6, "2001:db8::7"),
+        (replace(OVER_IPV6, device="eth0"), "fe80::7"),
+    ],
+)
+def test_the_local_address_is_the_best_of_the_interface(
+    config: TunnelConfig, expected: str
+) -> None:
+    kernel = FakeKernel()
+    given = ["192.0.2.7", "fe80::7", "192.0.2.8", "2001:db8::7"]
+    kernel.given[WIRE] = list(map(ip_address, given))
+    seen = look(kernel, replace(config, local_interface="eth0"))["t1"]
+    assert seen.standing.local == ip_address(expected)
+
+
+@pytest.mark.parametrize(
+    ("interface", "reason"),
+    [("eth0", "interface eth0 has no IPv4 address"), ("eth9", "there is no interface eth9")],
+)
+def test_an_interface_that_gives_no_address_is_named(interface: str, reason: str) -> None:
+    kernel = FakeKernel()
+    kernel.given[WIRE] = [ip_address("2001:db8::7")]
+    seen = look(kernel, replace(tunnel(local=None), local_interface=interface))["t1"]
+    assert seen.standing == Standing(no_local=reason)
+    assert not seen.local_present
+    assert kernel.asked == [[RouteQuery(ip_address(REMOTE))]]
+
+
+def test_a_local_address_may_be_in_the_vrf_of_the_device() -> None:
+    kernel = FakeKernel()
+    kernel.addresses.clear()
+    device = kernel.open("t1", offload=True)
+    config = replace(tunnel(), device="eth0")
+    assert not survey(kernel, [(config, device)])["t1"].local_present
+    kernel.in_vrf[WIRE] = {ip_address(LOCAL)}
+    assert survey(kernel, [(config, device)])["t1"].local_present
+
+
+# Interfaces in other namespaces.
+
+
+def moved(kernel: FakeKernel) -> tuple[TunnelConfig, FakeDevice]:
+    kernel.namespaces["blue"] = {1: "lo"}
+    config = replace(tunnel(), namespace="blue")
+    return config, kernel.open(config.name, offload=True, namespace="blue")
+
+
+def test_an_interface_is_looked_for_where_it_was_moved_to() -> None:
+    kernel = FakeKernel()
+    one = moved(kernel)
+    assert survey(kernel, [one])["t1"].here
+    kernel.elsewhere = {one[1].index}
+    del kernel.namespaces["blue"][one[1].index]
+    seen = survey(kernel, [one])["t1"]
+    assert (seen.alive, seen.here) == (True, False)
+
+
+def test_with_its_namespace_the_interface_is_gone() -> None:
+    kernel = FakeKernel()
+    one = moved(kernel)
+    kernel.namespaces.clear()
+    kernel.interfaces[one[1].index] = "another"  # the same index in our own namespace
+    seen = survey(kernel, [one])["t1"]
+    assert (seen.alive, seen.here) == (False, False)
+
+
+def test_an_index_of_another_namespace_is_no_loop() -> None:
+    kernel = FakeKernel()
+    one = moved(kernel)
+    kernel.interfaces[one[1].index] = "eth1"
+    kernel.route_into(REMOTE, "eth1")
+    assert survey(kernel, [one])["t1"].loop == ()

@@ -1,9 +1,12 @@
 """A tunnel's states: what it is shown, what it tells, what it has the data plane do."""
 
+from dataclasses import fields, replace
+from ipaddress import ip_address
+
 import pytest
 
 from gred.control.paths import NoRoute, RouteInfo
-from gred.control.survey import Observation
+from gred.control.survey import Observation, Standing
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.wire.drop import DropReason
 from tests.control.fakes import WIRE, FakeDevice, FakeKernel, FakePort, tunnel
@@ -99,8 +102,6 @@ def test_ipv6_inside_keeps_the_link_local_address() -> None:
 
 
 def test_parameters_carry_every_option_that_the_data_plane_knows() -> None:
-    from dataclasses import fields, replace
-
     config = replace(
         tunnel(output_key=2, output_checksum=True, output_sequence=True),
         input_key=1,
@@ -109,10 +110,63 @@ def test_parameters_carry_every_option_that_the_data_plane_knows() -> None:
         ttl=None,
         tos=4,
         discover_path_mtu=False,
+        ignore_dont_fragment=True,
+        clamp_mss=False,
+        firewall_mark=9,
+        flow_label=5,
+        encapsulation_limit=6,
     )
     parameters = Tunnel(config).parameters()
-    renamed = {"dont_fragment": "discover_path_mtu"}
+    renamed = {"dont_fragment": "discover_path_mtu", "mark": "firewall_mark"}
     for field in fields(parameters):
-        if field.name not in {"mtu", "path_mtu"}:  # found out, not configured
+        if field.name not in {"mtu", "path_mtu", "interface"}:  # found out, not configured
             value = getattr(config, renamed.get(field.name, field.name))
             assert getattr(parameters, field.name) == value, field.name
+
+
+# Where outer packets leave from.
+
+OWN = ip_address("192.0.2.9")
+NEW = ip_address("192.0.2.10")
+
+
+def following() -> Tunnel:
+    return Tunnel(replace(tunnel(local=None), local_interface="eth0", device="eth1"))
+
+
+def test_an_address_found_on_the_interface_is_used() -> None:
+    made = following()
+    assert made.move(Standing(local=OWN, device=3))
+    assert not made.move(Standing(local=OWN, device=3))
+    assert (made.parameters().local, made.parameters().interface) == (OWN, 3)
+    assert made.move(Standing(local=NEW, device=3))
+    assert made.move(Standing(local=NEW, device=4))
+    assert (made.parameters().local, made.parameters().interface) == (NEW, 4)
+
+
+@pytest.mark.parametrize(
+    ("remote", "nowhere"), [("192.0.2.2", "192.0.0.8"), ("2001:db8::2", "100::")]
+)
+def test_without_an_address_or_a_device_nothing_can_leave(remote: str, nowhere: str) -> None:
+    """Not from another address, and not by another way: what is put in their place is refused."""
+    made = Tunnel(replace(following().config, remote=ip_address(remote)))
+    made.move(Standing(no_local="there is no interface eth0", no_device="none eth1"))
+    parameters = made.parameters()
+    assert parameters.local == ip_address(nowhere)
+    assert parameters.interface == 0x7FFFFFFF
+
+
+def test_an_address_that_went_is_kept_until_there_is_another() -> None:
+    made = following()
+    made.move(Standing(local=OWN))
+    assert not made.move(Standing(no_local="interface eth0 has no IPv4 address"))
+    assert made.parameters().local == OWN
+
+
+def test_the_reason_names_the_interface_that_has_no_address() -> None:
+    made = following()
+    standing = Standing(no_local="interface eth0 has no IPv4 address")
+    made.move(standing)
+    made.observe(Observation(local_present=False, standing=standing))
+    assert made.state is TunnelState.NO_LOCAL
+    assert made.detail == "interface eth0 has no IPv4 address"

@@ -13,7 +13,16 @@ from gred.wire.drop import DropReason
 from tests import require
 
 HEADER = Path(gred.dataplane.__file__).parent / "native" / "layout.h"
-STRUCTURES = ["TunnelRecord", "Frame", "Datagram", "Destination", "Received", "Outgoing", "Piece"]
+STRUCTURES = [
+    "TunnelRecord",
+    "Frame",
+    "Peer",
+    "Datagram",
+    "Destination",
+    "Received",
+    "Outgoing",
+    "Piece",
+]
 
 
 def test_the_extension_measures_what_python_measures() -> None:

@@ -139,3 +139,26 @@ def test_a_path_below_what_the_kernel_believes_gets_fragments(path: Path, daemon
     told = wait_for_event(left, "path_mtu_changed", path_mtu=552)
     assert "outer packets may be fragmented" in told["detail"]
     assert transfer(path.left, path.right, "10.9.1.2", size=100_000).intact
+
+
+def test_above_the_mtu_of_the_wire_datagrams_are_cut_and_others_answered(
+    path: Path, daemons: Daemons
+) -> None:
+    """The kernel itself refuses to send them; nothing is lost to learn it."""
+    path.narrow(1500)
+    left = start(path, daemons, Kind("wide", "MTUBytes=1600"))
+    found = ping(path.left, "10.9.1.2", size=1560, fragmentable=True)
+    assert found.received == 3
+    assert ping(path.left, "10.9.1.2", size=1560, timeout=0.2).received >= 1
+    assert transfer(path.left, path.right, "fd09::2", size=200_000).intact
+    left.stop()
+    assert set(drops(left)) == {("t", "tx_too_big")}
+
+
+def test_an_ethernet_tunnel_cuts_and_answers_too(path: Path, daemons: Daemons) -> None:
+    start(path, daemons, Kind("tap", "Mode=gretap\nMTUBytes=1462"))
+    found = ping(path.left, "10.9.1.2", size=1400, count=5, timeout=0.2, fragmentable=True)
+    assert found.received >= 3
+    for inner in ("10.9.1.2", "fd09::2"):
+        assert ping(path.left, inner, size=1400, count=5, timeout=0.2).received >= 3
+        assert transfer(path.left, path.right, inner, size=300_000).intact

@@ -44,10 +44,13 @@ def test_a_firewall_that_refuses_is_named_until_packets_arrive_again(
     assert ping(path.left, "10.9.1.2").received == 3
     far = path.routers[1]
     version, name = (("icmp", "203.0.113.2"), ("icmpv6", "2001:db8:3::2"))[underlay]
-    rules = (
-        "table inet gred { chain forward { type filter hook forward priority 0;"
-        f" meta l4proto 47 reject with {version} type admin-prohibited; }} }}"
-    )
+    rules = f"""table inet gred {{
+        chain forward {{
+            type filter hook forward priority 0
+            meta l4proto 47 reject with {version} type admin-prohibited
+        }}
+    }}
+    """
     assert far.start([firewall, rules]).wait() == 0
     assert ping(path.left, "10.9.1.2", count=2, timeout=0.2).received == 0
     told = wait_for_event(left, "tunnel_refused", tunnel="t", level="warning")
@@ -74,7 +77,7 @@ def test_a_remote_without_a_daemon_is_told(path: Path, daemons: Daemons, underla
     seen = len(events(left))
     daemons.start(path.right, section(path.right, underlay))
     assert ping(path.left, "10.9.1.2").received == 3
-    wait_for_event(left, "tunnel_up", tunnel="t", after=seen, **{"after": "refused"})
+    wait_for_event(left, "tunnel_up", tunnel="t", after=seen)
     left.stop()
     assert drops(left) == {}, "ICMP errors make no send fail"
 
@@ -92,7 +95,7 @@ def test_a_small_ttl_is_told(path: Path, daemons: Daemons, underlay: int) -> Non
 def test_one_dead_remote_costs_the_other_tunnels_nothing(
     path: Path, daemons: Daemons, underlay: int
 ) -> None:
-    """A pending ICMP error fails one call on a socket that all tunnels share."""
+    """An ICMP error is pending on the socket that all tunnels share: it fails nobody's send."""
     near = ("192.0.2.254", "2001:db8:1::fe")[underlay]
     dead = f"[Tunnel d]\nLocal={LEFT[underlay]}\nRemote={near}\nAddress=10.9.2.1/24\n"
     daemons.start(path.right, section(path.right, underlay))

@@ -46,6 +46,13 @@ struct egress_result {
 void encapsulate(const struct egress *egress, size_t first, size_t count,
                  struct tunnel_record *record, struct egress_result *result);
 
+/* Contract: _codec.pyi, route_frames() and find_stranger(). */
+void route_frames(const uint8_t *arena, struct frame *frames, size_t count,
+                  const struct peer *peers, size_t peer_count);
+size_t find_stranger(const uint8_t *arena, const struct received *received, size_t first,
+                     size_t count, uint32_t tunnel, const struct peer *peers, size_t peer_count,
+                     const struct destination *destinations);
+
 struct ingress {
     uint8_t *arena;
     struct received *received;

@@ -115,14 +115,15 @@ static enum drop_reason complete_checksum(const struct plan *plan)
     return DROP_NONE;
 }
 
-static enum drop_reason plan_frame(const struct tunnel_record *record, struct plan *plan)
+static enum drop_reason plan_frame(const struct tunnel_record *record, const struct frame *frame,
+                                   struct plan *plan)
 {
     enum drop_reason reason;
     struct view *view = &plan->cut.view;
 
     if (record->flags & BLOCKED)
         return DROP_DEAD_LOOP;
-    if (record->flags & NO_REMOTE)
+    if (record->flags & NO_REMOTE || frame->destination == NO_DESTINATION)
         return DROP_NO_REMOTE;
     if ((reason = view_frame(record, plan)))
         return reason;
@@ -184,7 +185,7 @@ static void write_gre(struct tunnel_record *record, uint16_t protocol_type, uint
 }
 
 static void fill_datagram(struct tunnel_record *record, const struct view *view,
-                          struct datagram *datagram, size_t frame)
+                          struct datagram *datagram, const struct frame *frame, size_t index)
 {
     uint8_t outer_tos = record->flags & TOS_INHERIT ? view->tos : record->tos;
 
@@ -198,8 +199,8 @@ static void fill_datagram(struct tunnel_record *record, const struct view *view,
     }
     datagram->dont_fragment = outer_dont_fragment(record, view);
     datagram->reserved = 0;
-    datagram->destination = 0;
-    datagram->frame = (uint32_t)frame;
+    datagram->destination = frame->destination;
+    datagram->frame = (uint32_t)index;
     record->tx_packets++;
     record->tx_bytes += datagram->inner_length;
 }
@@ -225,7 +226,7 @@ void encapsulate(const struct egress *egress, size_t first, size_t count,
         /* Asked first: planning a frame completes its checksum, which must not happen twice. */
         if (result->datagrams == egress->datagram_capacity)
             return;
-        frame->verdict = plan_frame(record, &plan);
+        frame->verdict = plan_frame(record, frame, &plan);
         if (frame->verdict) {
             record->tx_drops[frame->verdict]++;
             result->refused++;
@@ -242,7 +243,7 @@ void encapsulate(const struct egress *egress, size_t first, size_t count,
             datagram->body_offset = 0;
             datagram->body_length = 0;
             datagram->inner_length = frame->length;
-            fill_datagram(record, view, datagram, result->next);
+            fill_datagram(record, view, datagram, frame, result->next);
             continue;
         }
         size_t head_length = gre_length + view->payload;
@@ -263,7 +264,7 @@ void encapsulate(const struct egress *egress, size_t first, size_t count,
             datagram->body_offset = (uint32_t)(frame->offset + view->payload + frame->done);
             datagram->body_length = (uint32_t)take;
             datagram->inner_length = (uint32_t)(view->payload + take);
-            fill_datagram(record, view, datagram, result->next);
+            fill_datagram(record, view, datagram, frame, result->next);
             frame->done += (uint32_t)take;
             headers += round_up_64(head_length);
         }

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -19,6 +20,7 @@ enum {
     CHUNK = 64,               /* messages a system call */
     PIECE_LIMIT = 256,        /* pieces a written frame may have */
     FRAME_LIMIT = 65535,      /* the largest frame a TUN hands out, vnet header aside */
+    BURST = 4,                /* datagrams in one call that make a burst likely */
     PENDING_ERROR_LIMIT = 16, /* ICMP errors skipped in one receive call */
 };
 
@@ -44,7 +46,7 @@ static size_t read_frames(int fd, uint8_t *arena, size_t begin, size_t end, size
             break;
         }
         size_t length = (size_t)got > vnet_header ? (size_t)got - vnet_header : 0;
-        frames[filled++] = (struct frame){(uint32_t)offset, (uint32_t)length, 0, 0};
+        frames[filled++] = (struct frame){.offset = (uint32_t)offset, .length = (uint32_t)length};
         at = offset + length;
     }
     return filled;
@@ -255,6 +257,7 @@ static size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin
     struct inbox box;
     size_t filled = 0;
     int pending = 0;
+    bool gave_way = false;
 
     *error = 0;
     while (filled < limit) {
@@ -292,8 +295,15 @@ static size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin
                 read_control(&box.messages[i].msg_hdr, entry);
             filled++;
         }
-        if ((unsigned)got < n)
-            break;
+        if ((unsigned)got < n) {
+            /* The queue is empty, but the sender may be in the middle of a burst. To give way once
+             * is free when nothing else is ready to run; when the sender is, the batch becomes
+             * larger, and going to sleep and being woken for each few packets is spared. */
+            if (gave_way || filled < BURST)
+                break;
+            gave_way = true;
+            sched_yield();
+        }
     }
     return filled;
 }

@@ -111,9 +111,21 @@ struct frame {
     uint32_t length;
     uint32_t done; /* payload bytes of a super-packet that have left as segments */
     uint32_t verdict;
+    uint32_t destination; /* index of a struct destination; NO_DESTINATION: nobody is known */
 };
 
 enum { FRAME_HEADROOM = 64 };
+#define NO_DESTINATION UINT32_MAX
+
+/* Egress of a tunnel with many remotes: which destination an inner network is behind. A table of
+ * these is sorted by prefix length, the longest first: the first that matches is the one. */
+struct peer {
+    uint8_t family; /* of the network: 4 or 6 */
+    uint8_t prefix_length;
+    uint16_t reserved;
+    uint32_t destination;
+    uint8_t network[16]; /* wire; IPv4 in the first four bytes */
+};
 
 /* Egress: one outer packet without its delivery header, in at most two pieces. */
 struct datagram {

@@ -1,0 +1,66 @@
+"""Messages as the kernel would write them, and what is read from them."""
+
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from pyroute2.netlink.rtnl import RTM_NEWADDR
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+
+from gred.control.messages import read_addresses
+from gred.control.rtnetlink import encode
+
+UNIVERSE, LINK, HOST = 0, 253, 254
+SECONDARY, DADFAILED, DEPRECATED, TENTATIVE = 0x01, 0x08, 0x20, 0x40
+
+
+def address(text: str, *, index: int = 2, scope: int = UNIVERSE, flags: int = 0) -> bytes:
+    message = ifaddrmsg()
+    message["family"] = socket.AF_INET if "." in text else socket.AF_INET6
+    message["index"] = index
+    message["scope"] = scope
+    message["prefixlen"] = 24
+    message["attrs"] = [("IFA_ADDRESS", text), ("IFA_FLAGS", flags)]
+    if "." in text:
+        message["attrs"].append(("IFA_LOCAL", text))
+    return encode(message, RTM_NEWADDR, 0)
+
+
+def read(*messages: bytes) -> dict[int, list[str]]:
+    found = read_addresses(messages)
+    return {index: [str(one) for one in addresses] for index, addresses in found.items()}
+
+
+def texts(*expected: str) -> dict[int, Sequence[str]]:
+    return {2: [str(ip_address(one)) for one in expected]}
+
+
+def test_addresses_are_sorted_by_interface() -> None:
+    found = read(address("192.0.2.1"), address("192.0.2.2", index=3), address("fd00::1"))
+    assert found == {2: ["192.0.2.1", "fd00::1"], 3: ["192.0.2.2"]}
+
+
+def test_the_first_primary_address_that_is_valid_everywhere_is_the_best() -> None:
+    found = read(
+        address("169.254.0.1", scope=LINK),
+        address("192.0.2.9", flags=SECONDARY),
+        address("192.0.2.1"),
+        address("192.0.2.2"),
+    )
+    assert found == texts("192.0.2.1", "192.0.2.2", "192.0.2.9", "169.254.0.1")
+
+
+def test_a_deprecated_address_comes_after_one_in_use() -> None:
+    found = read(address("fd00::1", flags=DEPRECATED), address("fd00::2"))
+    assert found == texts("fd00::2", "fd00::1")
+
+
+def test_addresses_that_cannot_be_sent_from_are_left_out() -> None:
+    found = read(
+        address("127.0.0.1", scope=HOST),
+        address("::1", scope=HOST),
+        address("fd00::1", flags=TENTATIVE),
+        address("fd00::2", flags=DADFAILED),
+        address("fd00::3"),
+    )
+    assert found == texts("fd00::3")
