@@ -183,7 +183,8 @@ def send_datagrams(
 def _address(destination: Destination) -> tuple[str, int] | tuple[str, int, int, int]:
     remote = bytes(destination.remote)
     if destination.family == 6:
-        return socket.inet_ntop(socket.AF_INET6, remote), 0, 0, destination.interface
+        scope = destination.interface
+        return socket.inet_ntop(socket.AF_INET6, remote), 0, destination.flow_label, scope
     return socket.inet_ntop(socket.AF_INET, remote[:4]), 0
 
 

@@ -14,7 +14,7 @@ from gred.config.model import IPAddress
 from gred.control import mtu
 from gred.control.errors import ExitCode
 from gred.control.parts import Kernel
-from gred.control.paths import NoRoute, Route, RouteInfo, cycles
+from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery, cycles
 from gred.management.logs import complain
 
 
@@ -61,9 +61,21 @@ def look(config: Config, kernel: Kernel | None) -> View:
     routed = [(tunnel, remote) for tunnel, remote in ends if remote is not None]
     locals_ = {tunnel.local for tunnel in config.tunnels if tunnel.local is not None}
     try:
-        answers = kernel.routes_to([(remote, tunnel.local) for tunnel, remote in routed])
+        links = kernel.links()
+        indexes = {name: index for index, name in links.items()}
+        answers = kernel.routes_to(
+            [
+                RouteQuery(
+                    remote,
+                    tunnel.local,
+                    indexes.get(tunnel.device or "", 0),
+                    tunnel.firewall_mark or 0,
+                )
+                for tunnel, remote in routed
+            ]
+        )
         return View(
-            links=kernel.links(),
+            links=links,
             routes={
                 tunnel.name: answer for (tunnel, _), answer in zip(routed, answers, strict=True)
             },
@@ -83,12 +95,19 @@ def describe(config: Config, view: View) -> Iterator[str]:
         route = view.routes.get(tunnel.name)
         yield ""
         yield f"{tunnel.name}: {_outer(tunnel)}"
-        yield f"  ip tuntap add dev {tunnel.name} mode tun"
-        yield f"  ip link set dev {tunnel.name} mtu {_mtu(tunnel, route)} up"
+        yield f"  ip tuntap add dev {tunnel.name} mode {_device_mode(tunnel)}"
+        ip = "ip"
+        if tunnel.namespace is not None:
+            yield f"  ip link set dev {tunnel.name} netns {tunnel.namespace}"
+            ip = f"ip -n {tunnel.namespace}"
+        mac = f" address {tunnel.mac_address}" if tunnel.mac_address is not None else ""
+        yield f"  {ip} link set dev {tunnel.name}{mac} mtu {_mtu(tunnel, route)} up"
         for address in tunnel.addresses:
-            yield f"  ip address add {address} dev {tunnel.name}"
+            yield f"  {ip} address add {address} dev {tunnel.name}"
         for network in tunnel.routes:
-            yield f"  ip route add {network} dev {tunnel.name}"
+            yield f"  {ip} route add {network} dev {tunnel.name}"
+        for network, outer in tunnel.peers:
+            yield f"  behind {outer}: {network}"
         yield f"  {_arithmetic(tunnel, route)}"
         if isinstance(route, RouteInfo):
             device = view.links.get(route.oif, str(route.oif))
@@ -151,7 +170,10 @@ def _entered(config: Config, tunnel: TunnelConfig) -> str | None:
 
 
 def _outer(tunnel: TunnelConfig) -> str:
-    words = [f"GRE from {tunnel.local or 'any'} to {tunnel.remote or 'any'}"]
+    local = tunnel.local or (f"%{tunnel.local_interface}" if tunnel.local_interface else "any")
+    words = [f"{tunnel.mode} from {local} to {tunnel.remote or 'any'}"]
+    words += [f"dev {tunnel.device}"] if tunnel.device is not None else []
+    words += [f"fwmark {tunnel.firewall_mark}"] if tunnel.firewall_mark else []
     if tunnel.input_key == tunnel.output_key:
         words += [f"key {tunnel.output_key}"] if tunnel.output_key is not None else []
     else:
@@ -171,6 +193,10 @@ def _outer(tunnel: TunnelConfig) -> str:
     words.append(f"tos {'inherit' if tunnel.tos is None else hex(tunnel.tos)}")
     words += [] if tunnel.discover_path_mtu else ["nopmtudisc"]
     return " ".join(words)
+
+
+def _device_mode(tunnel: TunnelConfig) -> str:
+    return "tap" if tunnel.mode == "gretap" else "tun"
 
 
 def _mtu(tunnel: TunnelConfig, route: Route | None) -> int:

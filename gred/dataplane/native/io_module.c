@@ -102,6 +102,7 @@ static socklen_t fill_address(const struct destination *destination, union addre
     if (destination->family == 6) {
         address->v6.sin6_family = AF_INET6;
         memcpy(&address->v6.sin6_addr, destination->remote, 16);
+        address->v6.sin6_flowinfo = htonl(destination->flow_label);
         address->v6.sin6_scope_id = destination->interface;
         return sizeof address->v6;
     }
