@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 
-def _lacks(reason: str) -> None:
+def lacks(reason: str) -> None:
+    """Skip, or fail where everything is required."""
     if os.environ.get("GRED_REQUIRE_ALL") == "1":
         pytest.fail(f"{reason} (GRED_REQUIRE_ALL=1 makes a skip a failure)")
     pytest.skip(reason)
@@ -16,20 +17,20 @@ def _lacks(reason: str) -> None:
 def root() -> None:
     """Skip unless the test may make network namespaces."""
     if os.geteuid() != 0:
-        _lacks("needs root")
+        lacks("needs root")
 
 
 def tun() -> None:
     """Skip unless /dev/net/tun is there."""
     if not Path("/dev/net/tun").exists():
-        _lacks("needs /dev/net/tun (module tun)")
+        lacks("needs /dev/net/tun (module tun)")
 
 
 def program(name: str, *, package: str) -> str:
     """Return the path of *name*, or skip with the Debian *package* that has it."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/lib/frr")
     if found is None:
-        _lacks(f"needs {name} (Debian package {package})")
+        lacks(f"needs {name} (Debian package {package})")
         raise AssertionError
     return found
 
@@ -39,4 +40,4 @@ def extension() -> None:
     try:
         from gred.dataplane import _codec, _io  # noqa: F401
     except ImportError:
-        _lacks("needs the C extension (Debian packages gcc and python3-dev, then `make venv`)")
+        lacks("needs the C extension (Debian packages gcc and python3-dev, then `make venv`)")

@@ -18,6 +18,8 @@ u8, u16, u32, u64, i32 = (
 DROP_COUNTERS = 32
 FRAME_HEADROOM = 64
 NO_PIECE = 0xFFFFFFFF
+SOCKET_TTL = 64
+SOCKET_TOS = 0
 NO_DESTINATION = 0xFFFFFFFF
 VNET_HEADER = 10  # struct virtio_net_hdr, the size a TUN device starts with
 

@@ -89,7 +89,8 @@ class TooBig:
             return True
         if remedy is Remedy.FRAGMENT:
             record.tx_drops[DropReason.TOO_BIG] -= 1
-            if self._send_fragments(port, self._cut(port, batch, index), limit):
+            frames = self._cut(port, batch, index)
+            if self._send_fragments(port, frames, limit, frame.destination):
                 return True
             record.tx_drops[DropReason.TOO_BIG] += 1
         if remedy is Remedy.ANSWER:
@@ -121,7 +122,9 @@ class TooBig:
         if remedy is Remedy.SEND_WHOLE:
             datagram.dont_fragment = 0
             return Outcome.CHANGED
-        if remedy is Remedy.FRAGMENT and self._send_fragments(port, [frame], limit):
+        if remedy is Remedy.FRAGMENT and self._send_fragments(
+            port, [frame], limit, datagram.destination
+        ):
             return Outcome.SENT
         if remedy is Remedy.ANSWER:
             self._answer(port, frame, inside, size, limit, now)
@@ -162,7 +165,9 @@ class TooBig:
         with contextlib.suppress(OSError):  # down, or full: lost as on any wire
             os.writev(port.descriptor, [header, answer])
 
-    def _send_fragments(self, port: "TunnelPort", frames: Sequence[bytes], limit: int) -> bool:
+    def _send_fragments(
+        self, port: "TunnelPort", frames: Sequence[bytes], limit: int, destination: int
+    ) -> bool:
         """Fragment the packet in each of *frames* and send the pieces; False when it cannot be."""
         pieces = []
         for frame in frames:
@@ -170,7 +175,7 @@ class TooBig:
             pieces += [frame[:inside] + part for part in fragment(frame[inside:], limit)]
         self._busy = True
         try:
-            for count in self._fill(port, pieces):
+            for count in self._fill(port, pieces, destination):
                 first = 0
                 while first < count:
                     filled, first, _refused = self._plane.encapsulate(
@@ -181,7 +186,7 @@ class TooBig:
             self._busy = False
         return bool(pieces)
 
-    def _fill(self, port: "TunnelPort", pieces: Sequence[bytes]) -> Iterator[int]:
+    def _fill(self, port: "TunnelPort", pieces: Sequence[bytes], destination: int) -> Iterator[int]:
         """Put *pieces* into the batch as frames; yield how many lie there each time it is full."""
         batch = self._batch
         header = bytes(self._plane.tunnels.record(port.index).vnet_header)
@@ -195,6 +200,7 @@ class TooBig:
             batch.arena[offset - len(header) : position] = header + piece
             entry = batch.frame(count)
             entry.offset, entry.length, entry.done, entry.verdict = offset, len(piece), 0, 0
+            entry.destination = destination
             count += 1
         if count:
             yield count

@@ -27,6 +27,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from gred.dataplane.layout import SOCKET_TOS, SOCKET_TTL
+
 IPPROTO_GRE = 47
 RECEIVE_BUFFER = 8 * 1024 * 1024  # the default of 208 KiB holds some 100 packets
 SEND_BUFFER = 4 * 1024 * 1024
@@ -201,6 +203,10 @@ def _open_sender(family: Family, options: SendOptions, *, dont_fragment: bool) -
             sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
             # Without it the kernel hides a full device queue (ENOBUFS) from raw sockets.
             sender.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            # The I/O leaves out what the socket has already.
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, SOCKET_TTL)
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, SOCKET_TTL)
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, SOCKET_TOS)
             # What a tunnel sends to a group is not for this host.
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
         else:

@@ -43,6 +43,7 @@ class Sent:
     inner: bytes
     sequence: int
     fragmentable: bool
+    destination: int = 0
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Bench:
     codec: Any
     vnet_header: int = 0
     is_ethernet: bool = False
+    destination: int = 0
     sent: list[Sent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -100,7 +102,9 @@ class Bench:
             body = batch.arena[datagram.body_offset :][: datagram.body_length]
             assert head[:4] == b"\x30\x00\x08\x00" or head[2:4] in {b"\x86\xdd", b"\x65\x58"}
             sequence = int.from_bytes(head[8:12])
-            self.sent.append(Sent(head[12:] + body, sequence, not datagram.dont_fragment))
+            fragmentable = not datagram.dont_fragment
+            inner = head[12:] + body
+            self.sent.append(Sent(inner, sequence, fragmentable, datagram.destination))
 
     def put(self, frame: bytes, meta: VnetHeader | None = None) -> int:
         """Let the codec see *frame*; return how many datagrams it made."""
@@ -111,6 +115,7 @@ class Bench:
         self.batch.arena[start - len(header) : start + len(frame)] = header + frame
         entry = self.batch.frame(0)
         entry.offset, entry.length, entry.done, entry.verdict = start, len(frame), 0, 0
+        entry.destination = self.destination
         return self.encapsulate(self, self.batch, 0, 1)[0]
 
     def refused(self, frame: bytes, meta: VnetHeader | None = None) -> bool:
@@ -206,6 +211,15 @@ def test_ipv4_that_may_be_cut_is_sent_in_fragments(bench: Bench) -> None:
     assert bench.answer() is None
     assert [one.sequence for one in bench.sent] == [0, 1], "no number is left out"
     assert (bench.drops, bench.record.tx_packets) == (0, 2)
+
+
+def test_all_that_is_sent_goes_where_the_packet_would_have_gone(bench: Bench) -> None:
+    bench.destination = 3
+    assert bench.refused(BIG)
+    assert bench.refused(Udp(version=6, payload=pattern(1200)).build())
+    assert bench.unsent(BIG, LIMIT + 32) is Outcome.SENT
+    assert {one.destination for one in bench.sent} == {3}
+    assert len(bench.sent) == 5
 
 
 def test_more_fragments_than_a_batch_holds_are_all_sent(bench: Bench) -> None:

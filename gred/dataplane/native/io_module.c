@@ -122,8 +122,9 @@ static struct cmsghdr *put_control(struct msghdr *message, struct cmsghdr *cmsg,
     return (struct cmsghdr *)((char *)cmsg + CMSG_SPACE(length));
 }
 
-/* TTL, TOS and source always: the sender is bound to an address that must not become the source, so
- * that "as routed" has to be said. */
+/* The source always: the sender is bound to an address that must not become the source, so that "as
+ * routed" has to be said. TTL and TOS only where they are not the socket's own: with no more than
+ * pktinfo of IPv4 the ancillary data fits the kernel's stack, and no memory is allocated for it. */
 static void fill_control(const struct destination *destination, const struct datagram *datagram,
                          union control *control, struct msghdr *message)
 {
@@ -143,9 +144,11 @@ static void fill_control(const struct destination *destination, const struct dat
     }
     struct in_pktinfo info = {.ipi_ifindex = (int)destination->interface};
     memcpy(&info.ipi_spec_dst, destination->local, 4);
+    cmsg = put_control(message, cmsg, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
+    if (ttl == SOCKET_TTL && tos == SOCKET_TOS)
+        return;
     cmsg = put_control(message, cmsg, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
-    cmsg = put_control(message, cmsg, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
-    put_control(message, cmsg, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
+    put_control(message, cmsg, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
 }
 
 /* Two datagrams that leave alike share address and ancillary data. */

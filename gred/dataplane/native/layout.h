@@ -152,6 +152,10 @@ struct destination {
     uint32_t reserved[5];
 };
 
+/* What an IPv4 sender puts into outer headers unless told otherwise; whoever opens one sets it so.
+ */
+enum { SOCKET_TTL = 64, SOCKET_TOS = 0 };
+
 /* Ingress: one datagram from the underlay. IPv4: offset is the outer IP header. IPv6: the kernel
  * has taken the outer header off, offset is the GRE header and the I/O fills tos, ttl, source and
  * destination. At least FRAME_HEADROOM bytes before offset are free. */
