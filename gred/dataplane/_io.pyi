@@ -38,10 +38,9 @@ def receive_datagrams(
 ) -> tuple[int, int]:
     """Receive up to *limit* datagrams; slot i starts at begin + i * stride + FRAME_HEADROOM.
 
-    Return (how many, errno that stopped it or 0). EAGAIN is reported as 0; after a few datagrams
-    the CPU may be given away once before it is believed, so that a burst becomes one batch. An
-    error that was pending on the socket (an ICMP error about some packet sent) does not hide what
-    is readable.
+    Return (how many, errno that stopped it or 0). EAGAIN is reported as 0; in a burst it may be
+    believed only some ten microseconds later, so that the burst becomes one batch. An error that
+    was pending on the socket (an ICMP error about some packet sent) does not hide what is readable.
     """
 
 def write_frames(arena: Buffer, outgoing: Buffer, pieces: Buffer, count: int, /) -> int:

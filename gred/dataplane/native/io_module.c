@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -21,6 +22,7 @@ enum {
     PIECE_LIMIT = 256,        /* pieces a written frame may have */
     FRAME_LIMIT = 65535,      /* the largest frame a TUN hands out, vnet header aside */
     BURST = 4,                /* datagrams in one call that make a burst likely */
+    LINGER = 30000,           /* nanoseconds to wait for more of a burst, at most */
     PENDING_ERROR_LIMIT = 16, /* ICMP errors skipped in one receive call */
 };
 
@@ -255,13 +257,33 @@ static void read_control(struct msghdr *message, struct received *received)
     }
 }
 
+/* Shall an empty queue be looked at once more? In the middle of a burst, yes, for a moment, giving
+ * way to whoever is ready to run: the batch becomes larger, and the cost of going to sleep and of
+ * being woken for each few packets is spared on both sides. In a virtual machine that cost is an
+ * exit each. */
+static bool burst_goes_on(size_t filled, int64_t *linger_until)
+{
+    struct timespec clock;
+
+    if (filled < BURST)
+        return false;
+    clock_gettime(CLOCK_MONOTONIC, &clock);
+    int64_t now = (int64_t)clock.tv_sec * 1000000000 + clock.tv_nsec;
+    if (*linger_until == 0)
+        *linger_until = now + LINGER;
+    if (now >= *linger_until)
+        return false;
+    sched_yield();
+    return true;
+}
+
 static size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin, size_t stride,
                                 struct received *received, size_t limit, int *error)
 {
     struct inbox box;
     size_t filled = 0;
     int pending = 0;
-    bool gave_way = false;
+    int64_t linger_until = 0;
 
     *error = 0;
     while (filled < limit) {
@@ -279,8 +301,11 @@ static size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin
         }
         int got = recvmmsg(fd, box.messages, n, MSG_DONTWAIT, NULL);
         if (got < 0) {
-            if (errno == EAGAIN)
+            if (errno == EAGAIN) {
+                if (burst_goes_on(filled, &linger_until))
+                    continue;
                 break;
+            }
             /* An ICMP error about a packet sent earlier fails one call, whatever it is for. */
             if (errno != EBADF && errno != ENOTSOCK && pending++ < PENDING_ERROR_LIMIT)
                 continue;
@@ -299,15 +324,8 @@ static size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin
                 read_control(&box.messages[i].msg_hdr, entry);
             filled++;
         }
-        if ((unsigned)got < n) {
-            /* The queue is empty, but the sender may be in the middle of a burst. To give way once
-             * is free when nothing else is ready to run; when the sender is, the batch becomes
-             * larger, and going to sleep and being woken for each few packets is spared. */
-            if (gave_way || filled < BURST)
-                break;
-            gave_way = true;
-            sched_yield();
-        }
+        if ((unsigned)got < n && !burst_goes_on(filled, &linger_until))
+            break;
     }
     return filled;
 }
