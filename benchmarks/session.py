@@ -1,9 +1,12 @@
-"""The order of a run: repeats outside, subjects inside, measures innermost.
+"""The order of a run: repeats outside, then measures, subjects innermost.
 
-Subjects take turns within each repeat, each time in another order, so that a machine which grows
-busy or warm does so for all of them. A failure ends a measure or a session, never the run.
+Within a repeat all subjects are set up, each in a laboratory of its own, and take each measure one
+after the other within seconds: the speed of a virtual machine changes by the minute, and what is
+compared must be measured in the same minute. The order changes from repeat to repeat. A failure
+ends a measure or a subject's part of a repeat, never the run.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -25,35 +28,58 @@ def run_all(results: Results, subjects: Sequence[Subject], measures: Sequence[Me
             results.note(subject.name, "all", reason)
     for repeat in range(results.repeats):
         shift = repeat % max(1, len(able))
-        for subject in able[shift:] + able[:shift]:
-            _say(f"[{repeat + 1}/{results.repeats}] {subject.name}")
-            for tunnels in sorted({measure.tunnels for measure in measures}):
-                chosen = [measure for measure in measures if measure.tunnels == tunnels]
-                if tunnels > 1 and not subject.many:
-                    for measure in chosen:
-                        results.note(subject.name, measure.name, "measured with one tunnel only")
-                else:
-                    _session(results, subject, chosen, tunnels)
+        _say(f"[{repeat + 1}/{results.repeats}]")
+        for tunnels in sorted({measure.tunnels for measure in measures}):
+            chosen = [measure for measure in measures if measure.tunnels == tunnels]
+            present = []
+            for subject in able[shift:] + able[:shift]:
+                if tunnels == 1 or subject.many:
+                    present.append(subject)
+                    continue
+                for measure in chosen:
+                    results.note(subject.name, measure.name, "measured with one tunnel only")
+            _repeat(results, present, chosen, tunnels)
 
 
-def _session(results: Results, subject: Subject, measures: Sequence[Measure], tunnels: int) -> None:
-    """Set *subject* up in a laboratory of its own, measure, tear down."""
+def _repeat(
+    results: Results, subjects: Sequence[Subject], measures: Sequence[Measure], tunnels: int
+) -> None:
+    """Set all *subjects* up, let them take each measure in turn, tear them down."""
     suffix = "_many" if tunnels > 1 else ""
-    what = f"{tunnels} tunnels" if tunnels > 1 else "set-up"
-    try:
-        with Lab() as lab:
-            running = subject.set_up(lab, tunnels)
-            if running.start_seconds is not None:
-                _add(results, subject, {f"start{suffix}": running.start_seconds})
-            lab.a.wait_for(running.inner_b)
-            session = Session(lab, running, results.seconds)
-            for measure in measures:
+    with contextlib.ExitStack() as laboratories:
+        sessions = [
+            (subject, session)
+            for subject in subjects
+            if (session := _set_up(results, subject, laboratories, tunnels)) is not None
+        ]
+        for measure in measures:
+            for subject, session in sessions:
                 _measure(results, subject, session, measure)
-            stop_seconds = subject.tear_down()
+        for subject, _ in sessions:
+            try:
+                stop_seconds = subject.tear_down()
+            except (LoadError, OSError) as error:
+                _fail(results, subject, "stop", error)
+                continue
             if stop_seconds is not None:
                 _add(results, subject, {f"stop{suffix}": stop_seconds})
+
+
+def _set_up(
+    results: Results, subject: Subject, laboratories: contextlib.ExitStack, tunnels: int
+) -> Session | None:
+    """Set *subject* up in a laboratory of its own; None, and a note, when it fails."""
+    try:
+        lab = laboratories.enter_context(Lab())
+        running = subject.set_up(lab, tunnels)
+        lab.a.wait_for(running.inner_b)
     except (LoadError, OSError) as error:
-        _fail(results, subject, what, error)
+        _fail(results, subject, f"{tunnels} tunnels" if tunnels > 1 else "set-up", error)
+        return None
+    if running.start_seconds is not None:
+        name = "start_many" if tunnels > 1 else "start"
+        _add(results, subject, {name: running.start_seconds})
+    return Session(lab, running, results.seconds)
 
 
 def _measure(results: Results, subject: Subject, session: Session, measure: Measure) -> None:
@@ -69,11 +95,14 @@ def _measure(results: Results, subject: Subject, session: Session, measure: Meas
 def _add(results: Results, subject: Subject, values: Values) -> None:
     results.add(subject.name, values)
     if values:
-        _say("    " + ", ".join(f"{metric} {value:.3g}" for metric, value in values.items()))
+        _say(
+            f"    {subject.name}: "
+            + ", ".join(f"{metric} {value:.3g}" for metric, value in values.items())
+        )
 
 
 def _fail(results: Results, subject: Subject, what: str, error: Exception) -> None:
-    _say(f"    {what}: {error}")
+    _say(f"    {subject.name}: {what}: {error}")
     results.note(subject.name, what, str(error))
 
 

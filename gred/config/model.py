@@ -123,6 +123,9 @@ class TunnelConfig:
     mtu: int | None = None
     """MTU of the interface in bytes; None follows the route to the remote."""
 
+    protocol: int | None = None
+    """One more protocol type (EtherType) that is carried beside IPv4 and IPv6."""
+
     peers: tuple[tuple[IPNetwork, IPAddress], ...] = ()
     """Without a remote: which outer address an inner network is behind."""
 

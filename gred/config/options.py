@@ -84,6 +84,7 @@ TUNNEL_OPTIONS: tuple[Option, ...] = (
     Option("IPv6FlowLabel", ("flow_label",), "auto", _FLOW_LABEL, "Flow label of outer IPv6 headers; auto is the kernel's choice, one for each pair of addresses.", "flowlabel"),
     Option("EncapsulationLimit", ("encapsulation_limit",), "none", _LIMIT, "How many more tunnels outer IPv6 packets may enter (RFC 2473); costs 16 bytes of MTU; one received is accepted in any case.", "encaplimit"),
     Option("MTUBytes", ("mtu",), "auto", _MTU, "MTU of the tunnel interface; auto is the MTU of the route to the remote less all outer headers.", "mtu"),
+    Option("Protocol", ("protocol",), "none", kinds.PROTOCOL, "One more protocol type (EtherType) that is carried beside IPv4 and IPv6, mpls being 0x8847; there is no offload then."),
     Option("Peers", ("peers",), "none", kinds.PEERS, "Without Remote=: which outer address an inner address or network is behind, as INNER@OUTER; the longest prefix wins."),
     Option("LearnPeers", ("learn_peers",), "no", kinds.BOOLEAN, "Without Remote=: whether the outer address of an inner one is learned from packets that arrive; needs a key."),
     Option("ClampMSS", ("clamp_mss",), "yes", kinds.BOOLEAN, "Whether TCP handshakes in both directions are made to promise no larger segments than the tunnel takes."),

@@ -24,6 +24,14 @@ _LIST_SEPARATOR = re.compile(r"[,\s]+")
 _MAC_ADDRESS = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", re.ASCII)
 _MULTICAST_BIT = 1  # of a MAC address's first octet. IEEE 802-2014 section 8.2.2
 
+_MPLS = 0x8847  # RFC 5332 section 3
+_ETHERTYPE_MIN = 0x0600  # smaller numbers are lengths. IEEE 802.3 clause 3.2.6
+_CARRIED_ANYWAY = {
+    0x0800: "IPv4 is carried anyway",
+    0x86DD: "IPv6 is carried anyway",
+    0x6558: "Mode=gretap carries Ethernet",
+}
+
 KEY_MAX = 0xFFFFFFFF  # the Key field has four octets. RFC 2890 section 2.1
 MARK_MAX = 0xFFFFFFFF
 FLOW_LABEL_MAX = 0xFFFFF  # 20 bits. RFC 8200 section 3
@@ -103,6 +111,21 @@ def _read_address(text: str) -> IPAddress:
         return ip_address(text)
     except ValueError:
         raise BadValueError(Finding(text)) from None
+
+
+def _read_protocol(text: str) -> int | None:
+    if text.lower() == "none":
+        return None
+    if text.lower() == "mpls":
+        return _MPLS
+    value = _read_number(text, _ETHERTYPE_MIN, 0xFFFF, hexadecimal=True)
+    if value in _CARRIED_ANYWAY:
+        raise BadValueError(Finding(text, _CARRIED_ANYWAY[value]))
+    return value
+
+
+def _write_protocol(value: int | None) -> str:
+    return {None: "none", _MPLS: "mpls"}.get(value) or f"{value:#06x}"
 
 
 def _read_peer(text: str) -> tuple[IPNetwork, IPAddress]:
@@ -286,6 +309,7 @@ NAMESPACE = optional(
 MAC_ADDRESS = optional(Kind("a unicast MAC address", _read_mac_address, str), "none")
 INTERFACES = many(Kind("ADDRESS/PREFIX, ...", _read_interface, str))
 NETWORKS = many(Kind("NETWORK/PREFIX, ...", _read_network, str))
+PROTOCOL = Kind("0x0600..0xffff, mpls or none", _read_protocol, _write_protocol)
 PEERS = many(Kind("INNER@OUTER, ...", _read_peer, _write_peer))
 
 

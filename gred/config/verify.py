@@ -32,6 +32,7 @@ def verify(config: Config) -> list[Problem]:
             _mtu,
             _contradictions,
             _peers,
+            _protocol,
         ):
             problems += check(tunnel)
     problems += _receivable(config.tunnels)
@@ -112,6 +113,13 @@ def _refuse_endpoint(option: str, tunnel: TunnelConfig, address: IPAddress) -> s
                 "(a link-local end needs Device=)"
             )
     return ""
+
+
+def _protocol(tunnel: TunnelConfig) -> Iterator[Problem]:
+    if tunnel.protocol is not None and tunnel.mode == "gretap":
+        yield _problem(
+            tunnel, "Protocol", "expected Mode=gre: gretap carries Ethernet and no other"
+        )
 
 
 def _peers(tunnel: TunnelConfig) -> Iterator[Problem]:

@@ -191,7 +191,7 @@ class Daemon:
                 tunnel.device = self._open_device(
                     tunnel.name,
                     offload=tunnel.config.offload,
-                    mode="tap" if tunnel.config.mode == "gretap" else "tun",
+                    mode=tunnel.device_mode,
                     namespace=tunnel.config.namespace,
                 )
             except OSError as error:

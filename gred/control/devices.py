@@ -6,10 +6,10 @@ interface but its place.
 
 import os
 import socket
-from typing import Literal
 
 from gred.control import messages
 from gred.control.namespaces import NamespaceError, inside, open_namespace
+from gred.control.parts import DeviceMode
 from gred.control.rtnetlink import Rtnetlink
 from gred.dataplane.tun import TunDevice
 
@@ -17,9 +17,7 @@ from gred.dataplane.tun import TunDevice
 _ON_ITS_WAY = "gred%d"
 
 
-def open_device(
-    name: str, *, offload: bool, mode: Literal["tun", "tap"], namespace: str | None
-) -> TunDevice:
+def open_device(name: str, *, offload: bool, mode: DeviceMode, namespace: str | None) -> TunDevice:
     """Make the interface *name*, in *namespace* if one is given.
 
     Raises OSError as ``TunDevice.open`` does, and NamespaceError. The device is made here and

@@ -13,6 +13,9 @@ from gred.control.paths import Route, RouteQuery
 from gred.dataplane.tunnels import Counters, TunnelParameters
 from gred.wire.drop import DropReason
 
+# As the data plane's TunDevice: IP packets, Ethernet frames, or packets of any protocol type.
+DeviceMode = Literal["tun", "tap", "any"]
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -120,7 +123,7 @@ class OpenDevice(Protocol):
     """How a device is opened."""
 
     def __call__(
-        self, name: str, *, offload: bool, mode: Literal["tun", "tap"], namespace: str | None
+        self, name: str, *, offload: bool, mode: DeviceMode, namespace: str | None
     ) -> Device:
         """Make the interface *name* in *namespace*, or here. Raises OSError."""
         ...

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from gred.config.model import IPAddress, TunnelConfig
 from gred.control.mtu import DEFAULT_ROUTE_MTU, FLOOR_IPV6, carries_ipv6, overhead, tunnel_mtu
-from gred.control.parts import Device, Event, InterfaceSettings, Port
+from gred.control.parts import Device, DeviceMode, Event, InterfaceSettings, Port
 from gred.control.path_mtu import PathMtu
 from gred.control.paths import NoRoute, RouteInfo
 from gred.control.refusal import Refusal
@@ -63,6 +63,13 @@ class Tunnel:
         """Where it is configured: the beginning of an error message."""
         return f"{self.config.location}: [Tunnel {self.config.name}]"
 
+    @property
+    def device_mode(self) -> DeviceMode:
+        """What kind of device carries it."""
+        if self.config.mode == "gretap":
+            return "tap"
+        return "tun" if self.config.protocol is None else "any"
+
     def parameters(self) -> TunnelParameters:
         """Return what the data plane must know."""
         config, standing = self.config, self.standing
@@ -87,6 +94,7 @@ class Tunnel:
             mark=config.firewall_mark or 0,
             clamp_mss=config.clamp_mss,
             peers=config.peers,
+            protocol=config.protocol,
             learn_peers=config.learn_peers,
         )
 

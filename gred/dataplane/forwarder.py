@@ -188,6 +188,7 @@ class DataPlane:
         record.fd = device.fileno()
         record.vnet_header = device.vnet_header
         self.tunnels.set_flag(index, TunnelFlag.ETHERNET, to=device.mode == "tap")
+        self.tunnels.set_flag(index, TunnelFlag.PACKET_INFO, to=device.mode == "any")
         self.tunnels.set_flag(index, TunnelFlag.WRITE_TSO, to="tso" in device.offload)
         self.tunnels.set_flag(index, TunnelFlag.WRITE_USO, to="uso" in device.offload)
         self._ports[index] = port
@@ -282,7 +283,7 @@ class DataPlane:
                 batch.arena,
                 0,
                 batch.headers_begin,
-                port.device.vnet_header,
+                port.device.prefix,
                 batch.frames,
                 batch.FRAMES,
             )

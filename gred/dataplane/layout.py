@@ -21,6 +21,7 @@ NO_PIECE = 0xFFFFFFFF
 SOCKET_TTL = 64
 SOCKET_TOS = 0
 NO_DESTINATION = 0xFFFFFFFF
+PACKET_INFO_LENGTH = 4  # struct tun_pi: flags, EtherType
 VNET_HEADER = 10  # struct virtio_net_hdr, the size a TUN device starts with
 
 
@@ -44,6 +45,7 @@ class TunnelFlag(IntFlag):
     WRITE_TSO = 1 << 14
     WRITE_USO = 1 << 15
     CLAMP_MSS = 1 << 16
+    PACKET_INFO = 1 << 17
 
 
 class Stage(IntEnum):
@@ -80,7 +82,7 @@ class TunnelRecord(ctypes.Structure):
         ("path_mtu", u32),
         ("ttl", u8),
         ("tos", u8),
-        ("reserved_a", u16),
+        ("protocol", u16),
         ("vnet_header", u8),
         ("family", u8),
         ("reserved_b", u16),

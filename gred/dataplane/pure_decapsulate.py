@@ -162,6 +162,8 @@ class Decapsulator:
                 return name_protocol(protocol)
             # A switch does not judge what it carries.
             return DropReason.TRUNCATED if end - inner < ethernet.HEADER else end - inner
+        if has(record.flags, TunnelFlag.PACKET_INFO) and protocol == record.protocol:
+            return end - inner
         if protocol not in VERSION:
             return name_protocol(protocol)
         return measure(self.view, inner, end - inner, VERSION[protocol])

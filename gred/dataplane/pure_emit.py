@@ -8,7 +8,14 @@ room.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gred.dataplane.layout import NO_PIECE, VNET_HEADER, Outgoing, Piece, TunnelRecord
+from gred.dataplane.layout import (
+    NO_PIECE,
+    VNET_HEADER,
+    Outgoing,
+    Piece,
+    TunnelRecord,
+)
+from gred.dataplane.prefix import frame_prefix
 from gred.dataplane.pure_inner import (
     InnerPacket,
     complete_checksum,
@@ -180,24 +187,28 @@ class Writer:
             start = packet.ip.transport
             field = start + transport.CHECKSUM[packet.ip.protocol]
             complete_checksum(self.view, start, field, packet.end)
+        prefix = frame_prefix(record, 0 if packet.ip is None else packet.ip.version)
+        start = packet.start - len(prefix)
+        self.view[start : packet.start] = prefix
         frame = self.queue.add_frame(packet.tunnel, record)
-        self.queue.add_piece(frame, packet.start, packet.length)
+        self.queue.add_piece(frame, start, len(prefix) + packet.length)
         return True
 
     def _segments(self, record: TunnelRecord, tunnel: int, packet: SuperPacket) -> bool:
         offsets = range(0, packet.payload_length, packet.segment_size)
         if not self.queue.has_room(len(offsets), 2 * len(offsets)):
             return False
-        prefix = record.vnet_header
-        if not self.headers.has_room(prefix + packet.headers, len(offsets)):
+        prefix = frame_prefix(record, 4 if self.view[packet.ip] >> 4 == 4 else 6)
+        size_of_head = len(prefix) + packet.headers
+        if not self.headers.has_room(size_of_head, len(offsets)):
             return False
         for done in offsets:
-            head = self.headers.take(prefix + packet.headers)
+            head = self.headers.take(size_of_head)
             if head is None:
                 raise AssertionError("room was made sure of")
-            self.view[head : head + prefix] = bytes(prefix)
-            size = write_segment(self.view, packet, done, head + prefix)
+            self.view[head : head + len(prefix)] = prefix
+            size = write_segment(self.view, packet, done, head + len(prefix))
             frame = self.queue.add_frame(tunnel, record)
-            self.queue.add_piece(frame, head, prefix + packet.headers)
+            self.queue.add_piece(frame, head, size_of_head)
             self.queue.add_piece(frame, packet.payload + done, size)
         return True

@@ -143,6 +143,12 @@ class Encapsulator:
             return self._delivery(gre.PROTOCOL_ETHERNET, version, start + inside)
         if length < 1:
             return DropReason.TRUNCATED
+        if has(self.flags, TunnelFlag.PACKET_INFO):
+            (protocol,) = struct.unpack_from("!H", self.view, start - 2)
+            if protocol == self.record.protocol:
+                return self._delivery(protocol, 0, start)
+            if protocol not in VERSION:
+                return DropReason.UNKNOWN_PROTOCOL
         version = self.view[start] >> 4
         if version == 4:
             header_length = (self.view[start] & 0x0F) * 4

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from gred.dataplane.batch import EgressBatch
 from gred.dataplane.layout import FRAME_HEADROOM, VNET_HEADER, TunnelFlag
+from gred.dataplane.prefix import frame_prefix
 from gred.dataplane.tunnels import NO_PATH_LIMIT
 from gred.wire import ethernet, icmp, ip, transport, vnet
 from gred.wire.drop import DropReason
@@ -161,7 +162,8 @@ class TooBig:
         answer = build(packet, limit)
         if inside:
             answer = frame[6:12] + frame[:6] + frame[12:inside] + answer  # back to its sender
-        header = bytes(self._plane.tunnels.record(port.index).vnet_header)
+        version = 0 if inside else packet[0] >> 4
+        header = frame_prefix(self._plane.tunnels.record(port.index), version)
         with contextlib.suppress(OSError):  # down, or full: lost as on any wire
             os.writev(port.descriptor, [header, answer])
 
@@ -189,7 +191,7 @@ class TooBig:
     def _fill(self, port: "TunnelPort", pieces: Sequence[bytes], destination: int) -> Iterator[int]:
         """Put *pieces* into the batch as frames; yield how many lie there each time it is full."""
         batch = self._batch
-        header = bytes(self._plane.tunnels.record(port.index).vnet_header)
+        header = frame_prefix(self._plane.tunnels.record(port.index), 4)  # only IPv4 is fragmented
         count = position = 0
         for piece in pieces:
             offset = -(-position // LINE) * LINE + FRAME_HEADROOM

@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 import pytun
 
-from gred.dataplane.layout import VNET_HEADER
+from gred.dataplane.layout import PACKET_INFO_LENGTH, VNET_HEADER
 
 # <linux/if_tun.h>; python-pytun has no call for these.
 TUNSETOFFLOAD = 0x400454D0
@@ -28,11 +28,12 @@ TUN_F_USO6 = 0x40
 TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
 USO = TUN_F_USO4 | TUN_F_USO6  # Linux 6.2; the kernel takes them as a pair only
 
-Mode = Literal["tun", "tap"]
+# "any" is a TUN that tells the protocol type of each packet, and so carries more than IP.
+Mode = Literal["tun", "tap", "any"]
 
 
 class TunDevice:
-    """One TUN or TAP device, non-blocking, without the packet-information prefix.
+    """One TUN or TAP device, non-blocking.
 
     ``offload`` tells what was granted: ``tso+uso``, ``tso`` or ``none (reason)``. With ``none`` the
     device has no vnet header either. ``name`` and ``index`` are those in ``namespace``, which is
@@ -55,7 +56,9 @@ class TunDevice:
         or EINVAL when *name* is taken.
         """
         why = "configured"
-        if offload:
+        if mode == "any":
+            why = "packets are preceded by their protocol type"
+        elif offload:
             try:
                 device = _create(name, mode, pytun.IFF_VNET_HDR)
             except OSError as error:
@@ -75,6 +78,11 @@ class TunDevice:
     def vnet_header(self) -> int:
         """Bytes of struct virtio_net_hdr before each frame."""
         return 0 if self.offload.startswith("none") else VNET_HEADER
+
+    @property
+    def prefix(self) -> int:
+        """Bytes before each frame: struct virtio_net_hdr, struct tun_pi or nothing."""
+        return PACKET_INFO_LENGTH if self.mode == "any" else self.vnet_header
 
     def fileno(self) -> int:
         """Return the descriptor; it stays this object's to close."""
@@ -96,9 +104,10 @@ class TunDevice:
 
 def _create(name: str, mode: Mode, extra: int) -> "pytun.TunTapDevice":
     kind = pytun.IFF_TAP if mode == "tap" else pytun.IFF_TUN
+    information = 0 if mode == "any" else pytun.IFF_NO_PI
     try:
         device = pytun.TunTapDevice(
-            name=name, flags=kind | pytun.IFF_NO_PI | pytun.IFF_TUN_EXCL | extra
+            name=name, flags=kind | information | pytun.IFF_TUN_EXCL | extra
         )
     except pytun.Error as error:
         number = error.args[0] if error.args and isinstance(error.args[0], int) else errno.EIO

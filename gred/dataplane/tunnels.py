@@ -58,6 +58,8 @@ class TunnelParameters:
     """Sent in outer IPv6 headers; None: not sent."""
     mark: int = 0
     """Of outer packets, for routing rules and netfilter; 0: none."""
+    protocol: int | None = None
+    """One more protocol type that is carried, beside IPv4 and IPv6; needs a device for it."""
     peers: tuple[tuple[IPNetwork, IPAddress], ...] = ()
     """Without a remote: which remote an inner network is behind."""
     learn_peers: bool = False
@@ -173,13 +175,18 @@ class TunnelTable:
     def configure(self, index: int, parameters: TunnelParameters) -> None:
         """Write *parameters* to the record. Counters and sequence state stay."""
         kept = TunnelFlag(self.record(index).flags) & (
-            TunnelFlag.BLOCKED | TunnelFlag.ETHERNET | TunnelFlag.WRITE_TSO | TunnelFlag.WRITE_USO
+            TunnelFlag.BLOCKED
+            | TunnelFlag.ETHERNET
+            | TunnelFlag.PACKET_INFO
+            | TunnelFlag.WRITE_TSO
+            | TunnelFlag.WRITE_USO
         )
         record = self.record(index)
         record.flags = parameters.flags() | kept
         record.input_key = parameters.input_key or 0
         record.output_key = parameters.output_key or 0
         record.mtu = parameters.mtu
+        record.protocol = parameters.protocol or 0
         record.path_mtu = NO_PATH_LIMIT if parameters.path_mtu is None else parameters.path_mtu
         record.ttl = parameters.ttl or 0
         record.tos = parameters.tos or 0

@@ -196,7 +196,9 @@ def _outer(tunnel: TunnelConfig) -> str:
 
 
 def _device_mode(tunnel: TunnelConfig) -> str:
-    return "tap" if tunnel.mode == "gretap" else "tun"
+    if tunnel.mode == "gretap":
+        return "tap"
+    return "tun" if tunnel.protocol is None else "tun pi"
 
 
 def _mtu(tunnel: TunnelConfig, route: Route | None) -> int:

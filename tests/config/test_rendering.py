@@ -37,6 +37,7 @@ def test_defaults_are_written_out() -> None:
         "IPv6FlowLabel=auto",
         "EncapsulationLimit=none",
         "MTUBytes=auto",
+        "Protocol=none",
         "Peers=none",
         "LearnPeers=no",
         "ClampMSS=yes",

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from gred.config.model import Config, DaemonConfig, IPAddress, Location, TunnelConfig
 from gred.control.daemon import Daemon, Parts, Reporter, Trace
-from gred.control.parts import Device, Event, InterfaceSettings, Port
+from gred.control.parts import Device, DeviceMode, Event, InterfaceSettings, Port
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery
 from gred.dataplane.tunnels import Counters, TunnelParameters
 from gred.wire.drop import DropReason
@@ -60,7 +60,7 @@ class FakeDevice:
         kernel: "FakeKernel",
         name: str,
         index: int,
-        mode: Literal["tun", "tap"] = "tun",
+        mode: DeviceMode = "tun",
         namespace: str | None = None,
     ) -> None:
         self.name = name
@@ -111,7 +111,7 @@ class FakeKernel:
         name: str,
         *,
         offload: bool,
-        mode: Literal["tun", "tap"] = "tun",
+        mode: DeviceMode = "tun",
         namespace: str | None = None,
     ) -> FakeDevice:
         if name in self.open_errors:

@@ -35,7 +35,7 @@ class PairDevice:
         for end in (self.near, self.far):
             end.setblocking(False)
         self.name, self.index, self.mode = name, 1, "tun"
-        self.offload, self.vnet_header = "none (a socket pair)", 0
+        self.offload, self.vnet_header, self.prefix = "none (a socket pair)", 0, 0
 
     def fileno(self) -> int:
         return self.near.fileno()

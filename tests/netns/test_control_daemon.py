@@ -7,7 +7,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address, ip_interface
-from typing import Literal
 
 import pytest
 import uvloop
@@ -16,7 +15,7 @@ from gred.config.model import TunnelConfig
 from gred.control.daemon import Daemon, Parts
 from gred.control.errors import ExitCode, SetupError
 from gred.control.netlink import Netlink
-from gred.control.parts import Device, Event
+from gred.control.parts import Device, DeviceMode, Event
 from gred.control.tunnel import TunnelState
 from gred.dataplane.tun import TunDevice
 from gred.management.lab import UNDERLAY, Host, Lab
@@ -307,9 +306,7 @@ def test_a_thousand_interfaces_are_gone_before_the_first_descriptor_is_closed(
                 left_at_close.append(len(interfaces(host) - before))
             self._device.close()
 
-    def open_device(
-        name: str, *, offload: bool, mode: Literal["tun", "tap"], namespace: str | None
-    ) -> Device:
+    def open_device(name: str, *, offload: bool, mode: DeviceMode, namespace: str | None) -> Device:
         return Closing(TunDevice.open(name, offload=offload, mode=mode))  # type: ignore[return-value]  # __getattr__ has the rest
 
     tunnels = [

@@ -279,10 +279,30 @@ static void open_run(struct emission *emission, struct run *run, uint32_t tunnel
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
+/* What stands before a frame: nothing, a vnet header that asks for nothing, or the protocol type. */
+static size_t write_prefix(const struct tunnel_record *record, const struct view *view, uint8_t *at)
+{
+    if (!(record->flags & PACKET_INFO)) {
+        memset(at, 0, record->vnet_header);
+        return record->vnet_header;
+    }
+    store16(at, 0);
+    store16(at + 2, view->version == 4   ? PROTOCOL_IPV4
+                    : view->version == 6 ? PROTOCOL_IPV6
+                                         : record->protocol);
+    return PACKET_INFO_LENGTH;
+}
+
+static size_t prefix_length(const struct tunnel_record *record)
+{
+    return record->flags & PACKET_INFO ? PACKET_INFO_LENGTH : record->vnet_header;
+}
+
 /* For a device that takes no super-packets: cut what the NIC merged. All of it, or nothing. */
 static bool emit_cut(struct emission *emission, uint32_t tunnel, struct view *view, size_t size)
 {
-    size_t prefix = record_of(emission, tunnel)->vnet_header;
+    const struct tunnel_record *record = record_of(emission, tunnel);
+    size_t prefix = prefix_length(record);
     size_t offset = (size_t)(view->frame - emission->in->arena);
     struct cut cut = {.view = *view,
                       .protocol = IP_TCP,
@@ -300,7 +320,7 @@ static bool emit_cut(struct emission *emission, uint32_t tunnel, struct view *vi
     for (size_t done = 0; done < cut.total; done += size, at += step) {
         size_t take = cut.total - done < size ? cut.total - done : size;
         struct outgoing *outgoing = new_outgoing(emission, tunnel);
-        memset(emission->in->arena + at, 0, prefix);
+        write_prefix(record, view, emission->in->arena + at);
         cut_segment(&cut, done, take, emission->in->arena + at + prefix);
         new_piece(emission, outgoing, at, head);
         new_piece(emission, outgoing, offset + view->payload + done, take);
@@ -312,17 +332,20 @@ static bool emit_cut(struct emission *emission, uint32_t tunnel, struct view *vi
 /* For a device without a vnet header: a packet must be finished. */
 static bool emit_plain(struct emission *emission, uint32_t tunnel, struct view *view, bool partial)
 {
-    size_t offset = (size_t)(view->frame - emission->in->arena);
+    const struct tunnel_record *record = record_of(emission, tunnel);
+    size_t prefix = prefix_length(record);
+    size_t offset = (size_t)(view->frame - emission->in->arena) - prefix;
 
     if (!has_room(emission, 1, 1))
         return false;
+    write_prefix(record, view, view->frame - prefix);
     if (partial) {
         uint8_t *field = view->frame + view->transport + transport_checksum_offset(view->protocol);
         store_checksum(field, sum_bytes(transport_of(view), view->length - view->transport));
         if (view->protocol == IP_UDP && word16(field) == 0)
             memset(field, 0xff, 2);
     }
-    new_piece(emission, new_outgoing(emission, tunnel), offset, view->length);
+    new_piece(emission, new_outgoing(emission, tunnel), offset, prefix + view->length);
     return true;
 }
 

@@ -232,6 +232,7 @@ static const struct measure measures[] = {
     FIELD(tunnel_record, path_mtu),
     FIELD(tunnel_record, ttl),
     FIELD(tunnel_record, tos),
+    FIELD(tunnel_record, protocol),
     FIELD(tunnel_record, vnet_header),
     FIELD(tunnel_record, family),
     FIELD(tunnel_record, local),

@@ -209,6 +209,8 @@ static enum drop_reason read_inner(const struct tunnel_record *record, const str
             view->fragment = true;
             return DROP_NONE;
         }
+    } else if (record->flags & PACKET_INFO && gre->protocol == record->protocol) {
+        return DROP_NONE;
     } else if (gre->protocol == PROTOCOL_IPV4) {
         if ((reason = read_ip(view, 0, 4)))
             return reason;

@@ -25,6 +25,13 @@ static enum drop_reason view_frame(const struct tunnel_record *record, struct pl
     }
     if (view->length < 1)
         return DROP_TRUNCATED;
+    if (record->flags & PACKET_INFO) {
+        plan->protocol_type = load16(frame - 2);
+        if (plan->protocol_type == record->protocol)
+            return DROP_NONE;
+        if (plan->protocol_type != PROTOCOL_IPV4 && plan->protocol_type != PROTOCOL_IPV6)
+            return DROP_UNKNOWN_PROTOCOL;
+    }
     switch (frame[0] >> 4) {
     case 4:
         if (view->length < IPV4_HEADER || (frame[0] & 15) < 5 ||

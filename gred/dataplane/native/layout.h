@@ -68,6 +68,7 @@ enum tunnel_flag {
     WRITE_TSO = 1u << 14,            /* the device takes TCP super-packets */
     WRITE_USO = 1u << 15,            /* the device takes UDP super-packets */
     CLAMP_MSS = 1u << 16,            /* lower the MSS of TCP handshakes to what the path takes */
+    PACKET_INFO = 1u << 17, /* frames are preceded by struct tun_pi, not by a vnet header */
 };
 
 /* One tunnel. Record 0 belongs to no tunnel: it counts what could not be attributed. */
@@ -85,7 +86,7 @@ struct tunnel_record {
     uint32_t path_mtu;    /* largest inner packet that the path carries, bytes */
     uint8_t ttl;          /* 1..255 unless TTL_INHERIT */
     uint8_t tos;          /* DSCP and, overwritten by the inner packet's, ECN */
-    uint16_t reserved_a;
+    uint16_t protocol;    /* one more protocol type that a PACKET_INFO device carries */
     uint8_t vnet_header; /* length of struct virtio_net_hdr on this device: 0 or 10 */
     uint8_t family;      /* of the outer header: 4 or 6 */
     uint16_t reserved_b;
@@ -114,7 +115,7 @@ struct frame {
     uint32_t destination; /* index of a struct destination; NO_DESTINATION: nobody is known */
 };
 
-enum { FRAME_HEADROOM = 64 };
+enum { FRAME_HEADROOM = 64, PACKET_INFO_LENGTH = 4 };
 #define NO_DESTINATION UINT32_MAX
 
 /* Egress of a tunnel with many remotes: which destination an inner network is behind. A table of
