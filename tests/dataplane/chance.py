@@ -110,14 +110,18 @@ class Chance:
         wanted = [flag for flag in TunnelFlag if flag not in STOPPED]
         chosen = self.random.sample(wanted, self.random.randrange(8))
         flags = functools.reduce(operator.or_, chosen, TunnelFlag(0))
+        if TunnelFlag.PACKET_INFO in flags:
+            flags &= ~TunnelFlag.ETHERNET  # no device is both
         return flags | (TunnelFlag.BLOCKED if self.one_in(50) else 0)
 
     def record(self, flags: int | None = None) -> Any:
         family = self.pick([4, 4, 4, 6])
         local, remote = (LOCAL, REMOTE) if family == 4 else (LOCAL6, REMOTE6)
+        flags = self.flags() if flags is None else flags
         return make_record(
-            flags=self.flags() if flags is None else flags,
-            vnet_header=self.pick([0, 10, 10]),
+            flags=flags,
+            vnet_header=0 if flags & TunnelFlag.PACKET_INFO else self.pick([0, 10, 10]),
+            protocol=self.pick([0, 0x8847, 0x88BE]),
             family=family,
             local=self.pick([b"", local]),
             remote=self.pick([remote] * 3 + [b""]),

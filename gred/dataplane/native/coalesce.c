@@ -279,7 +279,8 @@ static void open_run(struct emission *emission, struct run *run, uint32_t tunnel
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-/* What stands before a frame: nothing, a vnet header that asks for nothing, or the protocol type. */
+/* What stands before a frame: nothing, a vnet header that asks for nothing, or the protocol type.
+ */
 static size_t write_prefix(const struct tunnel_record *record, const struct view *view, uint8_t *at)
 {
     if (!(record->flags & PACKET_INFO)) {

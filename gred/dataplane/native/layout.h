@@ -87,8 +87,8 @@ struct tunnel_record {
     uint8_t ttl;          /* 1..255 unless TTL_INHERIT */
     uint8_t tos;          /* DSCP and, overwritten by the inner packet's, ECN */
     uint16_t protocol;    /* one more protocol type that a PACKET_INFO device carries */
-    uint8_t vnet_header; /* length of struct virtio_net_hdr on this device: 0 or 10 */
-    uint8_t family;      /* of the outer header: 4 or 6 */
+    uint8_t vnet_header;  /* length of struct virtio_net_hdr on this device: 0 or 10 */
+    uint8_t family;       /* of the outer header: 4 or 6 */
     uint16_t reserved_b;
     uint32_t reserved_c;
     uint8_t local[16];  /* wire; IPv4 in the first four bytes; zero: any */
