@@ -21,6 +21,7 @@ from gred.dataplane.layout import (
     TunnelFlag,
     TunnelRecord,
 )
+from gred.dataplane.pure_lookup import hash_entry
 from gred.dataplane.underlay import Membership, SendOptions
 from gred.wire.drop import DropReason
 
@@ -242,7 +243,8 @@ class TunnelTable:
         header.mask = size - 1
         for stage, wanted in entries:
             header.stages |= 1 << stage
-            slot = lookup_hash(wanted) & header.mask
+            ends = bytes(wanted.local), bytes(wanted.remote)
+            slot = hash_entry(*ends, wanted.key, wanted.family, Kind(wanted.kind)) & header.mask
             while True:
                 entry = LookupEntry.from_buffer(memory, header_size + slot * entry_size)
                 if not entry.tunnel:
@@ -275,19 +277,6 @@ def _same(a: LookupEntry, b: LookupEntry) -> bool:
     """Tell whether two entries are found by the same packets."""
     skip = LookupEntry.key.offset
     return bytes(a)[skip:] == bytes(b)[skip:]
-
-
-def lookup_hash(entry: LookupEntry) -> int:
-    """Return the hash that the codec computes of an entry's local, remote, key, family and kind."""
-    words = (ctypes.c_uint32 * 10)()
-    ctypes.memmove(words, bytes(entry.local) + bytes(entry.remote), 32)
-    words[8] = entry.key
-    words[9] = entry.family | entry.kind << 8
-    value = 0x9E3779B9
-    for word in words:
-        value = ((value ^ word) * 0x85EBCA6B) & 0xFFFFFFFF
-        value ^= value >> 15
-    return value
 
 
 assert len(DropReason) <= DROP_COUNTERS  # noqa: S101 - the records have room for so many
