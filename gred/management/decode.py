@@ -10,7 +10,36 @@ if TYPE_CHECKING:
     from gred.dataplane.forwarder import TracedPacket
 
 _SHOWN_BYTES = 32  # of a packet that cannot be decoded
-_PROTOCOL_TYPES = {0x0800: "IPv4", 0x86DD: "IPv6", 0x6558: "Ethernet"}
+_PROTOCOL_TYPES = {
+    0x0000: "keepalive",
+    0x0800: "IPv4",
+    0x22EB: "ERSPAN",
+    0x6558: "Ethernet",
+    0x86DD: "IPv6",
+    0x883E: "WCCP",
+    0x8847: "MPLS",
+    0x8848: "MPLS",
+    0x88BE: "ERSPAN",
+}
+# IANA's names. /etc/protocols has them too, where it is installed.
+_PROTOCOLS = {
+    1: "ICMP",
+    2: "IGMP",
+    4: "IPIP",
+    6: "TCP",
+    17: "UDP",
+    41: "IPV6",
+    47: "GRE",
+    50: "ESP",
+    51: "AH",
+    58: "ICMPV6",
+    88: "EIGRP",
+    89: "OSPF",
+    103: "PIM",
+    112: "VRRP",
+    115: "L2TP",
+    132: "SCTP",
+}
 _WITH_ID = frozenset({0, 8, 13, 14, 15, 16, 17, 18})  # ICMP types with an identifier (RFC 792)
 
 
@@ -51,7 +80,8 @@ class Decoder:
 
     def _gre(self, gre: Any) -> str:
         if gre.version != 0:
-            return f"GRE version {gre.version}, {len(gre.original)} bytes"
+            name = " (PPTP)" if gre.version == 1 and gre.proto == 0x880B else ""
+            return f"GRE version {gre.version}{name}, {len(gre.original)} bytes"
         words = ["GRE"]
         if gre.chksum_present:
             words.append(f"csum {gre.chksum:#06x}")
@@ -75,12 +105,12 @@ class Decoder:
     def _inner4(self, inner: Any) -> str:
         text = f"{inner.src} > {inner.dst} ttl {inner.ttl}"
         if inner.frag:
-            return f"{text} {inner.sprintf('%IP.proto%').upper()} fragment at {inner.frag * 8}"
+            return f"{text} {_protocol(inner.proto)} fragment at {inner.frag * 8}"
         if inner.haslayer(self._inet.ICMP) and inner.payload.name == "ICMP":
             icmp = inner.payload
             numbers = f" id {icmp.id} seq {icmp.seq}" if icmp.type in _WITH_ID else ""
             return f"{text} ICMP {icmp.sprintf('%ICMP.type%')}{numbers}"
-        return f"{text} {_ports(inner.payload) or inner.sprintf('%IP.proto%').upper()}"
+        return f"{text} {_ports(inner.payload) or _protocol(inner.proto)}"
 
     def _inner6(self, inner: Any) -> str:
         text = f"{inner.src} > {inner.dst} ttl {inner.hlim}"
@@ -95,6 +125,10 @@ class Decoder:
                 return f"{text} {ports}"
             layer = layer.payload
         return f"{text} {inner.sprintf('%IPv6.nh%')}"
+
+
+def _protocol(number: int) -> str:
+    return _PROTOCOLS.get(number, f"protocol {number}")
 
 
 def _ports(layer: Any) -> str:

@@ -86,7 +86,7 @@ INNER = {
         "IPv6 ::1 > ::2 ttl 64 UDP 53 > 53 len 48",
     ),
     "Ethernet": ("6558", "00" * 14, "Ethernet len 14"),
-    "a keepalive's reply": ("0000", "", "protocol 0x0000 len 0"),
+    "a keepalive's reply": ("0000", "", "keepalive len 0"),
 }
 
 

@@ -155,7 +155,7 @@ def test_a_rule_for_gre_that_breaks_the_loop_is_respected(host: Host, inside: In
             host.ip("route", "add", REMOTE, "dev", "t1")
             await daemon.reaches(TunnelState.LOOP)
             host.ip("route", "add", REMOTE, "dev", UNDERLAY, "table", "100")
-            host.ip("rule", "add", "ipproto", "gre", "lookup", "100")
+            host.ip("rule", "add", "ipproto", "47", "lookup", "100")
             await daemon.reaches(TunnelState.UP)
 
     inside(scenario())

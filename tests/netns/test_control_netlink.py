@@ -214,7 +214,7 @@ def test_rules_by_source_are_followed(host: Host) -> None:
 def test_rules_that_select_gre_are_seen(host: Host) -> None:
     versions = Netlink().versions_with_gre_rules
     assert host.inside(versions) == set()
-    host.ip("-6", "rule", "add", "ipproto", "gre", "lookup", "100")
+    host.ip("-6", "rule", "add", "ipproto", "47", "lookup", "100")
     assert host.inside(versions) == {6}
     host.ip("rule", "add", "ipproto", "47", "lookup", "100")
     assert host.inside(versions) == {4, 6}

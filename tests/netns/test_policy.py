@@ -32,7 +32,7 @@ def test_a_routing_rule_for_gre_is_obeyed(
     daemons.start(right, tunnel(right, underlay=underlay))
     daemon = daemons.start(left, tunnel(left, underlay=underlay))
     family = ("-4", "-6")[underlay]
-    rule = ("ipproto", "gre", "pref", "100", "unreachable")
+    rule = ("ipproto", "47", "pref", "100", "unreachable")
     left.ip(family, "rule", "add", *rule)
     try:
         assert lost_echoes(left)
