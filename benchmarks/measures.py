@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from benchmarks import loads, process
-from benchmarks.lab import Lab
+from benchmarks.lab import GRO_FLUSH_TIMEOUT, Lab
 from benchmarks.subjects import Running
 
 MANY = 1_000
@@ -46,7 +46,10 @@ METRICS = (
     Metric("ping_load_p99", "ping under one full TCP stream, 99th percentile", "ms", "less", 3),
     Metric("cpu_daemons", "CPU time of both daemons, one TCP stream", "s/GB", "less"),
     Metric("cpu_system", "CPU time of the whole machine, one TCP stream", "s/GB", "less"),
-    Metric("tcp_gro", "TCP, one stream, underlay GRO on", "Gbit/s", "more"),
+    Metric("tcp_gro", "TCP, one stream, underlay GRO on (200 us)", "Gbit/s", "more"),
+    Metric("tcp_gro_0", "the same, packets not held back", "Gbit/s", "more"),
+    Metric("tcp_gro_50", "the same, held back for 50 microseconds", "Gbit/s", "more"),
+    Metric("tcp_gro_500", "the same, held back for 500 microseconds", "Gbit/s", "more"),
     Metric("memory", "resident memory of a daemon after the loads (VmRSS)", "MB", "less", 1),
     Metric("memory_pss", "the same, shared pages divided (PSS)", "MB", "less", 1),
     Metric("start", "one tunnel, start to ready", "s", "less"),
@@ -157,15 +160,26 @@ def _ping_load(session: Session) -> Values:
     return _round_trips(session, "ping_load", trips)
 
 
-def _gro(session: Session) -> Values:
-    session.lab.underlay_gro(on=True)
+def _tcp_merged(session: Session, flush_timeout: int = GRO_FLUSH_TIMEOUT) -> float:
+    session.lab.underlay_gro(on=True, flush_timeout=flush_timeout)
     try:
         transfer = session.tcp()
     finally:
         session.lab.underlay_gro(on=False)
     if transfer.bits_per_second < STALLED:
         session.notes.append("TCP stalls: it cannot use packets that GRO has merged")
-    return {"tcp_gro": _gbits(transfer)}
+    return _gbits(transfer)
+
+
+def _gro(session: Session) -> Values:
+    return {"tcp_gro": _tcp_merged(session)}
+
+
+def _gro_flush(session: Session) -> Values:
+    return {
+        f"tcp_gro_{microseconds}": _tcp_merged(session, microseconds * 1000)
+        for microseconds in (0, 50, 500)
+    }
 
 
 def _mean(values: list[float]) -> float:
@@ -194,6 +208,7 @@ def _many(session: Session) -> Values:
 MEASURES = (
     Measure("tcp1", "TCP, one stream, a to b; CPU time per gigabyte", _tcp1),
     Measure("gro", "the same with GRO on at both ends of the underlay", _gro),
+    Measure("gro-flush", "the same with packets held back for 0, 50 and 500 us", _gro_flush),
     Measure("tcp1-reverse", "TCP, one stream, b to a", _tcp1_reverse),
     Measure("tcp1-both", "TCP, one stream each way at once", _tcp1_both),
     Measure("tcp4", "TCP, four streams, a to b", _tcp4),
