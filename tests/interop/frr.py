@@ -17,16 +17,16 @@ _USER = "frr"
 
 
 class Router:
-    """The three daemons on *host*, each with its own lines of *configuration*."""
+    """FRR on *host*: zebra, and the daemons that are started on top of it."""
 
-    def __init__(self, lab: Lab, host: Host, configuration: dict[str, str]) -> None:
+    def __init__(self, lab: Lab, host: Host) -> None:
         self._lab = lab
+        self._host = host
         lab.directory().chmod(0o711)  # they drop to their own user before they open files
         self._directory = lab.directory() / f"frr-{host.name}"
         self._directory.mkdir()
         shutil.chown(self._directory, _USER, _USER)
-        for daemon in DAEMONS:
-            self._start(host, daemon, configuration.get(daemon, ""))
+        self.start("zebra", "")
 
     def show(self, command: str) -> dict[str, Any]:
         """Return what ``show COMMAND json`` answers. Raises LabError."""
@@ -39,12 +39,13 @@ class Router:
         files = sorted(self._directory.glob("*.log"))
         return "".join(f"{file.name}: {file.read_text(errors='replace')}\n" for file in files)
 
-    def _start(self, host: Host, daemon: str, configuration: str) -> None:
+    def start(self, daemon: str, configuration: str) -> None:
+        """Start one of DAEMONS with its lines of *configuration*; return when it answers."""
         place = self._directory / daemon
         file, log, pid = (place.with_suffix(suffix) for suffix in (".conf", ".log", ".pid"))
-        file.write_text(f"hostname {host.name}\nlog stdout\n{configuration}")
+        file.write_text(f"hostname {self._host.name}\nlog stdout\n{configuration}")
         with log.open("wb") as output:
-            process = host.start(
+            process = self._host.start(
                 [
                     f"{DIRECTORY}/{daemon}", "-f", str(file), "-i", str(pid),
                     "-z", str(self._directory / "zserv.api"),

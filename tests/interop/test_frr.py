@@ -128,13 +128,30 @@ def sites() -> Iterator[Sites]:
                 host.address(f"{loopback(number)}/32", "lo")
                 host.address(f"{network(number)}.1/24", "lo")
                 daemons.start(host, tunnels(number))
-                both.append(Site(number, host, Router(lab, host, routing(number))))
+                both.append(Site(number, host, Router(lab, host)))
+                both[-1].router.start("ospfd", routing(number)["ospfd"])
             west, east = both
+            # BGP last: bgpd 8.4 with a session that comes and goes while OSPF is still finding its
+            # way may never hear that the next hop can be reached.
+            for site in both:
+                found_each_other(site)
+            for site in both:
+                site.router.start("bgpd", routing(site.number)["bgpd"])
             for site in both:
                 converged(site)
             yield west, east
         finally:
             daemons.stop()
+
+
+def found_each_other(site: Site) -> None:
+    """Wait until *site* has both adjacencies, and a way to the other's loopback address."""
+    other = loopback(3 - site.number)
+    try:
+        wait_for(lambda: site.full() == set(COSTS), "both adjacencies", CONVERGENCE_S)
+        wait_for(lambda: site.way(other) == "gre1", "the way to the other", CONVERGENCE_S)
+    except AssertionError as error:
+        raise AssertionError(f"{site.host.name}: {error}\n{site.router.log()}") from None
 
 
 def converged(site: Site) -> None:
