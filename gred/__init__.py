@@ -11,12 +11,14 @@ The map of the house. Three planes over one set of formats, as in a router:
 Imports point one way: management -> control -> dataplane -> wire; config imports nothing of the
 others. What the data plane has to say upwards it hands to callbacks it was given.
 
-A packet's way, egress:   TUN -> dataplane.io.read_frames -> dataplane.codec.encapsulate
-                          -> dataplane.io.send_datagrams -> raw socket
+A packet's way, egress:   TUN -> dataplane.io.read_frames -> dataplane.codec.order_frames
+                          -> dataplane.codec.encapsulate -> dataplane.io.send_datagrams
+                          -> raw socket
 A packet's way, ingress:  raw socket -> dataplane.io.receive_datagrams
                           -> dataplane.codec.decapsulate
                           -> dataplane.io.write_frames -> TUN
-Both ways are turned by dataplane.forwarder, one bounded batch per readiness.
+Both ways are turned by dataplane.forwarder, bounded at each round of the loop: egress by turns
+(dataplane.turns), ingress by one batch for each readiness.
 """
 
 __version__ = "0.1.0"

@@ -33,6 +33,25 @@ def encapsulate(
     frame has its DropReason as verdict and is counted in the tunnel's record.
     """
 
+def order_frames(
+    arena: Buffer,
+    frames: Buffer,
+    leaders: int,
+    waiting: int,
+    count: int,
+    tunnels: Buffer,
+    tunnel: int,
+    /,
+) -> int:
+    """Queue frames[waiting:count], just read, behind frames[:waiting]; return how many lead.
+
+    frames[:leaders] lead: small frames, at most 4 and of each flow at most 1514 bytes, that go
+    before what waits of other flows. A frame joins them if it is small and nothing of its flow
+    waits behind them; so the order within a flow stays. A flow is told by addresses, protocol and
+    ports. What hides its ports (a fragment, an IPv6 extension header) never leads, and nothing
+    between the same hosts overtakes it. Frames that are not IP are one flow for each EtherType.
+    """
+
 def route_frames(
     arena: Buffer, frames: Buffer, count: int, peers: Buffer, peer_count: int, /
 ) -> None:

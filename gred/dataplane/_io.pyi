@@ -7,14 +7,15 @@ the interpreter lock while it works and allocates nothing.
 from typing_extensions import Buffer
 
 def read_frames(
-    fd: int, arena: Buffer, begin: int, end: int, vnet_header: int, frames: Buffer, limit: int, /
+    fd: int, arena: Buffer, prefix: int, frames: Buffer, first: int, limit: int, /
 ) -> int:
-    """Read up to *limit* frames from a TUN into arena[begin:end]; return how many.
+    """Read frames from a TUN into the places that frames[first:limit] name; return how many.
 
-    Frames are packed: each starts FRAME_HEADROOM bytes behind a multiple of 64, its vnet header
-    right before it. Stops at EAGAIN, and when fewer than 64 KiB and the headroom are left. Zero
-    means nothing was ready. Raises OSError when the first read fails otherwise (a later failure
-    ends the batch).
+    An entry's offset is where its frame begins: at least FRAME_HEADROOM bytes behind the start of
+    the arena and 65535 before its end. *prefix*: bytes the device puts before each frame, which
+    come to lie before the offset. All other fields are set anew. Stops at EAGAIN; zero means
+    nothing was ready. Raises OSError when the first read fails otherwise (a later failure ends the
+    batch).
     """
 
 def send_datagrams(
@@ -34,12 +35,21 @@ def send_datagrams(
     """
 
 def receive_datagrams(
-    fd: int, family: int, arena: Buffer, begin: int, stride: int, received: Buffer, limit: int, /
+    fd: int,
+    family: int,
+    arena: Buffer,
+    begin: int,
+    stride: int,
+    received: Buffer,
+    limit: int,
+    linger: bool,
+    /,
 ) -> tuple[int, int]:
     """Receive up to *limit* datagrams; slot i starts at begin + i * stride + FRAME_HEADROOM.
 
-    Return (how many, errno that stopped it or 0). EAGAIN is reported as 0; in a burst it may be
-    believed only some ten microseconds later, so that the burst becomes one batch. An error that
+    Return (how many, errno that stopped it or 0). EAGAIN is reported as 0. With *linger* it may be
+    believed up to some hundred microseconds later, in the middle of a burst, so that the burst
+    becomes one batch: for who has nothing else to do. An error that
     was pending on the socket (an ICMP error about some packet sent) does not hide what is readable.
     """
 

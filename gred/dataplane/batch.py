@@ -1,12 +1,13 @@
 """Memory for packets: allocated once, lent for the length of one batch.
 
-Terms. A *batch* is what one readiness of a descriptor moves. A *slot* is one packet's place in it.
+Terms. A *batch* is what moves together. A *slot* is one packet's place in it.
 The *arena* is the batch's packet memory; tables beside it (layout.py) say where in the arena things
-are. *Headroom* is free memory before a packet, for headers. Whoever reads into a batch owns what
-lies in it until the next read; nobody keeps a reference longer than that.
+are. *Headroom* is free memory before a packet, for headers. Whoever reads into a slot owns what
+lies in it until the packet has left; nobody keeps a reference longer than that.
 
-One egress and one ingress batch serve a whole process: batches are moved to their end before the
-loop goes on. Pages are touched only where packets lie, so room costs address space, not memory.
+One ingress batch serves a whole process: it is moved to its end before the loop goes on. Egress
+batches are lent to tunnels while frames of theirs wait (turns.py). Pages are touched only where
+packets lie, so room costs address space, not memory.
 Nothing here reads, writes or parses.
 """
 
@@ -26,6 +27,10 @@ from gred.dataplane.layout import (
 KIB = 1024
 SUPER_PACKET = 64 * KIB  # the largest packet there is, and so the largest frame or datagram
 
+# From slot to slot: room for the largest packet and its headroom. No power of two, so that the
+# headers of consecutive slots do not compete for the same cache sets.
+STRIDE = SUPER_PACKET + FRAME_HEADROOM + 17 * 64
+
 
 def table(structure: type[ctypes.Structure], count: int) -> mmap.mmap:
     """Return zeroed memory for *count* structures; pages are taken when they are touched."""
@@ -33,21 +38,49 @@ def table(structure: type[ctypes.Structure], count: int) -> mmap.mmap:
 
 
 class EgressBatch:
-    """TUN to underlay: frames as read, datagrams as encapsulated, destinations as configured.
+    """TUN to underlay: frames that wait, datagrams as encapsulated.
 
-    The arena holds frames in front and the headers of segments behind them.
+    The frame table is an order of the slots, as they are read and sent: entries before ``waiting``
+    are frames in the order in which they leave, the first ``leaders`` of them small ones that go
+    before others; the entries behind name free slots, that used last first. The arena holds slots
+    in front and the headers of segments behind them.
     """
 
     FRAMES = 64
-    DATAGRAMS = 256
-    # Four super-packets, or 64 frames of any size a device without offload has.
-    FRAME_SPACE = 4 * (SUPER_PACKET + 2 * FRAME_HEADROOM) + SUPER_PACKET
+    DATAGRAMS = 64
+    FRAME_SPACE = FRAMES * STRIDE
     HEADER_SPACE = DATAGRAMS * 192  # GRE 16 + Ethernet 22 + IPv6 40 + TCP 60, rounded up to 64
 
     def __init__(self) -> None:
         self.arena = mmap.mmap(-1, self.FRAME_SPACE + self.HEADER_SPACE)
         self.frames = table(Frame, self.FRAMES)
         self.datagrams = table(Datagram, self.DATAGRAMS)
+        self.turn = memoryview(self.datagrams)
+        """As much of the datagram table as may be filled at once."""
+        self.waiting = 0
+        self.leaders = 0
+        self.overtaken = False
+        """Whether a frame of the last read went before some that waited."""
+        for index in range(self.FRAMES):
+            self.frame(index).offset = index * STRIDE + FRAME_HEADROOM
+
+    def limit_datagrams(self, count: int) -> None:
+        """Let the codec fill *count* datagrams at once."""
+        self.turn = memoryview(self.datagrams)[: count * ctypes.sizeof(Datagram)]
+
+    def retire(self, count: int) -> None:
+        """Free the slots of the first *count* frames that wait: they have left."""
+        size = ctypes.sizeof(Frame)
+        end, gone = self.waiting * size, count * size
+        left = self.frames[:gone]
+        self.frames[: end - gone] = self.frames[gone:end]
+        self.frames[end - gone : end] = left
+        self.waiting -= count
+        self.leaders = max(self.leaders - count, 0)
+
+    def clear(self) -> None:
+        """Free all slots."""
+        self.waiting = self.leaders = 0
 
     @property
     def headers_begin(self) -> int:
@@ -72,19 +105,17 @@ class IngressBatch:
     """Underlay to TUN: datagrams as received, frames to write as chains of pieces.
 
     A slot takes the largest datagram: receive offload merges GRE packets up to 64 KiB before a raw
-    socket sees them. The stride is no power of two, so that the headers of consecutive slots do
-    not compete for the same cache sets.
+    socket sees them.
     """
 
     SLOTS = 128
-    STRIDE = SUPER_PACKET + FRAME_HEADROOM + 17 * 64
     OUTGOING = 1024
     PIECES = 4096
     GSO_UDP = 5  # VIRTIO_NET_HDR_GSO_UDP_L4
     HEADER_SPACE = 128 * KIB  # used only for devices that take no super-packets
 
     def __init__(self) -> None:
-        self.arena = mmap.mmap(-1, self.SLOTS * self.STRIDE + self.HEADER_SPACE)
+        self.arena = mmap.mmap(-1, self.SLOTS * STRIDE + self.HEADER_SPACE)
         self.received = table(Received, self.SLOTS)
         self.outgoing = table(Outgoing, self.OUTGOING)
         self.pieces = table(Piece, self.PIECES)
@@ -92,7 +123,7 @@ class IngressBatch:
     @property
     def headers_begin(self) -> int:
         """Offset of the header space in the arena."""
-        return self.SLOTS * self.STRIDE
+        return self.SLOTS * STRIDE
 
     @property
     def headers_end(self) -> int:
@@ -102,6 +133,10 @@ class IngressBatch:
     def datagram(self, index: int) -> Received:
         """Return a view of one received datagram's entry."""
         return Received.from_buffer(self.received, index * ctypes.sizeof(Received))
+
+    def ends_short(self, count: int) -> bool:
+        """Whether the last of *count* datagrams is a small one behind large ones."""
+        return count > 1 and 2 * self.datagram(count - 1).length < self.datagram(0).length
 
     def gso_type(self, frame: Outgoing) -> int:
         """Return the vnet header's gso_type, without the ECN bit, of a frame that has one."""

@@ -13,6 +13,7 @@ __all__ = [
     "decapsulate",
     "encapsulate",
     "find_stranger",
+    "order_frames",
     "route_frames",
 ]
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING or NATIVE:
         decapsulate,
         encapsulate,
         find_stranger,
+        order_frames,
         route_frames,
     )
 else:
@@ -35,5 +37,6 @@ else:
         decapsulate,
         encapsulate,
         find_stranger,
+        order_frames,
         route_frames,
     )

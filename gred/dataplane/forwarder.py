@@ -1,11 +1,13 @@
 """The forwarder: readiness -> bounded batch -> encapsulate or decapsulate -> batch.
 
-    egress   TUN fd --read_frames--> frames --encapsulate--> datagrams --send_datagrams--> underlay
+    egress   TUN fd --read_frames--> frames --order_frames--> frames in the order they leave
+                    --encapsulate--> datagrams --send_datagrams--> underlay
     ingress  underlay --receive_datagrams--> datagrams --decapsulate--> frames --write_frames--> TUN
 
-A ready callback moves at most one batch and returns, so that no direction and no tunnel starves
-another. There is no Python per packet on this path: only what was refused, failed or is traced is
-looked at one by one. A full queue is a drop: counted, never retried, never waited for.
+A tunnel sends by turns (turns.py); a ready underlay socket moves at most one batch and returns: no
+direction and no tunnel starves another. There is no Python per packet on this path: only what was
+refused, failed or is traced is looked at one by one. A full queue is a drop: counted, never
+retried, never waited for.
 """
 
 import asyncio
@@ -16,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gred.dataplane import codec, io
-from gred.dataplane.batch import EgressBatch, IngressBatch, destination_table
+from gred.dataplane.batch import STRIDE, EgressBatch, IngressBatch, destination_table
 from gred.dataplane.icmp_errors import IcmpErrors, UnderlayError, told_mtu
 from gred.dataplane.layout import Destination, Outgoing, TunnelFlag
 from gred.dataplane.peers import PeerLearned, PeerMap, learn_from
@@ -25,6 +27,7 @@ from gred.dataplane.too_big import ANSWERS_AT_ONCE, ANSWERS_PER_SECOND, Outcome,
 from gred.dataplane.trace import TracedPacket, trace_received, trace_sent
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, TunnelParameters, TunnelTable, wire_address
+from gred.dataplane.turns import Turns
 from gred.dataplane.underlay import Family, Membership, Senders, Underlay
 from gred.wire.drop import DropReason
 from gred.wire.icmp import ErrorKind
@@ -158,7 +161,7 @@ class DataPlane:
         self._trace = trace
         self._report = report
         self._allowance = Allowance()
-        self._egress = EgressBatch()
+        self._turns = Turns(loop, self._move_frames)
         self._ingress = IngressBatch()
         self._too_big = TooBig(self)
         self._underlays: dict[Family, Underlay] = {}
@@ -195,7 +198,7 @@ class DataPlane:
         if parameters.learn_peers:
             self._learners.append(port)
         self._look_up_is_stale = True
-        self._loop.add_reader(port.descriptor, self._move_frames, port)
+        self._turns.add(port)
         return port
 
     def remove_tunnel(self, port: TunnelPort) -> None:
@@ -204,7 +207,7 @@ class DataPlane:
             return
         if port in self._learners:
             self._learners.remove(port)
-        self._loop.remove_reader(port.descriptor)
+        self._turns.remove(port)
         self.tunnels.record(port.index).fd = -1
         self.tunnels.remove(port.index)
         self.leave_senders(port.parameters.family, port.senders)
@@ -234,6 +237,10 @@ class DataPlane:
         """Hand changed parameters of *port* to the codec; called by the port itself."""
         self.tunnels.configure(port.index, port.parameters)
         self._look_up_is_stale = True
+        batch = self._turns.batch_of(port)
+        if batch is not None:
+            for index in range(batch.waiting):  # routed anew, or to the only destination
+                batch.frame(index).destination = 0
 
     def unclaimed(self) -> Counters:
         """Return the count of packets that belong to no tunnel."""
@@ -274,31 +281,44 @@ class DataPlane:
 
     # --- egress ---------------------------------------------------------------------------------
 
-    def _move_frames(self, port: TunnelPort) -> None:
-        """Move one batch from a ready TUN to the underlay."""
-        batch = self._egress
+    def _move_frames(self, port: TunnelPort, batch: EgressBatch, room: int) -> int:
+        """Take a turn: read until *room* frames wait, send the first; return how many were read."""
         try:
-            count = io.read_frames(
+            read = io.read_frames(
                 port.descriptor,
                 batch.arena,
-                0,
-                batch.headers_begin,
                 port.device.prefix,
                 batch.frames,
-                batch.FRAMES,
+                batch.waiting,
+                room,
             )
         except OSError as error:
             self._lose_device(port, error)
-            return
+            return 0
+        self._queue_frames(port, batch, batch.waiting + read)
         if port.peers is not None:
-            codec.route_frames(batch.arena, batch.frames, count, port.peers.peers, port.peers.count)
-        first = 0
-        while first < count:
-            begun = first
-            datagrams, first, refused = self.encapsulate(port, batch, first, count)
-            self.send(port, batch, datagrams)
-            if refused:
-                self._look_at_refused_frames(port, begun, min(first + 1, count))
+            peers, count = port.peers.peers, port.peers.count
+            codec.route_frames(batch.arena, batch.frames, batch.waiting, peers, count)
+        datagrams, unfinished, refused = self.encapsulate(port, batch, 0, batch.waiting)
+        self.send(port, batch, datagrams)
+        if refused:
+            self._look_at_refused_frames(port, batch, unfinished)
+        batch.retire(unfinished)
+        return read
+
+    def _queue_frames(self, port: TunnelPort, batch: EgressBatch, count: int) -> None:
+        """Let the frames up to *count* that were just read wait in their place."""
+        leaders = codec.order_frames(
+            batch.arena,
+            batch.frames,
+            batch.leaders,
+            batch.waiting,
+            count,
+            self.tunnels.memory,
+            port.index,
+        )
+        batch.overtaken = leaders > batch.leaders and batch.waiting > batch.leaders
+        batch.leaders, batch.waiting = leaders, count
 
     def encapsulate(
         self, port: TunnelPort, batch: EgressBatch, first: int, count: int
@@ -311,7 +331,7 @@ class DataPlane:
             count,
             self.tunnels.memory,
             port.index,
-            batch.datagrams,
+            batch.turn,
             batch.headers_begin,
             batch.headers_end,
         )
@@ -357,11 +377,11 @@ class DataPlane:
         self.tunnels.count_drop(port.index, "tx", reason)
         self._tell(port, reason, errno.errorcode.get(error, str(error)))
 
-    def _look_at_refused_frames(self, port: TunnelPort, first: int, end: int) -> None:
-        for index in range(first, end):
-            reason = DropReason(self._egress.frame(index).verdict)
+    def _look_at_refused_frames(self, port: TunnelPort, batch: EgressBatch, end: int) -> None:
+        for index in range(end):
+            reason = DropReason(batch.frame(index).verdict)
             if reason is DropReason.TOO_BIG and self._too_big.refused(
-                port, self._egress, index, self._loop.time()
+                port, batch, index, self._loop.time()
             ):
                 continue
             if reason:
@@ -385,14 +405,17 @@ class DataPlane:
             underlay.family,
             batch.arena,
             0,
-            batch.STRIDE,
+            STRIDE,
             batch.received,
             batch.SLOTS,
+            not self._turns.pending and not self._turns.in_a_hurry,
         )
         if error:
             self._tell(None, DropReason.OTHER, errno.errorcode.get(error, str(error)))
         if not count:
             return
+        if batch.ends_short(count):
+            self._turns.hurry()
         # Decapsulation patches headers in place: who watches gets a copy made before.
         seen = [] if self._trace is None else trace_received(batch, count)
         frames, refused = codec.decapsulate(

@@ -111,6 +111,7 @@ class Frame(ctypes.Structure):
         ("done", u32),
         ("verdict", u32),
         ("destination", u32),
+        ("flow", u32),
     )
 
 

@@ -24,6 +24,7 @@ from gred.dataplane.layout import (
 from gred.dataplane.pure_decapsulate import Decapsulator
 from gred.dataplane.pure_emit import Queue, Writer
 from gred.dataplane.pure_encapsulate import Encapsulator
+from gred.dataplane.pure_flows import order_frame
 from gred.dataplane.pure_lookup import LookupTable
 from gred.dataplane.pure_peers import is_stranger, route_frame
 from gred.dataplane.pure_segment import HeaderSpace
@@ -40,6 +41,7 @@ __all__ = [
     "decapsulate",
     "encapsulate",
     "find_stranger",
+    "order_frames",
     "route_frames",
 ]
 
@@ -119,6 +121,30 @@ def encapsulate(
             return worker.filled, index, refused
         refused += bool(frame.verdict)
     return worker.filled, count, refused
+
+
+def order_frames(
+    arena: "WriteableBuffer",
+    frames: "WriteableBuffer",
+    leaders: int,
+    waiting: int,
+    count: int,
+    tunnels: "WriteableBuffer",
+    tunnel: int,
+    /,
+) -> int:
+    """See _codec.pyi."""
+    view = memoryview(arena).cast("B")
+    frame_table, records = _table(frames, Frame), _table(tunnels, TunnelRecord)
+    fits = 0 <= leaders <= waiting <= count <= len(frame_table)
+    if not fits or not 0 <= tunnel < len(records):
+        raise ValueError("order_frames: a table is smaller than its count")
+    record = records[tunnel]
+    if not _inside(frame_table[waiting:count], view) or record.vnet_header > VNET_HEADER:
+        raise ValueError("order_frames: a frame lies outside the arena")
+    for index in range(waiting, count):
+        leaders = order_frame(view, frame_table, leaders, index, record.flags)
+    return leaders
 
 
 def route_frames(

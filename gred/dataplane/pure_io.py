@@ -26,7 +26,6 @@ from gred.dataplane.layout import (
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-LINE = 64  # every frame starts at a multiple of this
 FRAME_LIMIT = 65535  # the largest frame a TUN hands out, vnet header aside
 PIECE_LIMIT = 256  # pieces a written frame may have
 PENDING_ERROR_LIMIT = 16  # ICMP errors skipped in one receive call
@@ -71,36 +70,32 @@ def _borrowed(fd: int, family: int) -> Iterator[socket.socket]:
 def read_frames(
     fd: int,
     arena: "WriteableBuffer",
-    begin: int,
-    end: int,
-    vnet_header: int,
+    prefix: int,
     frames: "WriteableBuffer",
+    first: int,
     limit: int,
     /,
 ) -> int:
     """See _io.pyi."""
     view = memoryview(arena).cast("B")
     table = _table(frames, Frame)
-    fits = 0 <= begin <= end <= len(view) and 0 <= vnet_header <= FRAME_HEADROOM
-    _require("read_frames", fits=fits and limit <= len(table))
-    filled, position = 0, begin
-    while filled < limit:
-        offset = (position + LINE - 1) // LINE * LINE + FRAME_HEADROOM
-        if end - offset < FRAME_LIMIT:
-            break
+    _require(
+        "read_frames", fits=0 <= first <= limit <= len(table) and 0 <= prefix <= FRAME_HEADROOM
+    )
+    places = [row.offset for row in table[first:limit]]
+    last = len(view) - FRAME_LIMIT
+    _require("read_frames", fits=all(FRAME_HEADROOM <= place <= last for place in places))
+    for filled, offset in enumerate(places):
         try:
-            got = os.readv(fd, [view[offset - vnet_header : offset + FRAME_LIMIT]])
+            got = os.readv(fd, [view[offset - prefix : offset + FRAME_LIMIT]])
         except BlockingIOError:
-            break
+            return filled
         except OSError:
             if filled == 0:
                 raise
-            break
-        length = max(got - vnet_header, 0)
-        table[filled] = Frame(offset=offset, length=length)
-        filled += 1
-        position = offset + length
-    return filled
+            return filled
+        table[first + filled] = Frame(offset=offset, length=max(got - prefix, 0))
+    return len(places)
 
 
 def write_frames(
@@ -219,9 +214,10 @@ def receive_datagrams(
     stride: int,
     received: "WriteableBuffer",
     limit: int,
+    _linger: bool,
     /,
 ) -> tuple[int, int]:
-    """See _io.pyi."""
+    """See _io.pyi. Never lingers: the interpreter is slow enough for a burst to gather."""
     view = memoryview(arena).cast("B")
     table = _table(received, Received)
     fits = 0 <= limit <= len(table) and stride > FRAME_HEADROOM and begin >= 0

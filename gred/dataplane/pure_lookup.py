@@ -13,9 +13,11 @@ from gred.dataplane.layout import Kind, LookupEntry, LookupHeader, Stage
 ANY = bytes(16)
 
 
-def mix(words: Iterable[int]) -> int:
-    """Return the 32-bit hash of 32-bit *words*; also used for flows."""
-    value = 0x9E3779B9
+MIX_SEED = 0x9E3779B9
+
+
+def mix(words: Iterable[int], value: int = MIX_SEED) -> int:
+    """Return the 32-bit hash of 32-bit *words*, or go on with a hash; also used for flows."""
     for word in words:
         value = (value ^ word) * 0x85EBCA6B & 0xFFFFFFFF
         value ^= value >> 15

@@ -24,7 +24,11 @@ MORE_FRAGMENTS = 0x2000
 FRAGMENT_OFFSET = 0x1FFF
 
 HOP_BY_HOP = 0  # next header: a payload length of 0 then means a jumbogram, RFC 2675 §2
-IPV6_FRAGMENT = 44  # next header of the fragment header, RFC 8200 §4.5
+# Next headers of extension headers, RFC 8200 §4; of AH, RFC 4302 §2.
+ROUTING = 43
+IPV6_FRAGMENT = 44
+AUTHENTICATION = 51
+DESTINATION_OPTIONS = 60
 
 ECN = 0x03  # the two low bits of TOS and traffic class, RFC 3168 §5
 NOT_ECT, ECT_1, ECT_0, CE = range(4)

@@ -5,8 +5,9 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from ipaddress import ip_address
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -64,6 +65,11 @@ class Bench:
 
     def pair(self, **fields: Any) -> tuple[PairDevice, TunnelPort, PairDevice, TunnelPort]:
         return *self.tunnel(LEFT, RIGHT, **fields), *self.tunnel(RIGHT, LEFT, **fields)
+
+
+def deepen_pairs() -> None:
+    """Let socket pairs of this network namespace take as many packets as a TUN, unix(7)."""
+    Path("/proc/sys/net/unix/max_dgram_qlen").write_text("500")
 
 
 async def arrival(device: PairDevice) -> bytes:
@@ -224,6 +230,44 @@ def test_more_than_a_batch_arrives_whole_and_in_order(play: Play) -> None:
             left.far.send(packet)
             assert await arrival(right) == packet
         assert right_port.counters().rx_packets == sent + 1
+
+    play(scenario)
+
+
+def test_a_small_packet_goes_before_what_waits_and_no_flow_is_reordered(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        deepen_pairs()
+        left, left_port, right, _ = bench.pair()
+        bulk = [Tcp(sequence=number, payload=pattern(400)).build() for number in range(100)]
+        quiet = [Udp(ports=(number, 53), payload=b"?").build() for number in range(3)]
+        for packet in [*bulk, *quiet]:
+            left.far.send(packet)
+        found = [await arrival(right) for _ in range(103)]
+        assert [packet for packet in found if len(packet) > 100] == bulk
+        assert [packet for packet in found if len(packet) < 100] == quiet
+        # 64 left in the first turn. In the second three of the bulk lead: they come first, nothing
+        # of it waits, and more than three would be more than the quantum.
+        assert found.index(quiet[0]) == 64 + 3
+        assert left_port.counters().tx_packets == 103
+
+    play(scenario)
+
+
+def test_waiting_packets_follow_their_tunnel_to_another_remote(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        deepen_pairs()
+        left, left_port, right, _ = bench.pair()
+        for number in range(100):
+            left.far.send(Tcp(sequence=number, payload=pattern(100)).build())
+        await arrival(right)  # of the first turn; the second is still to come
+        parameters = left_port.parameters
+        left_port.update(
+            replace(parameters, peers=((ip_network("10.0.0.0/8"), ip_address(RIGHT)),))
+        )
+        left_port.update(parameters)
+        for _ in range(99):
+            await arrival(right)
+        assert left_port.counters().tx_packets == 100
 
     play(scenario)
 

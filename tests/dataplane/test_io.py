@@ -4,7 +4,7 @@ boundaries of packets, and both ends are real descriptors."""
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -32,66 +32,70 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 class TestReadFrames:
+    PLACES = (FRAME_HEADROOM, 200_000, 100_001, ARENA - 65535)  # in any order, at any alignment
+
     def read(
         self,
         io: Any,
         fd: int,
         *,
-        vnet_header: int = 0,
-        begin: int = 0,
-        end: int = ARENA,
-        limit: int = 8,
+        prefix: int = 0,
+        places: Sequence[int] = PLACES,
+        first: int = 0,
+        limit: int | None = None,
     ) -> tuple[bytearray, list[Frame]]:
-        arena, frames = bytearray(b"\xaa" * ARENA), table(Frame, 8)
-        count = io.read_frames(fd, arena, begin, end, vnet_header, frames, limit)
-        return arena, list(rows(frames, Frame))[:count]
+        arena, frames = bytearray(b"\xaa" * ARENA), table(Frame, len(places))
+        for row, place in zip(rows(frames, Frame), places, strict=True):
+            row.offset, row.done, row.verdict, row.destination, row.flow = place, 9, 9, 9, 9
+        limit = len(places) if limit is None else limit
+        count = io.read_frames(fd, arena, prefix, frames, first, limit)
+        return arena, list(rows(frames, Frame))[first : first + count]
 
     def test_nothing_ready_is_no_frame(self, io: Any, pair: Pair) -> None:
         assert self.read(io, pair[0].fileno())[1] == []
 
-    @pytest.mark.parametrize("vnet_header", [0, 10])
-    def test_frames_lie_behind_their_headroom(self, io: Any, pair: Pair, vnet_header: int) -> None:
+    @pytest.mark.parametrize("prefix", [0, 4, 10])
+    def test_frames_come_to_lie_where_their_entries_say(
+        self, io: Any, pair: Pair, prefix: int
+    ) -> None:
         ours, other = pair
-        sizes = [1, 63, 64, 65, 1500]
+        sizes = [1, 1500, 0, 65]
         for size in sizes:
-            other.send(b"v" * vnet_header + bytes([size % 256]) * size)
-        arena, frames = self.read(io, ours.fileno(), vnet_header=vnet_header, begin=100)
+            other.send(b"v" * prefix + bytes([size % 256]) * size)
+        arena, frames = self.read(io, ours.fileno(), prefix=prefix)
         assert [frame.length for frame in frames] == sizes
-        free = 100
-        for frame, size in zip(frames, sizes, strict=True):
-            assert frame.offset % 64 == 0
-            assert frame.offset - FRAME_HEADROOM >= free
-            assert (frame.done, frame.verdict) == (0, 0)
-            start = frame.offset - vnet_header
-            free = frame.offset + size
-            assert arena[start:free] == b"v" * vnet_header + bytes([size % 256]) * size
+        for frame, place, size in zip(frames, self.PLACES, sizes, strict=True):
+            assert frame.offset == place
+            assert (frame.done, frame.verdict, frame.destination, frame.flow) == (0, 0, 0, 0)
+            end = place + size
+            assert arena[place - prefix : end] == b"v" * prefix + bytes([size % 256]) * size
+            assert arena[place - prefix - 1] == 0xAA
 
-    def test_at_most_limit_frames_are_read(self, io: Any, pair: Pair) -> None:
+    def test_frames_before_the_first_stay_as_they_are(self, io: Any, pair: Pair) -> None:
+        ours, other = pair
+        other.send(b"frame")
+        arena, (frame,) = self.read(io, ours.fileno(), first=2)
+        assert (frame.offset, frame.length) == (self.PLACES[2], 5)
+        assert arena[self.PLACES[0]] == 0xAA
+
+    def test_no_more_than_the_limit_are_read(self, io: Any, pair: Pair) -> None:
         ours, other = pair
         for _ in range(3):
             other.send(b"frame")
+        assert self.read(io, ours.fileno(), first=1, limit=1)[1] == []
         assert len(self.read(io, ours.fileno(), limit=2)[1]) == 2
         assert len(self.read(io, ours.fileno(), limit=2)[1]) == 1
-
-    @pytest.mark.parametrize(("end", "count"), [(64 + 65534, 0), (64 + 65535, 1), (65728, 2)])
-    def test_what_could_not_fit_is_not_read(
-        self, io: Any, pair: Pair, end: int, count: int
-    ) -> None:
-        ours, other = pair
-        other.send(b"frame")
-        other.send(b"frame")
-        assert len(self.read(io, ours.fileno(), end=end)[1]) == count
 
     def test_the_largest_frame_fits(self, io: Any, pair: Pair) -> None:
         ours, other = pair
         other.send(b"v" * 10 + b"x" * 65535)
-        _arena, (frame,) = self.read(io, ours.fileno(), vnet_header=10)
+        _arena, (frame,) = self.read(io, ours.fileno(), prefix=10, places=[ARENA - 65535])
         assert frame.length == 65535
 
-    def test_less_than_a_vnet_header_is_an_empty_frame(self, io: Any, pair: Pair) -> None:
+    def test_less_than_the_prefix_is_an_empty_frame(self, io: Any, pair: Pair) -> None:
         ours, other = pair
         other.send(b"short")
-        _arena, (frame,) = self.read(io, ours.fileno(), vnet_header=10)
+        _arena, (frame,) = self.read(io, ours.fileno(), prefix=10)
         assert frame.length == 0
 
     def test_a_first_read_that_fails_is_raised(self, io: Any) -> None:
@@ -101,10 +105,17 @@ class TestReadFrames:
 
     @pytest.mark.parametrize(
         "arguments",
-        [{"begin": ARENA, "end": 0}, {"end": ARENA + 1}, {"vnet_header": 65}, {"limit": 9}],
+        [
+            {"prefix": 65},
+            {"limit": 5},
+            {"first": 2, "limit": 1},
+            {"places": [FRAME_HEADROOM - 1]},
+            {"places": [ARENA - 65534]},
+            {"places": [ARENA + 1]},
+        ],
     )
     def test_what_leads_out_of_a_buffer_is_refused(
-        self, io: Any, pair: Pair, arguments: dict[str, int]
+        self, io: Any, pair: Pair, arguments: dict[str, Any]
     ) -> None:
         with pytest.raises(ValueError, match="read_frames: a buffer is smaller than its count"):
             self.read(io, pair[0].fileno(), **arguments)
@@ -243,7 +254,7 @@ class TestArguments:
     def test_slots_out_of_the_arena_are_refused(
         self, io: Any, begin: int, stride: int, limit: int
     ) -> None:
-        arguments = (bytearray(4096), begin, stride, bytearray(2 * 64), limit)
+        arguments = (bytearray(4096), begin, stride, bytearray(2 * 64), limit, False)
         with pytest.raises(ValueError, match="receive_datagrams: a buffer is smaller"):
             io.receive_datagrams(-1, 4, *arguments)
 
@@ -252,5 +263,6 @@ class TestArguments:
         ours, other = pair
         fd = ours.fileno()
         other.send(b"frame")
-        assert io.receive_datagrams(fd, 4, bytearray(4096), 0, 2048, bytearray(2 * 64), 2) == (1, 0)
+        buffers = bytearray(4096), 0, 2048, bytearray(2 * 64)
+        assert io.receive_datagrams(fd, 4, *buffers, 2, False) == (1, 0)
         os.fstat(fd)

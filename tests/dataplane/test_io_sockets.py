@@ -79,11 +79,17 @@ class Sockets:
 
 
 def receive(
-    io: Any, receiver: socket.socket, family: int, limit: int = 8, stride: int = STRIDE
+    io: Any,
+    receiver: socket.socket,
+    family: int,
+    limit: int = 8,
+    stride: int = STRIDE,
+    *,
+    linger: bool = True,
 ) -> tuple[list[Any], bytearray]:
     arena, entries = bytearray(100 + stride * 8), bytearray(b"\xff" * len(table(Received, 8)))
     count, error = io.receive_datagrams(
-        receiver.fileno(), family, arena, 100, stride, entries, limit
+        receiver.fileno(), family, arena, 100, stride, entries, limit, linger
     )
     assert error == 0
     return list(rows(entries, Received))[:count], arena
@@ -241,7 +247,7 @@ class TestReceive:
 
     def test_a_descriptor_that_is_no_socket_is_an_error(self, io: Any) -> None:
         entries = table(Received, 1)
-        result = io.receive_datagrams(1 << 20, 4, bytearray(4096), 0, 2048, entries, 1)
+        result = io.receive_datagrams(1 << 20, 4, bytearray(4096), 0, 2048, entries, 1, False)
         assert result == (0, errno.EBADF)
         datagram, place = bytearray(bytes(Datagram(ttl=1))), bytearray(bytes(Destination(family=4)))
         result = io.send_datagrams(1 << 20, 1 << 20, bytearray(64), datagram, 0, 1, place)

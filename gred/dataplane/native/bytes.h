@@ -100,6 +100,15 @@ static inline uint64_t sum_bytes(const uint8_t *p, size_t length)
     return (sum & 0xffffffff) + (sum >> 32);
 }
 
+/* One step of a hash over 32-bit words, which begins with MIX_SEED. Twin: pure_lookup.mix(). */
+#define MIX_SEED 0x9e3779b9u
+
+static inline uint32_t mix(uint32_t hash, uint32_t word)
+{
+    hash = (hash ^ word) * 0x85ebca6b;
+    return hash ^ hash >> 15;
+}
+
 /* The checksum field, in memory order, that makes everything summed in *sum* right. */
 static inline void store_checksum(uint8_t *field, uint64_t sum)
 {

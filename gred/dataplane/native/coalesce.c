@@ -145,7 +145,7 @@ static struct run *run_slot(struct emission *emission, uint32_t tunnel, const st
 {
     const uint8_t *ip = ip_of(view);
     uint32_t words[10] = {0};
-    uint32_t hash = 0x9e3779b9;
+    uint32_t hash = MIX_SEED;
 
     if (view->version == 4) {
         memcpy(words, ip + 12, 4);
@@ -155,10 +155,8 @@ static struct run *run_slot(struct emission *emission, uint32_t tunnel, const st
     }
     memcpy(words + 8, transport_of(view), 4);
     words[9] = tunnel | (uint32_t)view->protocol << 24;
-    for (size_t i = 0; i < 10; i++) {
-        hash = (hash ^ words[i]) * 0x85ebca6b;
-        hash ^= hash >> 15;
-    }
+    for (size_t i = 0; i < 10; i++)
+        hash = mix(hash, words[i]);
     return &emission->runs[hash & (RUN_SLOTS - 1)];
 }
 

@@ -46,6 +46,10 @@ struct egress_result {
 void encapsulate(const struct egress *egress, size_t first, size_t count,
                  struct tunnel_record *record, struct egress_result *result);
 
+/* Contract: _codec.pyi. *record* is that of the tunnel the frames were read from. */
+size_t order_frames(uint8_t *arena, struct frame *frames, size_t leaders, size_t waiting,
+                    size_t count, const struct tunnel_record *record);
+
 /* Contract: _codec.pyi, route_frames() and find_stranger(). */
 void route_frames(const uint8_t *arena, struct frame *frames, size_t count,
                   const struct peer *peers, size_t peer_count);

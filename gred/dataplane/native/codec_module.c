@@ -1,7 +1,7 @@
 /* gred.dataplane._codec: GRE, checksums, segmentation and coalescing for Python. No system call.
  *
  * This file takes arguments apart and checks that every offset lies inside its buffer; the work is
- * done, without the interpreter lock, by encapsulate.c, decapsulate.c and coalesce.c.
+ * done, without the interpreter lock, by the other files here but io_module.c.
  * Contract: _codec.pyi. Twin: gred/dataplane/pure_codec.py.
  */
 #define PY_SSIZE_T_CLEAN
@@ -53,6 +53,38 @@ static PyObject *py_encapsulate(PyObject *module, PyObject *const *args, Py_ssiz
     Py_BEGIN_ALLOW_THREADS encapsulate(&egress, first, count, record, &result);
     Py_END_ALLOW_THREADS answer = Py_BuildValue(
         "nnn", (Py_ssize_t)result.datagrams, (Py_ssize_t)result.next, (Py_ssize_t)result.refused);
+exit:
+    release_buffers(buffers, BUFFERS);
+    return answer;
+}
+
+static PyObject *py_order_frames(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    enum { ARENA, FRAMES, TUNNELS, BUFFERS };
+    static const int buffer_args[BUFFERS] = {0, 1, 5};
+    Py_buffer buffers[BUFFERS] = {{0}};
+    size_t leaders, waiting, count, tunnel;
+    PyObject *answer = NULL;
+
+    (void)module;
+    if (!check_argument_count("order_frames", nargs, 7) || !get_size(args[2], &leaders) ||
+        !get_size(args[3], &waiting) || !get_size(args[4], &count) || !get_size(args[6], &tunnel) ||
+        !get_buffers(args, buffer_args, buffers, BUFFERS))
+        goto exit;
+    if (count > (size_t)buffers[FRAMES].len / sizeof(struct frame) || waiting > count ||
+        leaders > waiting ||
+        tunnel >= (size_t)buffers[TUNNELS].len / sizeof(struct tunnel_record)) {
+        PyErr_SetString(PyExc_ValueError, "order_frames: a table is smaller than its count");
+        goto exit;
+    }
+    const struct tunnel_record *record = (struct tunnel_record *)buffers[TUNNELS].buf + tunnel;
+    if (!frames_fit(buffers[FRAMES].buf, waiting, count, record, (size_t)buffers[ARENA].len)) {
+        PyErr_SetString(PyExc_ValueError, "order_frames: a frame lies outside the arena");
+        goto exit;
+    }
+    Py_BEGIN_ALLOW_THREADS leaders =
+        order_frames(buffers[ARENA].buf, buffers[FRAMES].buf, leaders, waiting, count, record);
+    Py_END_ALLOW_THREADS answer = PyLong_FromSize_t(leaders);
 exit:
     release_buffers(buffers, BUFFERS);
     return answer;
@@ -251,6 +283,7 @@ static const struct measure measures[] = {
     FIELD(frame, done),
     FIELD(frame, verdict),
     FIELD(frame, destination),
+    FIELD(frame, flow),
     SIZE(peer),
     FIELD(peer, family),
     FIELD(peer, prefix_length),
@@ -354,6 +387,7 @@ fail:
 static PyMethodDef methods[] = {
     {"encapsulate", (PyCFunction)(void (*)(void))py_encapsulate, METH_FASTCALL, NULL},
     {"decapsulate", (PyCFunction)(void (*)(void))py_decapsulate, METH_FASTCALL, NULL},
+    {"order_frames", (PyCFunction)(void (*)(void))py_order_frames, METH_FASTCALL, NULL},
     {"route_frames", (PyCFunction)(void (*)(void))py_route_frames, METH_FASTCALL, NULL},
     {"find_stranger", (PyCFunction)(void (*)(void))py_find_stranger, METH_FASTCALL, NULL},
     {"checksum", py_checksum, METH_O, NULL},

@@ -82,17 +82,15 @@ static uint32_t probe(const struct ingress *in, const struct lookup_entry *wante
 {
     const struct lookup_entry *entries = (const struct lookup_entry *)(in->lookup + 1);
     uint32_t mask = in->lookup->mask;
-    uint32_t hash = 0x9e3779b9;
+    uint32_t hash = MIX_SEED;
     uint32_t words[10];
 
     memcpy(words, wanted->local, 16);
     memcpy(words + 4, wanted->remote, 16);
     words[8] = wanted->key;
     words[9] = wanted->family | (uint32_t)wanted->kind << 8;
-    for (size_t i = 0; i < 10; i++) {
-        hash = (hash ^ words[i]) * 0x85ebca6b;
-        hash ^= hash >> 15;
-    }
+    for (size_t i = 0; i < 10; i++)
+        hash = mix(hash, words[i]);
     for (uint32_t step = 0; step <= mask; step++) {
         const struct lookup_entry *entry = &entries[(hash + step) & mask];
         if (entry->tunnel == 0)

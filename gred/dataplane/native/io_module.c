@@ -22,36 +22,34 @@ enum {
     PIECE_LIMIT = 256,        /* pieces a written frame may have */
     FRAME_LIMIT = 65535,      /* the largest frame a TUN hands out, vnet header aside */
     BURST = 4,                /* datagrams in one call that make a burst likely */
-    LINGER = 30000,           /* nanoseconds to wait for more of a burst, at most */
+    LINGER = 120000,          /* nanoseconds to wait for more of a burst, at most */
+    SILENCE = 20000,          /* nanoseconds without a packet that end a burst */
     PENDING_ERROR_LIMIT = 16, /* ICMP errors skipped in one receive call */
 };
 
 /* --- TUN -------------------------------------------------------------------------------------- */
 
-static size_t read_frames(int fd, uint8_t *arena, size_t begin, size_t end, size_t vnet_header,
-                          struct frame *frames, size_t limit, int *error)
+/* Read into the places that frames[first:limit] name; return how many. */
+static size_t read_frames(int fd, uint8_t *arena, size_t prefix, struct frame *frames, size_t first,
+                          size_t limit, int *error)
 {
-    size_t filled = 0;
-    size_t at = begin;
+    size_t at = first;
 
     *error = 0;
-    while (filled < limit) {
-        size_t offset = ((at + 63) & ~(size_t)63) + FRAME_HEADROOM;
-        if (offset > end || end - offset < FRAME_LIMIT)
-            break;
-        ssize_t got = read(fd, arena + offset - vnet_header, FRAME_LIMIT + vnet_header);
+    while (at < limit) {
+        uint32_t offset = frames[at].offset;
+        ssize_t got = read(fd, arena + offset - prefix, FRAME_LIMIT + prefix);
         if (got < 0) {
             if (errno == EINTR)
                 continue;
-            if (errno != EAGAIN && filled == 0)
+            if (errno != EAGAIN && at == first)
                 *error = errno;
             break;
         }
-        size_t length = (size_t)got > vnet_header ? (size_t)got - vnet_header : 0;
-        frames[filled++] = (struct frame){.offset = (uint32_t)offset, .length = (uint32_t)length};
-        at = offset + length;
+        size_t length = (size_t)got > prefix ? (size_t)got - prefix : 0;
+        frames[at++] = (struct frame){.offset = offset, .length = (uint32_t)length};
     }
-    return filled;
+    return at - first;
 }
 
 static size_t write_frames(uint8_t *arena, struct outgoing *outgoing, const struct piece *pieces,
@@ -257,33 +255,45 @@ static void read_control(struct msghdr *message, struct received *received)
     }
 }
 
+/* A wait for the rest of a burst, in nanoseconds of the monotonic clock; 0: not begun. */
+struct burst {
+    int64_t end;    /* of the wait */
+    int64_t silent; /* when to give up unless more has come */
+    size_t filled;  /* what had come when that was set */
+};
+
 /* Shall an empty queue be looked at once more? In the middle of a burst, yes, for a moment, giving
  * way to whoever is ready to run: the batch becomes larger, and the cost of going to sleep and of
  * being woken for each few packets is spared on both sides. In a virtual machine that cost is an
- * exit each. */
-static bool burst_goes_on(size_t filled, int64_t *linger_until)
+ * exit each. A datagram much shorter than the first is the end of what somebody had to say, or
+ * somebody else's: it is not kept waiting. */
+static bool burst_goes_on(const struct received *received, size_t filled, struct burst *burst)
 {
     struct timespec clock;
 
-    if (filled < BURST)
+    if (filled < BURST || received[filled - 1].length < received[0].length / 2)
         return false;
     clock_gettime(CLOCK_MONOTONIC, &clock);
     int64_t now = (int64_t)clock.tv_sec * 1000000000 + clock.tv_nsec;
-    if (*linger_until == 0)
-        *linger_until = now + LINGER;
-    if (now >= *linger_until)
+    if (burst->end == 0)
+        burst->end = now + LINGER;
+    if (filled != burst->filled) {
+        burst->filled = filled;
+        burst->silent = now + SILENCE;
+    }
+    if (now >= burst->end || now >= burst->silent)
         return false;
     sched_yield();
     return true;
 }
 
 static size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin, size_t stride,
-                                struct received *received, size_t limit, int *error)
+                                struct received *received, size_t limit, bool linger, int *error)
 {
     struct inbox box;
     size_t filled = 0;
     int pending = 0;
-    int64_t linger_until = 0;
+    struct burst burst = {0};
 
     *error = 0;
     while (filled < limit) {
@@ -302,7 +312,7 @@ static size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin
         int got = recvmmsg(fd, box.messages, n, MSG_DONTWAIT, NULL);
         if (got < 0) {
             if (errno == EAGAIN) {
-                if (burst_goes_on(filled, &linger_until))
+                if (linger && burst_goes_on(received, filled, &burst))
                     continue;
                 break;
             }
@@ -324,7 +334,7 @@ static size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin
                 read_control(&box.messages[i].msg_hdr, entry);
             filled++;
         }
-        if ((unsigned)got < n && !burst_goes_on(filled, &linger_until))
+        if ((unsigned)got < n && !(linger && burst_goes_on(received, filled, &burst)))
             break;
     }
     return filled;
@@ -337,28 +347,37 @@ static PyObject *too_small(const char *name)
     return PyErr_Format(PyExc_ValueError, "%s: a buffer is smaller than its count", name);
 }
 
+static bool places_fit(const struct frame *frames, size_t first, size_t limit, size_t arena_length)
+{
+    for (size_t i = first; i < limit; i++)
+        if (frames[i].offset < FRAME_HEADROOM || frames[i].offset > arena_length ||
+            arena_length - frames[i].offset < FRAME_LIMIT)
+            return false;
+    return true;
+}
+
 static PyObject *py_read_frames(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     enum { ARENA, FRAMES, BUFFERS };
-    static const int buffer_args[BUFFERS] = {1, 5};
+    static const int buffer_args[BUFFERS] = {1, 3};
     Py_buffer buffers[BUFFERS] = {{0}};
-    size_t begin, end, vnet_header, limit, filled = 0;
+    size_t prefix, first, limit, filled = 0;
     int fd, error = 0;
     PyObject *answer = NULL;
 
     (void)module;
-    if (!check_argument_count("read_frames", nargs, 7) || !get_int(args[0], &fd) ||
-        !get_size(args[2], &begin) || !get_size(args[3], &end) ||
-        !get_size(args[4], &vnet_header) || !get_size(args[6], &limit) ||
+    if (!check_argument_count("read_frames", nargs, 6) || !get_int(args[0], &fd) ||
+        !get_size(args[2], &prefix) || !get_size(args[4], &first) || !get_size(args[5], &limit) ||
         !get_buffers(args, buffer_args, buffers, BUFFERS))
         goto exit;
-    if (begin > end || end > (size_t)buffers[ARENA].len || vnet_header > FRAME_HEADROOM ||
-        limit > (size_t)buffers[FRAMES].len / sizeof(struct frame)) {
+    if (first > limit || limit > (size_t)buffers[FRAMES].len / sizeof(struct frame) ||
+        prefix > FRAME_HEADROOM ||
+        !places_fit(buffers[FRAMES].buf, first, limit, (size_t)buffers[ARENA].len)) {
         too_small("read_frames");
         goto exit;
     }
-    Py_BEGIN_ALLOW_THREADS filled = read_frames(fd, buffers[ARENA].buf, begin, end, vnet_header,
-                                                buffers[FRAMES].buf, limit, &error);
+    Py_BEGIN_ALLOW_THREADS filled =
+        read_frames(fd, buffers[ARENA].buf, prefix, buffers[FRAMES].buf, first, limit, &error);
     Py_END_ALLOW_THREADS if (error)
     {
         errno = error;
@@ -461,13 +480,14 @@ static PyObject *py_receive_datagrams(PyObject *module, PyObject *const *args, P
     static const int buffer_args[BUFFERS] = {2, 5};
     Py_buffer buffers[BUFFERS] = {{0}};
     size_t begin, stride, limit, filled = 0;
-    int fd, family, error = 0;
+    int fd, family, linger, error = 0;
     PyObject *answer = NULL;
 
     (void)module;
-    if (!check_argument_count("receive_datagrams", nargs, 7) || !get_int(args[0], &fd) ||
+    if (!check_argument_count("receive_datagrams", nargs, 8) || !get_int(args[0], &fd) ||
         !get_int(args[1], &family) || !get_size(args[3], &begin) || !get_size(args[4], &stride) ||
-        !get_size(args[6], &limit) || !get_buffers(args, buffer_args, buffers, BUFFERS))
+        !get_size(args[6], &limit) || (linger = PyObject_IsTrue(args[7])) < 0 ||
+        !get_buffers(args, buffer_args, buffers, BUFFERS))
         goto exit;
     if (limit > (size_t)buffers[RECEIVED].len / sizeof(struct received) ||
         stride <= FRAME_HEADROOM || begin > (size_t)buffers[ARENA].len ||
@@ -476,7 +496,7 @@ static PyObject *py_receive_datagrams(PyObject *module, PyObject *const *args, P
         goto exit;
     }
     Py_BEGIN_ALLOW_THREADS filled = receive_datagrams(fd, family, buffers[ARENA].buf, begin, stride,
-                                                      buffers[RECEIVED].buf, limit, &error);
+                                                      buffers[RECEIVED].buf, limit, linger, &error);
     Py_END_ALLOW_THREADS answer = Py_BuildValue("ni", (Py_ssize_t)filled, error);
 exit:
     release_buffers(buffers, BUFFERS);

@@ -113,6 +113,7 @@ struct frame {
     uint32_t done; /* payload bytes of a super-packet that have left as segments */
     uint32_t verdict;
     uint32_t destination; /* index of a struct destination; NO_DESTINATION: nobody is known */
+    uint32_t flow;        /* hash of what is to stay in order */
 };
 
 enum { FRAME_HEADROOM = 64, PACKET_INFO_LENGTH = 4 };

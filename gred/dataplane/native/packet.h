@@ -23,7 +23,15 @@ enum {
     PROTOCOL_PPP = 0x880b, /* with version 1: RFC 2637 */
 };
 
-enum { IPV6_HOP_BY_HOP = 0, IP_TCP = 6, IP_UDP = 17, IP_GRE = 47 };
+enum { IP_TCP = 6, IP_UDP = 17, IP_GRE = 47 };
+/* IPv6 extension headers (RFC 8200 §4). */
+enum {
+    IPV6_HOP_BY_HOP = 0,
+    IPV6_ROUTING = 43,
+    IPV6_FRAGMENT = 44,
+    IPV6_AUTHENTICATION = 51,
+    IPV6_DESTINATION_OPTIONS = 60,
+};
 enum { ETHERNET_HEADER = 14, IPV4_HEADER = 20, IPV6_HEADER = 40, TCP_HEADER = 20, UDP_HEADER = 8 };
 enum { TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 }; /* offsets in the header */
 enum { TCP_FLAGS = 13 };
@@ -88,7 +96,7 @@ static inline void view_ip(struct view *view, size_t offset, uint8_t version)
         view->ttl = ip[7];
         view->protocol = ip[6];
         view->dont_fragment = false;
-        view->fragment = view->protocol == 44;
+        view->fragment = view->protocol == IPV6_FRAGMENT;
     }
 }
 

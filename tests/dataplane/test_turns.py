@@ -1,0 +1,255 @@
+"""Turns: who sends next and how much, on a loop that only does what the test says."""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from gred.dataplane.batch import EgressBatch, IngressBatch
+from gred.dataplane.layout import Datagram
+from gred.dataplane.turns import BATCHES, FEW, HURRY, SHORT_TURN, Turns
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+@dataclass(eq=False)
+class Sender:
+    """A tunnel with so many frames in its device, of so many datagrams each."""
+
+    descriptor: int
+    frames: int = 0
+    size: int = 1
+    overtakes: bool = False
+
+
+@dataclass
+class Loop:
+    """Readers are called once a round while their sender has frames, as a level-triggered poll."""
+
+    now: float = 100.0
+    readers: dict[int, tuple[Callable[..., None], Sender]] = field(default_factory=dict)
+    soon: list[tuple[Callable[..., None], Sender]] = field(default_factory=list)
+
+    def time(self) -> float:
+        return self.now
+
+    def add_reader(self, descriptor: int, callback: Callable[..., None], sender: Sender) -> None:
+        assert descriptor not in self.readers
+        self.readers[descriptor] = callback, sender
+
+    def remove_reader(self, descriptor: int) -> None:
+        del self.readers[descriptor]
+
+    def call_soon(self, callback: Callable[..., None], sender: Sender) -> None:
+        self.soon.append((callback, sender))
+
+    def round(self) -> None:
+        ready = [(callback, sender) for callback, sender in self.readers.values() if sender.frames]
+        soon, self.soon = self.soon, []
+        for callback, sender in ready:
+            if sender.descriptor in self.readers:
+                callback(sender)
+        for callback, sender in soon:
+            callback(sender)
+
+
+class Bench:
+    """Turns on such a loop; ``log`` has (descriptor, frames sent) of each turn."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.turns = Turns[Sender](cast("asyncio.AbstractEventLoop", self.loop), self.move)
+        self.log: list[tuple[int, int]] = []
+        self.datagrams: list[int] = []
+        self.batches: list[EgressBatch] = []
+        self.during: Callable[[Sender], Any] = lambda _: None
+
+    def move(self, sender: Sender, batch: EgressBatch, room: int) -> int:
+        self.during(sender)
+        if self.turns.batch_of(sender) is None:
+            return 0
+        read = min(sender.frames, room - batch.waiting)
+        assert read >= 0
+        sender.frames -= read
+        batch.waiting += read
+        batch.overtaken = sender.overtakes
+        allowed = batch.turn.nbytes // ctypes.sizeof(Datagram)
+        sent = min(batch.waiting, max(allowed // sender.size, 1))
+        batch.retire(sent)
+        self.log.append((sender.descriptor, sent))
+        self.datagrams.append(allowed)
+        self.batches.append(batch)
+        return read
+
+    def sender(self, frames: int, **fields: Any) -> Sender:
+        sender = Sender(len(self.loop.readers) + len(self.log) + 1, frames, **fields)
+        self.turns.add(sender)
+        return sender
+
+    def play(self, limit: int = 1000) -> None:
+        """Turn the loop until nobody has anything to do."""
+        for _ in range(limit):
+            if not self.loop.soon and not any(s.frames for _, s in self.loop.readers.values()):
+                return
+            self.loop.round()
+        raise AssertionError("it does not come to an end")
+
+
+def test_what_fits_into_a_turn_leaves_at_once_and_the_device_stays_watched() -> None:
+    bench = Bench()
+    sender = bench.sender(3)
+    bench.loop.round()
+    assert bench.log == [(sender.descriptor, 3)]
+    assert sender.descriptor in bench.loop.readers
+    assert not bench.turns.pending
+
+
+def test_who_has_more_goes_on_in_the_next_round_unwatched() -> None:
+    bench = Bench()
+    sender = bench.sender(2, size=64)
+    bench.loop.round()
+    assert bench.turns.pending
+    assert sender.descriptor not in bench.loop.readers
+    bench.loop.round()
+    assert bench.log == [(sender.descriptor, 1)] * 2
+    assert sender.descriptor in bench.loop.readers
+    assert not bench.turns.pending
+
+
+def test_busy_tunnels_take_turns() -> None:
+    bench = Bench()
+    senders = [bench.sender(4, size=64) for _ in range(3)]
+    bench.play()
+    numbers = [sender.descriptor for sender in senders]
+    for turn in range(4):
+        assert sorted(number for number, _ in bench.log[turn * 3 : turn * 3 + 3]) == numbers
+
+
+def test_a_thousand_busy_tunnels_all_come_to_their_end() -> None:
+    bench = Bench()
+    senders = [Sender(number, 20, size=16) for number in range(1000)]
+    for sender in senders:
+        bench.turns.add(sender)
+    bench.play(limit=100_000)
+    for sender in senders:
+        assert sum(sent for number, sent in bench.log if number == sender.descriptor) == 20
+    assert len({id(batch) for batch in bench.batches}) == BATCHES
+    assert len(bench.loop.readers) == 1000
+
+
+def test_who_comes_late_gets_as_much_as_those_before_from_then_on() -> None:
+    bench = Bench()
+    greedy = [bench.sender(10_000, size=64) for _ in range(BATCHES)]
+    bench.loop.round()
+    late = Sender(99, 40, size=64)
+    bench.turns.add(late)
+    while late.frames or bench.turns.batch_of(late):
+        bench.loop.round()
+    for holder in greedy:
+        sent = sum(count for number, count in bench.log if number == holder.descriptor)
+        assert sent <= EgressBatch.FRAMES + 40 + 2 * FEW
+
+
+def test_turns_are_short_for_a_while_after_a_frame_has_overtaken() -> None:
+    bench = Bench()
+    sender = bench.sender(200)
+    bench.loop.round()
+    sender.overtakes = True
+    bench.loop.round()
+    sender.overtakes, sender.frames = False, 1000
+    bench.loop.round()
+    bench.loop.now += HURRY
+    bench.loop.round()
+    assert bench.datagrams == [64, 64, SHORT_TURN, 64]
+
+
+def test_turns_are_short_too_when_a_small_packet_came_in() -> None:
+    bench = Bench()
+    hurries = [bench.turns.in_a_hurry]
+    bench.turns.hurry()
+    hurries.append(bench.turns.in_a_hurry)
+    bench.sender(3)
+    bench.loop.round()
+    bench.loop.now += HURRY
+    hurries.append(bench.turns.in_a_hurry)
+    bench.sender(3)
+    bench.loop.round()
+    assert hurries == [False, True, False]
+    assert bench.datagrams == [SHORT_TURN, 64]
+
+
+def test_a_small_datagram_behind_large_ones_ends_a_batch_short() -> None:
+    batch = IngressBatch()
+    for index, length in enumerate((1500, 100, 750, 749)):
+        batch.datagram(index).length = length
+    assert [batch.ends_short(count) for count in (1, 2, 3, 4)] == [False, True, False, True]
+
+
+def test_who_is_removed_has_no_more_turns_and_leaves_nothing_behind() -> None:
+    bench = Bench()
+    gone, other = bench.sender(5, size=64), bench.sender(0)
+    bench.loop.round()
+    bench.turns.remove(gone)
+    assert not bench.turns.pending
+    bench.loop.round()
+    assert bench.log == [(gone.descriptor, 1)]
+    assert list(bench.loop.readers) == [other.descriptor]
+    other.frames = 2
+    bench.loop.round()
+    assert bench.log[1:] == [(other.descriptor, 2)]
+
+
+def test_who_is_removed_in_its_own_turn_has_no_more() -> None:
+    bench = Bench()
+    gone = bench.sender(5, size=64)
+    bench.during = bench.turns.remove
+    bench.loop.round()
+    assert (bench.log, bench.loop.readers, bench.loop.soon) == ([], {}, [])
+    assert not bench.turns.pending
+    assert gone.frames == 5
+
+
+def test_a_fault_in_a_turn_costs_the_batch_and_not_the_tunnel() -> None:
+    bench = Bench()
+    sender = bench.sender(70)
+    bench.loop.round()
+    bench.during = lambda _: 1 // 0
+    sender.frames = 70
+    with pytest.raises(ZeroDivisionError):
+        bench.loop.round()
+    assert not bench.turns.pending
+    bench.during = lambda _: None
+    bench.play()
+    assert sum(count for _, count in bench.log) == 64 + 70
+
+
+def test_who_is_removed_from_the_queue_is_passed_over() -> None:
+    bench = Bench()
+    for _ in range(BATCHES):
+        bench.sender(3, size=64)
+    queued = [Sender(number, 1) for number in (50, 51)]
+    bench.loop.round()
+    for sender in queued:
+        bench.turns.add(sender)
+    bench.loop.round()
+    bench.turns.remove(queued[0])
+    bench.play()
+    assert (51, 1) in bench.log
+    assert 50 not in dict(bench.log)
+    assert 50 not in bench.loop.readers
+
+
+def test_retired_slots_are_used_first_again() -> None:
+    batch = EgressBatch()
+    slots = [batch.frame(index).offset for index in range(batch.FRAMES)]
+    batch.waiting, batch.leaders = 5, 3
+    batch.retire(2)
+    assert (batch.waiting, batch.leaders) == (3, 1)
+    found = [batch.frame(index).offset for index in range(batch.FRAMES)]
+    assert found == [*slots[2:5], *slots[:2], *slots[5:]]
+    batch.retire(3)
+    assert (batch.waiting, batch.leaders) == (0, 0)
+    assert sorted(batch.frame(index).offset for index in range(batch.FRAMES)) == slots
