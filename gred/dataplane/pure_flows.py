@@ -48,7 +48,7 @@ def order_frame(
 
 
 def _may_lead(frames: "ctypes.Array[Frame]", leaders: int, index: int, flow: Flow) -> bool:
-    if leaders == LEADERS or flow.whole == flow.hosts:
+    if leaders >= LEADERS or flow.whole == flow.hosts:
         return False
     ahead = sum(row.length for row in frames[:leaders] if row.flow == flow.whole)
     if ahead + frames[index].length > QUANTUM:

@@ -84,7 +84,7 @@ static bool may_lead(const struct frame *frames, size_t leaders, size_t i, struc
 {
     size_t bytes = frames[i].length;
 
-    if (leaders == LEADERS || flow.whole == flow.hosts)
+    if (leaders >= LEADERS || flow.whole == flow.hosts)
         return false;
     for (size_t k = 0; k < leaders; k++)
         if (frames[k].flow == flow.whole)
