@@ -48,7 +48,8 @@ def order_frames(
     frames[:leaders] lead: small frames, at most 4 and of each flow at most 1514 bytes, that go
     before what waits of other flows. A frame joins them if it is small and nothing of its flow
     waits behind them; so the order within a flow stays. A flow is told by addresses, protocol and
-    ports. What hides its ports (a fragment, an IPv6 extension header) never leads, and nothing
+    ports. A bare TCP acknowledgment never leads: it belongs to a stream of the other direction.
+    What hides its ports (a fragment, an IPv6 extension header) never leads either, and nothing
     between the same hosts overtakes it. Frames that are not IP are one flow for each EtherType.
     """
 

@@ -49,8 +49,8 @@ def receive_datagrams(
 
     Return (how many, errno that stopped it or 0). EAGAIN is reported as 0. With *linger* it may be
     believed up to some hundred microseconds later, in the middle of a burst, so that the burst
-    becomes one batch: for who has nothing else to do. An error that
-    was pending on the socket (an ICMP error about some packet sent) does not hide what is readable.
+    becomes one batch: for who has nothing else to do. An error that was pending on the socket (an
+    ICMP error about some packet sent) does not hide what is readable.
     """
 
 def write_frames(arena: Buffer, outgoing: Buffer, pieces: Buffer, count: int, /) -> int:

@@ -56,7 +56,9 @@ class EgressBatch:
         self.frames = table(Frame, self.FRAMES)
         self.datagrams = table(Datagram, self.DATAGRAMS)
         self.turn = memoryview(self.datagrams)
-        """As much of the datagram table as may be filled at once."""
+        """As much of the datagram table as may be filled in one turn."""
+        self.limit = self.DATAGRAMS
+        """How many that is, and how many frames are looked at."""
         self.waiting = 0
         self.leaders = 0
         self.overtaken = False
@@ -65,7 +67,10 @@ class EgressBatch:
             self.frame(index).offset = index * STRIDE + FRAME_HEADROOM
 
     def limit_datagrams(self, count: int) -> None:
-        """Let the codec fill *count* datagrams at once."""
+        """Let a turn fill *count* datagrams, of as many frames at the most."""
+        if count == self.limit:
+            return
+        self.limit = count
         self.turn = memoryview(self.datagrams)[: count * ctypes.sizeof(Datagram)]
 
     def retire(self, count: int) -> None:
@@ -133,10 +138,6 @@ class IngressBatch:
     def datagram(self, index: int) -> Received:
         """Return a view of one received datagram's entry."""
         return Received.from_buffer(self.received, index * ctypes.sizeof(Received))
-
-    def ends_short(self, count: int) -> bool:
-        """Whether the last of *count* datagrams is a small one behind large ones."""
-        return count > 1 and 2 * self.datagram(count - 1).length < self.datagram(0).length
 
     def gso_type(self, frame: Outgoing) -> int:
         """Return the vnet header's gso_type, without the ECN bit, of a frame that has one."""

@@ -296,10 +296,10 @@ class DataPlane:
             self._lose_device(port, error)
             return 0
         self._queue_frames(port, batch, batch.waiting + read)
+        count = min(batch.waiting, batch.limit)
         if port.peers is not None:
-            peers, count = port.peers.peers, port.peers.count
-            codec.route_frames(batch.arena, batch.frames, batch.waiting, peers, count)
-        datagrams, unfinished, refused = self.encapsulate(port, batch, 0, batch.waiting)
+            codec.route_frames(batch.arena, batch.frames, count, port.peers.peers, port.peers.count)
+        datagrams, unfinished, refused = self.encapsulate(port, batch, 0, count)
         self.send(port, batch, datagrams)
         if refused:
             self._look_at_refused_frames(port, batch, unfinished)
@@ -414,8 +414,6 @@ class DataPlane:
             self._tell(None, DropReason.OTHER, errno.errorcode.get(error, str(error)))
         if not count:
             return
-        if batch.ends_short(count):
-            self._turns.hurry()
         # Decapsulation patches headers in place: who watches gets a copy made before.
         seen = [] if self._trace is None else trace_received(batch, count)
         frames, refused = codec.decapsulate(

@@ -11,7 +11,17 @@ from gred.dataplane.pure_flags import has
 from gred.dataplane.pure_inner import VERSION
 from gred.dataplane.pure_lookup import mix
 from gred.wire import ethernet, ip
-from gred.wire.transport import IPPROTO_TCP, IPPROTO_UDP
+from gred.wire.transport import (
+    FIN,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    PSH,
+    RST,
+    SYN,
+    TCP_HEADER,
+    URG,
+    TcpHeader,
+)
 
 if TYPE_CHECKING:
     import ctypes
@@ -30,6 +40,7 @@ class Flow(NamedTuple):
 
     hosts: int
     whole: int  # equal to hosts: a part of a packet, which may be of any flow between them
+    echo: bool = False  # a bare TCP acknowledgment: nobody waits for it, it belongs to a stream
 
 
 def order_frame(
@@ -48,12 +59,12 @@ def order_frame(
 
 
 def _may_lead(frames: "ctypes.Array[Frame]", leaders: int, index: int, flow: Flow) -> bool:
-    if leaders >= LEADERS or flow.whole == flow.hosts:
+    if leaders >= LEADERS or flow.whole == flow.hosts or flow.echo:
         return False
     ahead = sum(row.length for row in frames[:leaders] if row.flow == flow.whole)
     if ahead + frames[index].length > QUANTUM:
         return False
-    return all(row.flow not in flow for row in frames[leaders:index])
+    return all(row.flow not in (flow.hosts, flow.whole) for row in frames[leaders:index])
 
 
 def flow_of(view: memoryview, frame: Frame, flags: int) -> Flow:
@@ -78,7 +89,16 @@ def flow_of(view: memoryview, frame: Frame, flags: int) -> Flow:
     whole = mix([protocol], hosts)
     if protocol in {IPPROTO_TCP, IPPROTO_UDP} and transport + PORTS <= end:
         whole = mix(struct.unpack_from("=I", view, transport), whole)
+        echo = protocol == IPPROTO_TCP and _is_bare_acknowledgment(view[transport:end])
+        return Flow(hosts, whole, echo)
     return Flow(hosts, whole)
+
+
+def _is_bare_acknowledgment(data: memoryview) -> bool:
+    if len(data) < TCP_HEADER:
+        return False
+    header = TcpHeader.parse(data)
+    return header.length == len(data) and not header.flags & (FIN | SYN | RST | PSH | URG)
 
 
 def _find_packet(view: memoryview, frame: Frame, flags: int) -> tuple[int, int, int]:

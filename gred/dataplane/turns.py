@@ -80,10 +80,6 @@ class Turns(Generic[Holder]):
         """Whether somebody waits for little: nobody should wait for much meanwhile."""
         return self._loop.time() < self._hurry_until
 
-    def hurry(self) -> None:
-        """Note that a small packet was seen beside large ones."""
-        self._hurry_until = self._loop.time() + HURRY
-
     def batch_of(self, holder: Holder) -> EgressBatch | None:
         """Return the batch in which frames of *holder* wait."""
         return self._held.get(holder)
@@ -110,7 +106,7 @@ class Turns(Generic[Holder]):
         if holder not in self._held:
             return
         if batch.overtaken:
-            self.hurry()
+            self._hurry_until = self._loop.time() + HURRY
         if batch.waiting:
             self._unwatch(holder)
             self._loop.call_soon(self._turn, holder)

@@ -1,7 +1,7 @@
 """The order in which frames wait: small ones of quiet flows lead, no flow is ever reordered."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -21,7 +21,7 @@ QUANTUM = 1514
 
 BULK = Tcp(ports=(1, 2), payload=bytes(9000)).build()
 PING = Packet(protocol=1).ip(bytes(64))
-ACK = Tcp(ports=(3, 4)).build()
+KEY = Tcp(ports=(3, 4), flags=0x18, payload=b"k").build()
 FRAGMENT = Udp(ports=(5, 6), fragment=0x2000, payload=bytes(1400)).build()
 VLAN = bytes.fromhex("8100 0007")
 
@@ -70,12 +70,12 @@ def order(codec: Any, frames: Sequence[bytes], record: TunnelRecord | None = Non
 
 
 def test_small_frames_of_other_flows_go_before_large_ones(codec: Any) -> None:
-    assert order(codec, [BULK, BULK, PING, ACK]) == [2, 3, 0, 1]
+    assert order(codec, [BULK, BULK, PING, KEY]) == [2, 3, 0, 1]
 
 
 def test_what_came_first_leaves_first_among_the_small(codec: Any) -> None:
-    other = Tcp(ports=(7, 8)).build()
-    assert order(codec, [BULK, ACK, other, PING]) == [1, 2, 3, 0]
+    other = Tcp(ports=(7, 8), flags=2).build()
+    assert order(codec, [BULK, KEY, other, PING]) == [1, 2, 3, 0]
 
 
 def test_a_small_frame_never_overtakes_its_own_flow(codec: Any) -> None:
@@ -83,8 +83,18 @@ def test_a_small_frame_never_overtakes_its_own_flow(codec: Any) -> None:
     assert order(codec, [BULK, own, PING, own]) == [2, 0, 1, 3]
 
 
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("flags", range(256))
+def test_a_bare_acknowledgment_does_not_lead(codec: Any, version: int, flags: int) -> None:
+    """Unless it opens, closes, resets or pushes: it belongs to a stream of the other direction."""
+    bare = Tcp(version=version, ports=(3, 4), flags=flags, tcp_options=b"\1" * 12)
+    leads = bool(flags & 0x2F)
+    assert order(codec, [BULK, bare.build()]) == ([1, 0] if leads else [0, 1])
+    assert order(codec, [BULK, replace(bare, payload=b"k").build()]) == [1, 0]
+
+
 def test_what_waits_since_an_earlier_read_is_overtaken_too(codec: Any) -> None:
-    waiting = line([BULK, BULK, PING, ACK])
+    waiting = line([BULK, BULK, PING, KEY])
     waiting.read(codec, 2)
     assert waiting.leaders == 0
     waiting.read(codec, 1)
@@ -140,8 +150,8 @@ def test_protocol_and_ports_tell_flows_apart(codec: Any, version: int) -> None:
     bulk = Tcp(version=version, ports=(1, 2), payload=bytes(3000)).build()
     for other in (
         Udp(version=version, ports=(1, 2)).build(),
-        Tcp(version=version, ports=(2, 1)).build(),
-        Tcp(version=version, ports=(1, 3)).build(),
+        Tcp(version=version, ports=(2, 1), payload=b"k").build(),
+        Tcp(version=version, ports=(1, 3), payload=b"k").build(),
         Packet(version=version, protocol=6).ip(bytes(3)),  # no ports: a flow of its own
     ):
         assert order(codec, [bulk, other]) == [1, 0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from gred.dataplane.batch import EgressBatch, IngressBatch
+from gred.dataplane.batch import EgressBatch
 from gred.dataplane.layout import Datagram
 from gred.dataplane.turns import BATCHES, FEW, HURRY, SHORT_TURN, Turns
 
@@ -164,28 +164,6 @@ def test_turns_are_short_for_a_while_after_a_frame_has_overtaken() -> None:
     bench.loop.now += HURRY
     bench.loop.round()
     assert bench.datagrams == [64, 64, SHORT_TURN, 64]
-
-
-def test_turns_are_short_too_when_a_small_packet_came_in() -> None:
-    bench = Bench()
-    hurries = [bench.turns.in_a_hurry]
-    bench.turns.hurry()
-    hurries.append(bench.turns.in_a_hurry)
-    bench.sender(3)
-    bench.loop.round()
-    bench.loop.now += HURRY
-    hurries.append(bench.turns.in_a_hurry)
-    bench.sender(3)
-    bench.loop.round()
-    assert hurries == [False, True, False]
-    assert bench.datagrams == [SHORT_TURN, 64]
-
-
-def test_a_small_datagram_behind_large_ones_ends_a_batch_short() -> None:
-    batch = IngressBatch()
-    for index, length in enumerate((1500, 100, 750, 749)):
-        batch.datagram(index).length = length
-    assert [batch.ends_short(count) for count in (1, 2, 3, 4)] == [False, True, False, True]
 
 
 def test_who_is_removed_has_no_more_turns_and_leaves_nothing_behind() -> None:

@@ -10,6 +10,7 @@ enum { LEADERS = 4, QUANTUM = 1514 };
 struct flow {
     uint32_t hosts; /* both ends, whatever the protocol */
     uint32_t whole; /* equal to hosts: a part of a packet, which may be of any flow between them */
+    bool echo;      /* a bare TCP acknowledgment: nobody waits for it, it belongs to a stream */
 };
 
 static bool hides_its_flow(const struct view *view)
@@ -51,6 +52,12 @@ static uint16_t view_packet(struct view *view, uint32_t flags)
     return type;
 }
 
+static bool is_bare_acknowledgment(const uint8_t *tcp, size_t length)
+{
+    return length >= TCP_HEADER && (size_t)(tcp[12] >> 4) * 4 == length &&
+           !(tcp[TCP_FLAGS] & (TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_URG));
+}
+
 static struct flow flow_of(uint8_t *frame, size_t length, uint32_t flags)
 {
     struct view view = {.frame = frame, .length = length};
@@ -75,6 +82,8 @@ static struct flow flow_of(uint8_t *frame, size_t length, uint32_t flags)
         transport <= length && length - transport >= sizeof *words) {
         memcpy(words, frame + transport, sizeof *words);
         flow.whole = mix(flow.whole, words[0]);
+        flow.echo = view.protocol == IP_TCP &&
+                    is_bare_acknowledgment(frame + transport, length - transport);
     }
     return flow;
 }
@@ -84,7 +93,7 @@ static bool may_lead(const struct frame *frames, size_t leaders, size_t i, struc
 {
     size_t bytes = frames[i].length;
 
-    if (leaders >= LEADERS || flow.whole == flow.hosts)
+    if (leaders >= LEADERS || flow.whole == flow.hosts || flow.echo)
         return false;
     for (size_t k = 0; k < leaders; k++)
         if (frames[k].flow == flow.whole)

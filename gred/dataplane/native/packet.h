@@ -38,8 +38,10 @@ enum { TCP_FLAGS = 13 };
 enum {
     TCP_FIN = 0x01,
     TCP_SYN = 0x02,
+    TCP_RST = 0x04,
     TCP_PSH = 0x08,
     TCP_ACK = 0x10,
+    TCP_URG = 0x20,
     TCP_CWR = 0x80,
 };
 enum { IPV4_DF = 0x4000, IPV4_FRAGMENT = 0x3fff /* MF and the offset */ };
