@@ -55,7 +55,7 @@ sanitize: $(VENV)/.dev
 	rm -f $(SANITIZED)/gred/dataplane/*.so
 	for module in codec io; do \
 	    case $$module in codec) sources="codec_module encapsulate decapsulate coalesce flows packet peers";; \
-	        io) sources=io_module;; esac; \
+	        io) sources="io_module tun send scout receive";; esac; \
 	    $(CC) $(STRICT) $(SANITIZE) -fPIC -shared -DPy_LIMITED_API=0x030b0000 \
 	        $$($(BIN)/python -c 'import sysconfig; print("-I" + sysconfig.get_path("include"))') \
 	        $$(printf "gred/dataplane/native/%s.c " $$sources) \

@@ -136,6 +136,9 @@ class TunnelConfig:
     """Whether the MSS of TCP handshakes is lowered to what the tunnel takes."""
     offload: bool = True
     """Whether to let the kernel hand over and take TCP and UDP in large segments, where it can."""
+    packet_socket: bool = True
+    """Whether most outer packets may pass the host's routing by, where that leads elsewhere for
+    none of them."""
 
     @property
     def family(self) -> Literal[4, 6]:

@@ -43,6 +43,7 @@ _LOG_FORMATS = kinds.choice(auto="auto", console="console", logfmt="logfmt", jso
 _CHECKSUM_POLICIES = kinds.choice(require="require", accept="accept", refuse="refuse")
 _MODES = kinds.choice(gre="gre", gretap="gretap")
 _OFFLOAD = kinds.choice(auto=True, no=False)
+_PACKET_SOCKET = kinds.choice(auto=True, no=False)
 _TTL = kinds.number(1, 255, none="inherit")
 _TOS = kinds.number(0, 255, none="inherit", hexadecimal=True)
 _MTU = kinds.number(kinds.MTU_MIN, kinds.MTU_MAX, none="auto")
@@ -89,6 +90,7 @@ TUNNEL_OPTIONS: tuple[Option, ...] = (
     Option("LearnPeers", ("learn_peers",), "no", kinds.BOOLEAN, "Without Remote=: whether the outer address of an inner one is learned from packets that arrive; needs a key."),
     Option("ClampMSS", ("clamp_mss",), "yes", kinds.BOOLEAN, "Whether TCP handshakes in both directions are made to promise no larger segments than the tunnel takes."),
     Option("Offload", ("offload",), "auto", _OFFLOAD, "Whether TCP and UDP cross the interface in large segments; auto uses what the kernel offers."),
+    Option("PacketSocket", ("packet_socket",), "auto", _PACKET_SOCKET, "Whether packets that follow one another leave through a packet socket, the way that the kernel has just sent the first of them; auto allows it where no netfilter rule looks at outgoing packets."),
 )
 # fmt: on
 

@@ -238,13 +238,16 @@ class Daemon:
     def _follow_standings(self, seen: Mapping[str, Observation]) -> None:
         """Let outer packets leave from where addresses and devices are now."""
         for tunnel, _device in _with_device(self.tunnels.values()):
-            before = tunnel.standing.local
+            before = tunnel.standing
             if not tunnel.move(seen[tunnel.name].standing) or tunnel.port is None:
                 continue
             tunnel.port.update(tunnel.parameters())
-            if tunnel.standing.local != before:
-                now = str(tunnel.standing.local)
-                self._tell("local_changed", tunnel=tunnel.name, local=now, before=str(before))
+            if tunnel.standing.local != before.local:
+                fields = {"local": str(tunnel.standing.local), "before": str(before.local)}
+                self._tell("local_changed", tunnel=tunnel.name, **fields)
+            if tunnel.standing.filtered != before.filtered:
+                used = "no (netfilter)" if tunnel.standing.filtered else "yes"
+                self._tell("packet_socket_changed", tunnel=tunnel.name, packet_socket=used)
 
     def _follow_paths(self, seen: Mapping[str, Observation]) -> None:
         """Follow what the paths carry; look again when the kernel may have forgotten it."""

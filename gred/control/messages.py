@@ -1,4 +1,4 @@
-"""The rtnetlink messages that gred sends and reads: values -> bytes, bytes -> values. Pure.
+"""The netlink messages that gred sends and reads: values -> bytes, bytes -> values. Pure.
 
 pyroute2 builds and reads them, here and nowhere else. No socket is opened; what an answer means
 for a tunnel is not known here.
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_address
 from typing import Any
 
+from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES
+from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETCHAIN, nft_chain_msg
 from pyroute2.netlink.rtnl import (
     RTM_DELLINK,
     RTM_GETADDR,
@@ -55,6 +57,11 @@ _POOR_ADDRESS = 0x01 | 0x08 | 0x20 | 0x40
 _UNUSABLE_ADDRESS = 0x08 | 0x40  # a duplicate, or not known yet not to be one
 
 _IPV4_LINK_LOCAL = IPv4Network("169.254.0.0/16")  # RFC 3927 §2.1
+# NFPROTO_* and NF_INET_* of linux/netfilter.h: families of chains; hooks that what is sent passes.
+_CHAIN_VERSIONS = {1: frozenset({4, 6}), 2: frozenset({4}), 10: frozenset({6})}
+_OUTPUT, _POSTROUTING = 3, 4
+_NF_DROP = 0
+
 _CREATE = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
 
 
@@ -212,6 +219,28 @@ def read_mtu(answer: Answer) -> int | None:
 def selects_gre(rule: bytes) -> bool:
     """Tell whether a dumped routing rule is for GRE alone."""
     return bool(_read(fibmsg, rule).get_attr("FRA_IP_PROTO") == _IPPROTO_GRE)
+
+
+def chains_query() -> bytes:
+    """Ask for all chains of nftables, of all families."""
+    return encode(nft_chain_msg(), NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN, NLM_F_DUMP)
+
+
+def versions_looked_at(chain: bytes) -> frozenset[int]:
+    """Return the IP versions whose outgoing packets a dumped chain looks at one by one.
+
+    Address translation looks at the first packet of a connection; an empty chain that accepts, at
+    none.
+    """
+    message = _read(nft_chain_msg, chain)
+    hook = message.get_attr("NFTA_CHAIN_HOOK")
+    if hook is None or hook.get_attr("NFTA_HOOK_HOOKNUM") not in {_OUTPUT, _POSTROUTING}:
+        return frozenset()
+    has_rules = bool(message.get_attr("NFTA_CHAIN_USE"))
+    drops = message.get_attr("NFTA_CHAIN_POLICY") == _NF_DROP
+    if message.get_attr("NFTA_CHAIN_TYPE") == "nat" or not (has_rules or drops):
+        return frozenset()
+    return _CHAIN_VERSIONS.get(message["nfgen_family"], frozenset())
 
 
 def read_addresses(messages: Iterable[bytes]) -> dict[int, list[IPAddress]]:

@@ -1,13 +1,16 @@
-"""Notices that links, addresses, routes or rules changed. Says nothing about what changed.
+"""Notices that links, addresses, routes, rules or filters changed. Says nothing about what changed.
 
-Messages of rtnetlink(7) are thrown away unread: whoever is told looks for itself, which is right
+Messages of netlink(7) are thrown away unread: whoever is told looks for itself, which is right
 also when messages were lost. Nothing here waits, asks the kernel or decides.
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
+
+from gred.control.netfilter import NETLINK_NETFILTER
 
 # Multicast groups of NETLINK_ROUTE by number, linux/rtnetlink.h.
 _GROUPS = {
@@ -21,6 +24,7 @@ _GROUPS = {
     "NEXTHOP": 32,
 }
 _MEMBERSHIP = sum(1 << number - 1 for number in _GROUPS.values())
+_NFTABLES = 1 << 7 - 1  # NFNLGRP_NFTABLES, linux/netfilter/nfnetlink.h
 
 _DRAIN_AT_MOST = 256  # messages in one wake-up: a storm of routes must not starve the tunnels
 
@@ -42,31 +46,27 @@ class LinkMonitor:
         self._loop = loop
         self._changed = changed
         self._delay = delay
-        self._socket: socket.socket | None = None
+        self._listeners: list[socket.socket] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Begin to listen. Raises OSError."""
-        listener = open_listener()
-        try:
-            self._loop.add_reader(listener, self._ready)
-        except BaseException:
-            listener.close()
-            raise
-        self._socket = listener
+        self._listeners = open_listeners()
+        for listener in self._listeners:
+            self._loop.add_reader(listener, self._ready, listener)
 
     def close(self) -> None:
         """Stop listening; *changed* is not called again. Closing twice is harmless."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._socket is not None:
-            self._loop.remove_reader(self._socket)
-            self._socket.close()
-            self._socket = None
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+            listener.close()
+        self._listeners = []
 
-    def _ready(self) -> None:
-        if self._socket is not None and drain(self._socket) and self._timer is None:
+    def _ready(self, listener: socket.socket) -> None:
+        if drain(listener) and self._timer is None:
             self._timer = self._loop.call_later(self._delay, self._fire)
 
     def _fire(self) -> None:
@@ -74,15 +74,20 @@ class LinkMonitor:
         self._changed()
 
 
-def open_listener() -> socket.socket:
-    """Open a socket that the kernel tells of every change. Raises OSError."""
-    listener = socket.socket(
-        socket.AF_NETLINK,
-        socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
-        socket.NETLINK_ROUTE,
-    )
+def open_listeners() -> list[socket.socket]:
+    """Open sockets that the kernel tells of every change. Raises OSError."""
+    listeners = [_open(socket.NETLINK_ROUTE, _MEMBERSHIP)]
+    # Without netfilter, or without the right to hear of it: see control/netfilter.py.
+    with contextlib.suppress(OSError):
+        listeners.append(_open(NETLINK_NETFILTER, _NFTABLES))
+    return listeners
+
+
+def _open(protocol: int, membership: int) -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    listener = socket.socket(socket.AF_NETLINK, kind, protocol)
     try:
-        listener.bind((0, _MEMBERSHIP))
+        listener.bind((0, membership))
     except BaseException:
         listener.close()
         raise

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from secrets import randbits
 
 from gred.config.model import IPAddress, IPInterface, IPNetwork
-from gred.control import messages
+from gred.control import messages, netfilter
 from gred.control.errors import ExitCode, SetupError
 from gred.control.messages import FoundRoute
 from gred.control.mtu import DEFAULT_ROUTE_MTU
@@ -126,6 +126,10 @@ class Netlink:
                 if any(messages.selects_gre(rule) for rule in rules):
                     versions.add(version)
         return versions
+
+    def filtered_versions(self) -> set[int]:
+        """Return the IP versions whose outgoing packets netfilter looks at one by one."""
+        return netfilter.filtered_versions()
 
     def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
         """Give each interface MTU, queue, addresses, up, routes. Raises SetupError at a refusal.

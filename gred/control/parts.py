@@ -158,6 +158,10 @@ class Kernel(Protocol):
         """Return the IP versions in which some routing rule selects GRE by protocol."""
         ...
 
+    def filtered_versions(self) -> set[int]:
+        """Return the IP versions whose outgoing packets netfilter looks at one by one."""
+        ...
+
     def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
         """Give each interface what it needs and set it up. Raises SetupError."""
 

@@ -15,6 +15,7 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -70,12 +71,15 @@ def encode(message: Any, message_type: int, flags: int) -> bytes:
 class Rtnetlink:
     """One conversation. Short-lived: opening costs some 20 microseconds, so none is kept.
 
-    With the kernel's side in *namespace*, where opening costs a thread. Raises OSError.
+    With the kernel's side in *namespace*, where opening costs a thread; with *protocol*, another
+    part of the kernel. Raises OSError.
     """
 
-    def __init__(self, namespace: str | None = None) -> None:
+    def __init__(
+        self, namespace: str | None = None, *, protocol: int = socket.NETLINK_ROUTE
+    ) -> None:
         self._sequence = itertools.count(1)
-        self._socket = inside(namespace, _open)
+        self._socket = inside(namespace, partial(_open, protocol))
         self._socket.settimeout(_PATIENCE)
         self._socket.bind((0, 0))
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
@@ -159,10 +163,8 @@ class Rtnetlink:
             offset += _aligned(length)
 
 
-def _open() -> socket.socket:
-    return socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-    )
+def _open(protocol: int) -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
 
 
 def _append(packed: bytearray, request: bytes) -> int:

@@ -17,12 +17,14 @@ class Standing:
 
     *local*: the address in use; None is any, or *no_local* says why there is none. *device*: index
     of the interface they leave through; 0 is none, or *no_device* says why it is not known.
+    *filtered*: netfilter looks at them one by one.
     """
 
     local: IPAddress | None = None
     no_local: str = ""
     device: int = 0
     no_device: str = ""
+    filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,9 @@ def _standings(
     indexes = {name: index for index, name in names.items()}
     follows = any(config.local_interface is not None for config in configs)
     addresses = kernel.interface_addresses() if follows else {}
+    filtered = (
+        kernel.filtered_versions() if any(config.packet_socket for config in configs) else set()
+    )
     found = {}
     for config in configs:
         local, no_local = config.local, ""
@@ -123,7 +128,11 @@ def _standings(
             device = indexes.get(config.device, 0)
             no_device = "" if device else f"there is no interface {config.device}"
         found[config.name] = Standing(
-            local=local, no_local=no_local, device=device, no_device=no_device
+            local=local,
+            no_local=no_local,
+            device=device,
+            no_device=no_device,
+            filtered=config.family in filtered,
         )
     return found
 

@@ -96,6 +96,7 @@ class Tunnel:
             peers=config.peers,
             protocol=config.protocol,
             learn_peers=config.learn_peers,
+            packet_socket=config.packet_socket and not standing.filtered,
         )
 
     def settings(self, device: Device) -> InterfaceSettings:
@@ -195,6 +196,8 @@ class Tunnel:
             return [Event("tunnel_up", "info", self.name, {**fields, "after": str(before)})]
         if self.device is not None:
             fields |= {"index": self.device.index, "offload": self.device.offload}
+        if self.config.packet_socket and self.standing.filtered:
+            fields["packet_socket"] = "no (netfilter)"
         events = [Event("tunnel_up", "info", self.name, fields)]
         if self.config.remote is None and not (self.config.peers or self.config.learn_peers):
             detail = "without a remote it only receives; what is sent into it is dropped"

@@ -21,6 +21,8 @@ def read_frames(
 def send_datagrams(
     fd: int,
     fragmenting_fd: int,
+    packet_fd: int,
+    way: Buffer,
     arena: Buffer,
     datagrams: Buffer,
     first: int,
@@ -32,6 +34,12 @@ def send_datagrams(
 
     Those with dont_fragment go through *fd*, others through *fragmenting_fd* (both must be of the
     destination's family). The datagram at first + taken is the one that errno is about.
+
+    *packet_fd*: a packet socket of type SOCK_DGRAM, or -1. Of at least four datagrams in a row that
+    leave alike the first then goes through *fd* as a scout; the kernel shows how it left (the
+    socket has SO_TIMESTAMPING with OPT_CMSG, pktinfo and RECVERR), and where that is as it was to
+    be the others follow through *packet_fd*, for up to a millisecond, if they are no longer than
+    the scout. *way*: a Way, kept by the caller from call to call for the same destinations.
     """
 
 def receive_datagrams(

@@ -12,6 +12,7 @@ retried, never waited for.
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import mmap
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from gred.dataplane import codec, io
 from gred.dataplane.batch import STRIDE, EgressBatch, IngressBatch, destination_table
 from gred.dataplane.icmp_errors import IcmpErrors, UnderlayError, told_mtu
-from gred.dataplane.layout import Destination, Outgoing, TunnelFlag
+from gred.dataplane.layout import Destination, Outgoing, TunnelFlag, Way
 from gred.dataplane.peers import PeerLearned, PeerMap, learn_from
 from gred.dataplane.punt import Allowance, Report, report_refused
 from gred.dataplane.too_big import ANSWERS_AT_ONCE, ANSWERS_PER_SECOND, Outcome, TooBig
@@ -28,7 +29,7 @@ from gred.dataplane.trace import TracedPacket, trace_received, trace_sent
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, TunnelParameters, TunnelTable, wire_address
 from gred.dataplane.turns import Turns
-from gred.dataplane.underlay import Family, Membership, Senders, Underlay
+from gred.dataplane.underlay import NO_SOCKET, Family, Membership, Senders, Underlay
 from gred.wire.drop import DropReason
 from gred.wire.icmp import ErrorKind
 
@@ -99,6 +100,8 @@ class TunnelPort:
         self.senders = plane.take_senders(parameters)
         self.answers = Allowance(ANSWERS_PER_SECOND, ANSWERS_AT_ONCE)
         self.news = Allowance(NEWS_PER_SECOND, 1.0)
+        self.way = bytearray(ctypes.sizeof(Way))
+        self.packet_socket = NO_SOCKET
         self._plane = plane
         self._point()
 
@@ -133,6 +136,8 @@ class TunnelPort:
         destination.local[:] = wire_address(self.parameters.local)
         destination.remote[:] = wire_address(self.parameters.remote)
         parameters = self.parameters
+        self.packet_socket = self.senders.packet_fileno() if parameters.packet_socket else NO_SOCKET
+        Way.from_buffer(self.way).until = 0  # what was known is of other destinations
         self.peers = PeerMap(parameters.peers, destination) if parameters.has_many_remotes else None
 
     @property
@@ -345,6 +350,8 @@ class DataPlane:
             taken, error = io.send_datagrams(
                 port.senders.whole.fileno(),
                 port.senders.fragmenting.fileno(),
+                port.packet_socket,
+                port.way,
                 batch.arena,
                 batch.datagrams,
                 sent,

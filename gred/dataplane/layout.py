@@ -158,6 +158,26 @@ class Destination(ctypes.Structure):
     )
 
 
+class Way(ctypes.Structure):
+    """Egress: how the kernel sent a datagram, for others to follow."""
+
+    _fields_ = (
+        ("until", u64),
+        ("scouts", u64),
+        ("lost", u64),
+        ("followed", u64),
+        ("destination", u32),
+        ("size", u32),
+        ("interface", i32),
+        ("tos", u8),
+        ("ttl", u8),
+        ("address_length", u8),
+        ("header_length", u8),
+        ("address", u8 * 8),
+        ("header", u8 * 48),
+    )
+
+
 class Received(ctypes.Structure):
     """Ingress: one datagram from the underlay."""
 

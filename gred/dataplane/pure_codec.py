@@ -55,6 +55,7 @@ _STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "peer": layout.Peer,
     "datagram": layout.Datagram,
     "destination": layout.Destination,
+    "way": layout.Way,
     "received": layout.Received,
     "outgoing": layout.Outgoing,
     "piece": layout.Piece,

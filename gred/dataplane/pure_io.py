@@ -1,7 +1,8 @@
 """The pure-Python I/O: the readable twin of the C I/O, with the same contract (_io.pyi).
 
-One system call a packet, where the extension makes one for many. Nothing here looks into a packet,
-keeps state, or closes a descriptor.
+One system call a packet, where the extension makes one for many. Nothing here looks into a packet
+of its own accord (pure_scout.py does, at what the kernel shows), keeps state, or closes a
+descriptor.
 """
 
 import ctypes
@@ -9,7 +10,8 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -21,7 +23,9 @@ from gred.dataplane.layout import (
     Outgoing,
     Piece,
     Received,
+    Way,
 )
+from gred.dataplane.pure_scout import follow, is_lost, leads, send_scout, size_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 FRAME_LIMIT = 65535  # the largest frame a TUN hands out, vnet header aside
 PIECE_LIMIT = 256  # pieces a written frame may have
 PENDING_ERROR_LIMIT = 16  # ICMP errors skipped in one receive call
+LEAST_RUN = 4  # datagrams that must leave alike for a scout to pay
+TOS_OF_PRIORITY = 0x18  # bits of TOS that make the kernel give a queueing priority
 CONTROL_SPACE = 256  # more than the ancillary data of one datagram
 
 # What the socket module does not name before Python 3.14; numbers of linux/in.h.
@@ -140,6 +146,8 @@ def _write(fd: int, chain: list[memoryview]) -> int:
 def send_datagrams(
     fd: int,
     fragmenting_fd: int,
+    packet_fd: int,
+    way: "WriteableBuffer",
     arena: "WriteableBuffer",
     datagrams: "WriteableBuffer",
     first: int,
@@ -151,7 +159,9 @@ def send_datagrams(
     view = memoryview(arena).cast("B")
     table = _table(datagrams, Datagram)
     places = _table(destinations, Destination)
-    _require("send_datagrams", fits=0 <= first <= count <= len(table))
+    ways = _table(way, Way)
+    _require("send_datagrams", fits=0 <= first <= count <= len(table) and len(ways) > 0)
+    _require("send_datagrams", fits=ways[0].header_length <= ctypes.sizeof(ways[0].header))
     for datagram in table[first:count]:
         fits = (
             datagram.head_offset + datagram.head_length <= len(view)
@@ -159,20 +169,52 @@ def send_datagrams(
             and datagram.destination < len(places)
         )
         _require("send_datagrams", fits=fits)
-    for taken, datagram in enumerate(table[first:count]):
+    now = time.monotonic_ns()
+    for index in range(first, count):
+        datagram = table[index]
         destination = places[datagram.destination]
         family = socket.AF_INET6 if destination.family == 6 else socket.AF_INET
         head, body = datagram.head_offset, datagram.body_offset
         data = [view[head : head + datagram.head_length]]
         if datagram.body_length:
             data.append(view[body : body + datagram.body_length])
-        control = _control(destination, datagram)
+        may_follow = packet_fd >= 0 and datagram.dont_fragment
+        if may_follow and leads(ways[0], datagram, now):
+            with _borrowed(packet_fd, socket.AF_PACKET) as follower:
+                if follow(follower, data, ways[0], now):
+                    continue
+        control, address = _control(destination, datagram), _address(destination)
         try:
             with _borrowed(fd if datagram.dont_fragment else fragmenting_fd, family) as sender:
-                sender.sendmsg(data, control, socket.MSG_DONTWAIT, _address(destination))
+                if may_follow and _may_lead(table[index:count], destination, ways[0], now):
+                    send_scout(sender, data, control, address, datagram, destination, ways[0], now)
+                else:
+                    sender.sendmsg(data, control, socket.MSG_DONTWAIT, address)
         except OSError as error:
-            return taken, error.errno or errno.EIO
+            return index - first, error.errno or errno.EIO
     return count - first, 0
+
+
+def _may_lead(row: Sequence[Datagram], destination: Destination, way: Way, now: int) -> bool:
+    """Tell whether a scout pays: whether some datagrams behind the first could follow it.
+
+    They are no longer, for what the path carries is asked for the scout. A packet socket gives no
+    priority, and neither do most TOS.
+    """
+    scout = row[0]
+    return (
+        not is_lost(way, now)
+        and (destination.family == 6 or not scout.tos & TOS_OF_PRIORITY)
+        and len(row) >= LEAST_RUN
+        and all(
+            _leave_alike(scout, other) and other.dont_fragment and size_of(other) <= size_of(scout)
+            for other in row[1:LEAST_RUN]
+        )
+    )
+
+
+def _leave_alike(a: Datagram, b: Datagram) -> bool:
+    return (a.destination, a.tos, a.ttl) == (b.destination, b.tos, b.ttl)
 
 
 def _address(destination: Destination) -> tuple[str, int] | tuple[str, int, int, int]:

@@ -65,6 +65,8 @@ class TunnelParameters:
     """Without a remote: which remote an inner network is behind."""
     learn_peers: bool = False
     """Without a remote: learn that from the packets that arrive."""
+    packet_socket: bool = False
+    """Whether datagrams may follow others through a packet socket, past the host's policy."""
 
     @property
     def family(self) -> Literal[4, 6]:

@@ -13,7 +13,8 @@ would send from the address they are bound to) a filter throws the clones away.
 What the kernel takes with each datagram (addresses, device, TTL, TOS, flow label) is no matter of
 the socket. What it does not take so, is: Don't Fragment makes two senders a pair, and each set of
 ``SendOptions`` that some tunnel uses has a pair of its own. A thousand tunnels without such
-options share one.
+options share one. Beside each pair is a packet socket, for datagrams that follow others which the
+kernel has just shown the way (native/scout.c); it receives nothing.
 
 The receiver must not have IP_RECVERR: a pending error would raise EPOLLERR, on which libuv stops
 watching a descriptor.
@@ -34,6 +35,7 @@ RECEIVE_BUFFER = 8 * 1024 * 1024  # the default of 208 KiB holds some 100 packet
 SEND_BUFFER = 4 * 1024 * 1024
 
 # <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>; not in the socket module.
+IP_PKTINFO = 8
 IP_MTU_DISCOVER = 10
 IP_RECVERR = 11
 IPV6_MTU_DISCOVER = 23
@@ -47,7 +49,14 @@ SO_ATTACH_FILTER = 26
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
 SO_MARK = 36
+SO_TIMESTAMPING = 37
 SO_BINDTOIFINDEX = 62
+
+# <linux/net_tstamp.h>
+SOF_TIMESTAMPING_SOFTWARE = 1 << 4
+SOF_TIMESTAMPING_OPT_CMSG = 1 << 10
+
+NO_SOCKET = -1
 
 Family = Literal[4, 6]
 
@@ -73,7 +82,10 @@ PLAIN = SendOptions()
 
 
 class Senders:
-    """A pair of sending sockets: with Don't Fragment and without. Raises OSError."""
+    """A pair of sending sockets: with Don't Fragment and without. Raises OSError.
+
+    *packet*: the packet socket for what follows; None where the kernel gives none.
+    """
 
     def __init__(self, family: Family, options: SendOptions) -> None:
         self.options = options
@@ -84,11 +96,18 @@ class Senders:
         except BaseException:
             self.whole.close()
             raise
+        self.packet = _open_follower(self.whole, family, options)
+
+    def packet_fileno(self) -> int:
+        """Return the descriptor of the packet socket, or ``NO_SOCKET``."""
+        return NO_SOCKET if self.packet is None else self.packet.fileno()
 
     def close(self) -> None:
-        """Close both."""
+        """Close all."""
         self.whole.close()
         self.fragmenting.close()
+        if self.packet is not None:
+            self.packet.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +210,7 @@ def _open_sender(family: Family, options: SendOptions, *, dont_fragment: bool) -
     sender = _open(family)
     try:
         _size(sender, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
-        if options.mark:
-            sender.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", options.mark))
+        _mark(sender, options)
         discover = IP_PMTUDISC_DO if dont_fragment else IP_PMTUDISC_DONT
         if family == 4:
             try:
@@ -229,6 +247,43 @@ def _open_sender(family: Family, options: SendOptions, *, dont_fragment: bool) -
         sender.close()
         raise
     return sender
+
+
+def _open_follower(
+    scout: socket.socket, family: Family, options: SendOptions
+) -> socket.socket | None:
+    """Open the packet socket beside *scout*, and let the kernel show what *scout* sends.
+
+    Return None where one of the two cannot be had: sandboxes have raw sockets and nothing else.
+    """
+    # Protocol 0: nothing is received.
+    kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    try:
+        follower = socket.socket(socket.AF_PACKET, kind, 0)
+    except OSError:
+        return None
+    try:
+        _size(follower, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
+        _mark(follower, options)
+        # Which datagrams are shown is said with each; with it comes the device that it left by.
+        wanted = SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_CMSG
+        scout.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, wanted)
+        if family == 4:
+            scout.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        else:
+            scout.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    except OSError:
+        follower.close()
+        return None
+    except BaseException:
+        follower.close()
+        raise
+    return follower
+
+
+def _mark(opened: socket.socket, options: SendOptions) -> None:
+    if options.mark:
+        opened.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", options.mark))
 
 
 def _limit_header(limit: int) -> bytes:

@@ -104,6 +104,7 @@ TUNNELS = st.builds(
     discover_path_mtu=st.booleans(),
     mtu=st.none() | st.integers(68, 65535),
     offload=st.booleans(),
+    packet_socket=st.booleans(),
 )
 CONFIGS = st.builds(
     Config,

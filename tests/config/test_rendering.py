@@ -42,6 +42,7 @@ def test_defaults_are_written_out() -> None:
         "LearnPeers=no",
         "ClampMSS=yes",
         "Offload=auto",
+        "PacketSocket=auto",
     ]
 
 

@@ -93,6 +93,7 @@ class FakeKernel:
         self.addresses = {ip_address(LOCAL)}
         self.routes: dict[IPAddress, Route] = {}
         self.gre_rules: set[int] = set()
+        self.filtered: set[int] = set()
         self.settings: dict[int, InterfaceSettings] = {}
         self.devices: list[FakeDevice] = []
         self.refuses_configuration: SetupError | None = None
@@ -167,6 +168,9 @@ class FakeKernel:
 
     def versions_with_gre_rules(self) -> set[int]:
         return set(self.gre_rules)
+
+    def filtered_versions(self) -> set[int]:
+        return set(self.filtered)
 
     def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
         for settings in interfaces:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -225,5 +226,43 @@ def test_stop_during_a_survey_leaves_nothing(run: Run) -> None:
         house.kernel.hold.set()
         await stopping
         assert house.nothing_is_left()
+
+    run(scenario())
+
+
+def test_no_packet_passes_a_filter_by(run: Run) -> None:
+    async def scenario() -> None:
+        without = replace(tunnel("t2", remote=OTHER_REMOTE), packet_socket=False)
+        house = await started(tunnel(), without)
+
+        def used() -> list[bool]:
+            return [house.plane.port(name).parameters.packet_socket for name in ("t1", "t2")]
+
+        assert used() == [True, False]
+        house.kernel.filtered = {4}
+        await house.change()
+        assert used() == [False, False]
+        assert [(e.name, e.tunnel, e.fields) for e in house.events] == [
+            ("packet_socket_changed", "t1", {"packet_socket": "no (netfilter)"})
+        ]
+        house.events.clear()
+        house.kernel.filtered = set()
+        await house.change()
+        assert used() == [True, False]
+        assert [e.fields for e in house.events] == [{"packet_socket": "yes"}]
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_a_filter_at_the_start_is_told_with_the_tunnel(run: Run) -> None:
+    async def scenario() -> None:
+        house = House((tunnel(),))
+        house.kernel.filtered = {4}
+        await house.daemon.start()
+        up = next(event for event in house.events if event.name == "tunnel_up")
+        assert up.fields["packet_socket"] == "no (netfilter)"
+        assert not house.plane.port("t1").parameters.packet_socket
+        await house.daemon.stop()
 
     run(scenario())

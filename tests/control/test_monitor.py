@@ -18,7 +18,7 @@ def kernel_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """Give the monitor one end of a socket pair; return the other one."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     theirs.setblocking(False)
-    monkeypatch.setattr("gred.control.monitor.open_listener", lambda: theirs)
+    monkeypatch.setattr("gred.control.monitor.open_listeners", lambda: [theirs])
     yield ours
     ours.close()
     theirs.close()

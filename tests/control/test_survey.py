@@ -152,6 +152,21 @@ def test_a_local_address_may_be_in_the_vrf_of_the_device() -> None:
     assert survey(kernel, [(config, device)])["t1"].local_present
 
 
+def test_what_netfilter_looks_at_is_seen_for_each_ip_version() -> None:
+    kernel = FakeKernel()
+    kernel.filtered = {6}
+    six = tunnel("t2", local="2001:db8::1", remote="2001:db8::2")
+    seen = look(kernel, tunnel("t1"), six)
+    assert [seen[name].standing.filtered for name in ("t1", "t2")] == [False, True]
+
+
+def test_netfilter_is_not_asked_about_for_nothing() -> None:
+    kernel = FakeKernel()
+    kernel.filtered = {4}
+    without = replace(tunnel("t1"), packet_socket=False)
+    assert not look(kernel, without)["t1"].standing.filtered
+
+
 # Interfaces in other namespaces.
 
 

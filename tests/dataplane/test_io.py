@@ -1,6 +1,7 @@
 """Reads and writes on devices. A pair of datagram sockets stands in for a TUN: it keeps the
 boundaries of packets, and both ends are real descriptors."""
 
+import ctypes
 import errno
 import os
 import socket
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gred.dataplane.layout import FRAME_HEADROOM, NO_PIECE, Datagram, Frame, Outgoing, Piece
+from gred.dataplane.layout import FRAME_HEADROOM, NO_PIECE, Datagram, Frame, Outgoing, Piece, Way
 from tests.dataplane.benches import rows, table
 
 ARENA = 1 << 19
@@ -246,7 +247,7 @@ class TestArguments:
         ):
             arguments = (bytearray(4096), bytearray(bytes(wrong)), 0, 1, bytearray(64))
             with pytest.raises(ValueError, match="send_datagrams: a buffer is smaller"):
-                io.send_datagrams(-1, -1, *arguments)
+                io.send_datagrams(-1, -1, -1, bytearray(ctypes.sizeof(Way)), *arguments)
 
     @pytest.mark.parametrize(
         ("begin", "stride", "limit"), [(0, 64, 1), (0, 4096, 2), (1, 4096, 1), (0, 2048, 3)]

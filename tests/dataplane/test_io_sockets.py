@@ -1,5 +1,6 @@
 """Datagrams through real sockets: raw ones in a namespace of their own, UDP on the loopback."""
 
+import ctypes
 import errno
 import select
 import socket
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from scapy.layers.inet import IP
 
-from gred.dataplane.layout import FRAME_HEADROOM, Datagram, Destination, Received
+from gred.dataplane.layout import FRAME_HEADROOM, Datagram, Destination, Received, Way
 from tests import require
 from tests.dataplane.benches import rows, table
 from tests.dataplane.namespaces import in_new_namespace
@@ -19,6 +20,7 @@ GRE = 47
 IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_DO = 10, 0, 2  # linux/in.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 STRIDE = 2048
+NO_FOLLOWERS = -1, bytearray(ctypes.sizeof(Way))
 LOOPBACK6 = bytes(15) + b"\1"
 
 
@@ -64,6 +66,7 @@ class Sockets:
         result: tuple[int, int] = io.send_datagrams(
             self.sender.fileno(),
             self.fragmenting.fileno(),
+            *NO_FOLLOWERS,
             arena,
             bytearray(b"".join(entries)),
             first,
@@ -250,5 +253,7 @@ class TestReceive:
         result = io.receive_datagrams(1 << 20, 4, bytearray(4096), 0, 2048, entries, 1, False)
         assert result == (0, errno.EBADF)
         datagram, place = bytearray(bytes(Datagram(ttl=1))), bytearray(bytes(Destination(family=4)))
-        result = io.send_datagrams(1 << 20, 1 << 20, bytearray(64), datagram, 0, 1, place)
+        result = io.send_datagrams(
+            1 << 20, 1 << 20, *NO_FOLLOWERS, bytearray(64), datagram, 0, 1, place
+        )
         assert result == (0, errno.EBADF)

@@ -19,6 +19,7 @@ STRUCTURES = [
     "Peer",
     "Datagram",
     "Destination",
+    "Way",
     "Received",
     "Outgoing",
     "Piece",

@@ -154,6 +154,24 @@ struct destination {
     uint32_t reserved[5];
 };
 
+/* Egress: how the kernel sent a datagram, for others to follow (scout.c). One for each tunnel; all
+ * zero: nothing is known. */
+struct way {
+    uint64_t until;    /* nanoseconds of the monotonic clock: what is known holds no longer */
+    uint64_t scouts;   /* datagrams that were to show a way */
+    uint64_t lost;     /* of them, those that showed none */
+    uint64_t followed; /* datagrams that went behind them */
+    uint32_t destination;
+    uint32_t size;     /* of the scout: who follows is no longer */
+    int32_t interface; /* index of the device that it left through */
+    uint8_t tos;
+    uint8_t ttl;
+    uint8_t address_length; /* 6: Ethernet; 0: the device has no such header */
+    uint8_t header_length;  /* of the delivery header; 0: no way that others could follow */
+    uint8_t address[8];     /* wire; of the next hop */
+    uint8_t header[48];     /* wire; as the last datagram had it */
+};
+
 /* What an IPv4 sender puts into outer headers unless told otherwise; whoever opens one sets it so.
  */
 enum { SOCKET_TTL = 64, SOCKET_TOS = 0 };

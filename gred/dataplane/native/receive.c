@@ -1,0 +1,139 @@
+/* Datagrams received from a raw socket, in batches. */
+#define _GNU_SOURCE
+#include "io.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+enum {
+    BURST = 4,                /* datagrams in one call that make a burst likely */
+    LINGER = 240000,          /* nanoseconds to wait for more of a burst, at most */
+    SILENCE = 20000,          /* nanoseconds without a packet that end a burst */
+    PENDING_ERROR_LIMIT = 16, /* ICMP errors skipped in one receive call */
+};
+
+struct inbox {
+    struct mmsghdr messages[CHUNK];
+    struct iovec iov[CHUNK];
+    struct sockaddr_in6 sources[CHUNK];
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(struct in6_pktinfo)) + 2 * CMSG_SPACE(sizeof(int))];
+    } controls[CHUNK];
+};
+
+/* IPv6: the kernel keeps the outer header; what is needed of it comes beside the data. */
+static void read_control(struct msghdr *message, struct received *received)
+{
+    const struct sockaddr_in6 *source = message->msg_name;
+
+    memcpy(received->source, &source->sin6_addr, 16);
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(message); cmsg; cmsg = CMSG_NXTHDR(message, cmsg)) {
+        int value;
+        if (cmsg->cmsg_level != IPPROTO_IPV6)
+            continue;
+        if (cmsg->cmsg_type == IPV6_PKTINFO) {
+            struct in6_pktinfo info;
+            memcpy(&info, CMSG_DATA(cmsg), sizeof info);
+            memcpy(received->destination, &info.ipi6_addr, 16);
+        } else if (cmsg->cmsg_type == IPV6_TCLASS) {
+            memcpy(&value, CMSG_DATA(cmsg), sizeof value);
+            received->tos = (uint8_t)value;
+        } else if (cmsg->cmsg_type == IPV6_HOPLIMIT) {
+            memcpy(&value, CMSG_DATA(cmsg), sizeof value);
+            received->ttl = (uint8_t)value;
+        }
+    }
+}
+
+/* A wait for the rest of a burst, in nanoseconds of the monotonic clock; 0: not begun. */
+struct burst {
+    int64_t end;    /* of the wait */
+    int64_t silent; /* when to give up unless more has come */
+    size_t filled;  /* what had come when that was set */
+};
+
+/* Shall an empty queue be looked at once more? In the middle of a burst, yes, for a moment, giving
+ * way to whoever is ready to run: the batch becomes larger, and the cost of going to sleep and of
+ * being woken for each few packets is spared on both sides. In a virtual machine that cost is an
+ * exit each. A datagram much shorter than the first is the end of what somebody had to say, or
+ * somebody else's: it is not kept waiting. */
+static bool burst_goes_on(const struct received *received, size_t filled, struct burst *burst)
+{
+    struct timespec clock;
+
+    if (filled < BURST)
+        return false;
+    for (size_t i = burst->filled; i < filled; i++)
+        if (received[i].length < received[0].length / 2)
+            return false;
+    clock_gettime(CLOCK_MONOTONIC, &clock);
+    int64_t now = (int64_t)clock.tv_sec * 1000000000 + clock.tv_nsec;
+    if (burst->end == 0)
+        burst->end = now + LINGER;
+    if (filled != burst->filled) {
+        burst->filled = filled;
+        burst->silent = now + SILENCE;
+    }
+    if (now >= burst->end || now >= burst->silent)
+        return false;
+    sched_yield();
+    return true;
+}
+
+size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin, size_t stride,
+                         struct received *received, size_t limit, bool linger, int *error)
+{
+    struct inbox box;
+    size_t filled = 0;
+    int pending = 0;
+    struct burst burst = {0};
+
+    *error = 0;
+    while (filled < limit) {
+        unsigned n = limit - filled < CHUNK ? (unsigned)(limit - filled) : CHUNK;
+        for (unsigned i = 0; i < n; i++) {
+            uint8_t *slot = arena + begin + (filled + i) * stride;
+            box.iov[i] = (struct iovec){slot + FRAME_HEADROOM, stride - FRAME_HEADROOM};
+            box.messages[i].msg_hdr = (struct msghdr){.msg_iov = &box.iov[i], .msg_iovlen = 1};
+            if (family == 6) {
+                box.messages[i].msg_hdr.msg_name = &box.sources[i];
+                box.messages[i].msg_hdr.msg_namelen = sizeof box.sources[i];
+                box.messages[i].msg_hdr.msg_control = &box.controls[i];
+                box.messages[i].msg_hdr.msg_controllen = sizeof box.controls[i];
+            }
+        }
+        int got = recvmmsg(fd, box.messages, n, MSG_DONTWAIT, NULL);
+        if (got < 0) {
+            if (errno == EAGAIN) {
+                if (linger && burst_goes_on(received, filled, &burst))
+                    continue;
+                break;
+            }
+            /* An ICMP error about a packet sent earlier fails one call, whatever it is for. */
+            if (errno != EBADF && errno != ENOTSOCK && pending++ < PENDING_ERROR_LIMIT)
+                continue;
+            *error = errno;
+            break;
+        }
+        for (int i = 0; i < got; i++) {
+            struct received *entry = &received[filled];
+            *entry = (struct received){
+                .offset = (uint32_t)(begin + filled * stride + FRAME_HEADROOM),
+                .length = box.messages[i].msg_len,
+                .family = (uint8_t)family,
+                .truncated = box.messages[i].msg_hdr.msg_flags & MSG_TRUNC ? 1 : 0,
+            };
+            if (family == 6)
+                read_control(&box.messages[i].msg_hdr, entry);
+            filled++;
+        }
+        if ((unsigned)got < n && !(linger && burst_goes_on(received, filled, &burst)))
+            break;
+    }
+    return filled;
+}

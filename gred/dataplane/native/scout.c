@@ -1,0 +1,245 @@
+/* Datagrams that follow others through a packet socket, past the host's routing.
+ *
+ * For a datagram sent through a raw socket the kernel decides on a route, looks for an IPsec
+ * policy, runs netfilter and looks the next hop up; through a packet socket it does none of that,
+ * and takes some 40 % less time. So all that is asked once for many: a scout goes through the raw
+ * socket, and the kernel shows it as it entered the device's queue, within the call that sends it
+ * (SOF_TIMESTAMPING_TX_SCHED, Documentation/networking/timestamping.rst). If it left as it was
+ * meant to, others that look like it take the same header, device and next hop, for a moment. What
+ * was encrypted, translated, dropped or held back shows no way to follow.
+ */
+#define _GNU_SOURCE
+#include "bytes.h"
+#include "outbox.h"
+
+#include <errno.h>
+#include <linux/errqueue.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/net_tstamp.h>
+
+enum {
+    WAY_LASTS = 1000000,    /* nanoseconds that a way is believed in */
+    LOST_LASTS = 100000000, /* nanoseconds until the next scout is sent, after one was lost */
+    SHOWN = 160,            /* bytes of a scout that are looked at */
+    COMPARED = 16,          /* bytes behind the delivery header that must be as they were given */
+    LOOKS = 16,             /* messages in the error queue to pass by: ICMP errors lie there too */
+};
+enum { IPV4_SIZE = 20, IPV6_SIZE = 40, OPTIONS_SIZE = 8 };
+enum { GRE = 47, OPTIONS = 60 }; /* IP protocol, IPv6 next header */
+enum { IPV4_DF = 0x4000 };
+
+struct shown {
+    uint8_t data[SHOWN];
+    size_t length;
+    int interface; /* 0: this is no scout */
+};
+
+/* Take the next message off the error queue; false: there is none. */
+static bool look(int fd, struct shown *shown)
+{
+    struct iovec iov = {shown->data, SHOWN};
+    union {
+        struct cmsghdr align;
+        char space[512];
+    } control;
+    struct msghdr message = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof control,
+    };
+    bool is_scout = false;
+    int interface = 0;
+
+    ssize_t got = recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT);
+    if (got < 0)
+        return false;
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message); cmsg; cmsg = CMSG_NXTHDR(&message, cmsg)) {
+        bool is_v4 = cmsg->cmsg_level == IPPROTO_IP, is_v6 = cmsg->cmsg_level == IPPROTO_IPV6;
+        if ((is_v4 && cmsg->cmsg_type == IP_RECVERR) ||
+            (is_v6 && cmsg->cmsg_type == IPV6_RECVERR)) {
+            struct sock_extended_err error;
+            memcpy(&error, CMSG_DATA(cmsg), sizeof error);
+            is_scout =
+                error.ee_origin == SO_EE_ORIGIN_TIMESTAMPING && error.ee_info == SCM_TSTAMP_SCHED;
+        } else if (is_v4 && cmsg->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+            memcpy(&info, CMSG_DATA(cmsg), sizeof info);
+            interface = info.ipi_ifindex;
+        } else if (is_v6 && cmsg->cmsg_type == IPV6_PKTINFO) {
+            struct in6_pktinfo info;
+            memcpy(&info, CMSG_DATA(cmsg), sizeof info);
+            interface = (int)info.ipi6_ifindex;
+        }
+    }
+    shown->length = (size_t)got;
+    shown->interface = is_scout ? interface : 0;
+    return true;
+}
+
+/* Was a datagram for *destination* to leave from *source*? */
+static bool is_source(const struct destination *destination, const uint8_t *source, size_t size)
+{
+    static const uint8_t any[16];
+
+    return !memcmp(destination->local, any, size) || !memcmp(destination->local, source, size);
+}
+
+/* Return the length of the delivery header at *ip*, of which *room* bytes are known, if it is what
+ * *datagram* was to get, else 0. */
+static size_t expected_ipv4(const uint8_t *ip, size_t room, const struct datagram *datagram,
+                            const struct destination *destination)
+{
+    if (room < IPV4_SIZE || ip[0] != 0x45 || ip[1] != datagram->tos ||
+        load16(ip + 2) != IPV4_SIZE + datagram_size(datagram) || load16(ip + 6) != IPV4_DF ||
+        ip[8] != datagram->ttl || ip[9] != GRE || !is_source(destination, ip + 12, 4) ||
+        memcmp(ip + 16, destination->remote, 4))
+        return 0;
+    return IPV4_SIZE;
+}
+
+static size_t expected_ipv6(const uint8_t *ip, size_t room, const struct datagram *datagram,
+                            const struct destination *destination)
+{
+    size_t options = 0;
+
+    if (room < IPV6_SIZE + OPTIONS_SIZE || load16(ip) >> 4 != (6 << 8 | datagram->tos))
+        return 0;
+    if (ip[6] == OPTIONS && ip[IPV6_SIZE] == GRE && ip[IPV6_SIZE + 1] == 0)
+        options = OPTIONS_SIZE; /* the encapsulation limit */
+    else if (ip[6] != GRE)
+        return 0;
+    if (load16(ip + 4) != options + datagram_size(datagram) || ip[7] != datagram->ttl ||
+        !is_source(destination, ip + 8, 16) || memcmp(ip + 24, destination->remote, 16))
+        return 0;
+    return IPV6_SIZE + options;
+}
+
+/* Read the way of a scout; leave header_length alone if others cannot follow. */
+static void read_way(const struct shown *shown, const struct msghdr *message,
+                     const struct datagram *datagram, const struct destination *destination,
+                     struct way *way)
+{
+    const struct iovec *head = &message->msg_iov[0];
+    size_t compared = head->iov_len < COMPARED ? head->iov_len : COMPARED;
+    uint16_t ethertype = destination->family == 6 ? ETH_P_IPV6 : ETH_P_IP;
+    const uint8_t *ip = shown->data;
+    size_t room = shown->length, length;
+
+    way->interface = shown->interface;
+    way->address_length = 0;
+    /* The device has Ethernet headers, or none, as other tunnels. The loopback device has addresses
+     * of zero: what enters there past the host's routing does not arrive. */
+    if (room >= ETH_HLEN && load16(ip + 2 * ETH_ALEN) == ethertype) {
+        way->address_length = ETH_ALEN;
+        memcpy(way->address, ip, ETH_ALEN);
+        ip += ETH_HLEN;
+        room -= ETH_HLEN;
+        if (!(load16(way->address) | load32(way->address + 2)))
+            return;
+    }
+    length = destination->family == 6 ? expected_ipv6(ip, room, datagram, destination)
+                                      : expected_ipv4(ip, room, datagram, destination);
+    if (length == 0 || room - length < compared || memcmp(ip + length, head->iov_base, compared))
+        return;
+    memcpy(way->header, ip, length);
+    way->header_length = (uint8_t)length;
+}
+
+bool send_scout(int fd, const struct msghdr *message, const struct datagram *datagram,
+                const struct destination *destination, struct way *way, uint64_t now)
+{
+    static const uint32_t request = SOF_TIMESTAMPING_TX_SCHED;
+    struct msghdr scout = *message;
+    union control control;
+    struct shown shown;
+
+    way->until = 0;
+    memcpy(&control, message->msg_control, message->msg_controllen);
+    scout.msg_control = &control;
+    put_control(&scout, SOL_SOCKET, SO_TIMESTAMPING, &request, sizeof request);
+    while (sendmsg(fd, &scout, MSG_DONTWAIT) < 0)
+        if (errno != EINTR)
+            return false;
+    way->scouts++;
+    way->header_length = 0;
+    way->destination = datagram->destination;
+    way->size = (uint32_t)datagram_size(datagram);
+    way->tos = datagram->tos;
+    way->ttl = datagram->ttl;
+    /* The queue is left empty: what is read next time is of the next scout. */
+    for (int looks = 0; looks < LOOKS && look(fd, &shown); looks++)
+        if (shown.interface && !way->header_length)
+            read_way(&shown, message, datagram, destination, way);
+    way->until = now + (way->header_length ? WAY_LASTS : LOST_LASTS);
+    way->lost += !way->header_length;
+    return true;
+}
+
+bool leads(const struct way *way, const struct datagram *datagram, uint64_t now)
+{
+    return now < way->until && way->header_length && way->destination == datagram->destination &&
+           datagram_size(datagram) <= way->size && way->tos == datagram->tos &&
+           way->ttl == datagram->ttl;
+}
+
+bool is_lost(const struct way *way, uint64_t now)
+{
+    return now < way->until && !way->header_length;
+}
+
+/* Make the header of the next that follows. */
+static void next_header(struct way *way, size_t size)
+{
+    uint8_t *header = way->header;
+
+    if (header[0] >> 4 == 6) {
+        store16(header + 4, (uint16_t)(way->header_length - IPV6_SIZE + size));
+        return;
+    }
+    store16(header + 2, (uint16_t)(IPV4_SIZE + size));
+    /* Consecutive numbers, which receive offload needs to merge packets. */
+    store16(header + 4, (uint16_t)(load16(header + 4) + 1));
+    store16(header + 10, 0);
+    store_checksum(header + 10, sum_bytes(header, IPV4_SIZE));
+}
+
+size_t follow(int fd, struct outbox *box, size_t first, size_t end, struct way *way, uint64_t now)
+{
+    struct sockaddr_ll next_hop = {
+        .sll_family = AF_PACKET,
+        .sll_protocol = htons(way->header[0] >> 4 == 6 ? ETH_P_IPV6 : ETH_P_IP),
+        .sll_ifindex = way->interface,
+        .sll_halen = way->address_length,
+    };
+    size_t sent = first;
+
+    memcpy(next_hop.sll_addr, way->address, sizeof next_hop.sll_addr);
+    for (size_t i = first; i < end; i++) {
+        struct msghdr *message = &box->messages[i].msg_hdr;
+        size_t size = 0;
+        for (size_t part = 0; part < message->msg_iovlen; part++)
+            size += message->msg_iov[part].iov_len;
+        next_header(way, size);
+        memcpy(box->headers[i], way->header, way->header_length);
+        box->iov[i][HEADER] = (struct iovec){box->headers[i], way->header_length};
+        *message = (struct msghdr){.msg_name = &next_hop,
+                                   .msg_namelen = sizeof next_hop,
+                                   .msg_iov = box->iov[i],
+                                   .msg_iovlen = message->msg_iovlen + 1};
+    }
+    while (sent < end) {
+        int taken = sendmmsg(fd, box->messages + sent, (unsigned)(end - sent), MSG_DONTWAIT);
+        if (taken > 0) {
+            sent += (size_t)taken;
+        } else if (taken == 0 || errno != EINTR) {
+            /* Whatever it was: the ordinary way tells what there is to tell. */
+            way->header_length = 0;
+            way->until = now + LOST_LASTS;
+            break;
+        }
+    }
+    way->followed += sent - first;
+    return sent - first;
+}

@@ -1,0 +1,215 @@
+"""Datagrams that follow others through a packet socket: the readable twin of native/scout.c.
+
+    scout     --raw socket--> the kernel decides --> device's queue, and back to us with its header
+    followers --packet socket, the same header, device and next hop--> device's queue
+
+What was encrypted, translated, dropped or held back shows no way to follow. Nothing here decides
+whether there may be followers at all, keeps state of its own, or knows more of a packet than its
+delivery header.
+"""
+
+import ctypes
+import fcntl
+import socket
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gred.dataplane.layout import Datagram, Destination, Way
+from gred.wire.checksum import checksum
+
+WAY_LASTS = 1_000_000  # nanoseconds that a way is believed in
+LOST_LASTS = 100_000_000  # nanoseconds until the next scout is sent, after one was lost
+SHOWN = 160  # bytes of a scout that are looked at
+COMPARED = 16  # bytes behind the delivery header that must be as they were given
+LOOKS = 16  # messages in the error queue to pass by: ICMP errors lie there too
+CONTROL_SPACE = 512
+
+ETHERNET, ADDRESS = 14, 6  # lengths
+IPV4, IPV6, OPTIONS_LENGTH = 20, 40, 8
+GRE, OPTIONS = 47, 60  # IP protocol, IPv6 next header
+DONT_FRAGMENT = 0x4000
+ETHERTYPES = {4: 0x0800, 6: 0x86DD}
+
+# Numbers of linux/in.h, in6.h, errqueue.h, net_tstamp.h and asm-generic/socket.h.
+IP_PKTINFO = 8
+IP_RECVERR = 11
+IPV6_RECVERR = 25
+ORIGIN_TIMESTAMPING = 4
+TSTAMP_SCHED = 1
+TX_SCHED = 1 << 8
+SO_TIMESTAMPING = 37
+SIOCGIFNAME = 0x8910  # linux/sockios.h
+
+Control = tuple[int, int, bytes]
+REQUEST: Control = (socket.SOL_SOCKET, SO_TIMESTAMPING, struct.pack("=I", TX_SCHED))
+
+
+class Shown(NamedTuple):
+    """A scout as it entered the queue of device *interface*."""
+
+    data: bytes
+    interface: int
+
+
+def size_of(datagram: Datagram) -> int:
+    """Return the length of *datagram* without a delivery header."""
+    return int(datagram.head_length + datagram.body_length)
+
+
+def leads(way: Way, datagram: Datagram, now: int) -> bool:
+    """Tell whether *datagram* may follow on *way* at the time *now*."""
+    return bool(
+        now < way.until
+        and way.header_length
+        and way.destination == datagram.destination
+        and size_of(datagram) <= way.size
+        and (way.tos, way.ttl) == (datagram.tos, datagram.ttl)
+    )
+
+
+def is_lost(way: Way, now: int) -> bool:
+    """Tell whether it is known that *way* leads nowhere."""
+    return now < way.until and not way.header_length
+
+
+def send_scout(
+    sender: socket.socket,
+    data: Sequence[memoryview],
+    control: Sequence[Control],
+    address: tuple[str, int] | tuple[str, int, int, int],
+    datagram: Datagram,
+    destination: Destination,
+    way: Way,
+    now: int,
+) -> None:
+    """Send one datagram and see which way it goes. Raises OSError when it is not taken."""
+    way.until = 0
+    sender.sendmsg(data, [*control, REQUEST], socket.MSG_DONTWAIT, address)
+    way.scouts += 1
+    way.header_length = 0
+    way.destination = datagram.destination
+    way.size = size_of(datagram)
+    way.tos, way.ttl = datagram.tos, datagram.ttl
+    for _ in range(LOOKS):  # until the queue is empty: what is read next time is of the next scout
+        try:
+            shown = _look(sender)
+        except OSError:
+            break
+        if shown is not None and not way.header_length:
+            _read_way(shown, bytes(data[0][:COMPARED]), datagram, destination, way)
+    way.until = now + (WAY_LASTS if way.header_length else LOST_LASTS)
+    way.lost += not way.header_length
+
+
+def _look(sender: socket.socket) -> Shown | None:
+    """Take the next message off the error queue; None: it is no scout. Raises OSError: no more."""
+    flags = socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT
+    data, control, _, _ = sender.recvmsg(SHOWN, CONTROL_SPACE, flags)
+    interface, is_scout = 0, False
+    for level, kind, content in control:
+        if (level, kind) in {
+            (socket.IPPROTO_IP, IP_RECVERR),
+            (socket.IPPROTO_IPV6, IPV6_RECVERR),
+        }:
+            # struct sock_extended_err
+            _errno, origin, _type, _code, _pad, info, _data = struct.unpack_from(
+                "=IBBBBII", content
+            )
+            is_scout = (origin, info) == (ORIGIN_TIMESTAMPING, TSTAMP_SCHED)
+        elif (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
+            interface = struct.unpack_from("=i", content)[0]
+        elif (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+            interface = struct.unpack_from("=16si", content)[1]
+    return Shown(data, interface) if is_scout and interface else None
+
+
+def _read_way(
+    shown: Shown, head: bytes, datagram: Datagram, destination: Destination, way: Way
+) -> None:
+    """Read the way of a scout; leave header_length alone if others cannot follow."""
+    packet, ethertype = shown.data, ETHERTYPES[6 if destination.family == 6 else 4]
+    way.interface = shown.interface
+    way.address_length = 0
+    # The device has Ethernet headers, or none, as other tunnels. The loopback device has addresses
+    # of zero: what enters there past the host's routing does not arrive.
+    if packet[2 * ADDRESS : ETHERNET] == ethertype.to_bytes(2, "big"):
+        way.address_length = ADDRESS
+        way.address[:ADDRESS] = packet[:ADDRESS]
+        packet = packet[ETHERNET:]
+        if not any(way.address[:ADDRESS]):
+            return
+    expected = _expected_ipv6 if destination.family == 6 else _expected_ipv4
+    length = expected(packet, datagram, destination)
+    if length == 0 or not packet[length:].startswith(head):
+        return
+    ctypes.memmove(way.header, packet, length)
+    way.header_length = length
+
+
+def _is_source(destination: Destination, source: bytes) -> bool:
+    local = bytes(destination.local)[: len(source)]
+    return local == source or not any(local)
+
+
+def _expected_ipv4(packet: bytes, datagram: Datagram, destination: Destination) -> int:
+    """Return the length of the delivery header if it is what *datagram* was to get, else 0."""
+    if len(packet) < IPV4:
+        return 0
+    first, tos, length, _, fragment, ttl, protocol, _ = struct.unpack_from("!BBHHHBBH", packet)
+    found = first, tos, length, fragment, ttl, protocol, packet[16:20]
+    wanted = (
+        *(0x45, datagram.tos, IPV4 + size_of(datagram), DONT_FRAGMENT, datagram.ttl, GRE),
+        bytes(destination.remote)[:4],
+    )
+    return IPV4 if found == wanted and _is_source(destination, packet[12:16]) else 0
+
+
+def _expected_ipv6(packet: bytes, datagram: Datagram, destination: Destination) -> int:
+    if len(packet) < IPV6 + OPTIONS_LENGTH:
+        return 0
+    first, length, following, limit = struct.unpack_from("!IHBB", packet)
+    options = 0
+    if following == OPTIONS and packet[IPV6 : IPV6 + 2] == bytes((GRE, 0)):
+        options = OPTIONS_LENGTH  # the encapsulation limit
+    elif following != GRE:
+        return 0
+    found = first >> 20, length, limit, packet[24:40]
+    wanted = (
+        *(6 << 8 | datagram.tos, options + size_of(datagram), datagram.ttl),
+        bytes(destination.remote),
+    )
+    return IPV6 + options if found == wanted and _is_source(destination, packet[8:24]) else 0
+
+
+def follow(follower: socket.socket, data: Sequence[memoryview], way: Way, now: int) -> bool:
+    """Send one datagram on *way*; False: it was not taken, and nobody can follow any more."""
+    protocol = ETHERTYPES[way.header[0] >> 4]
+    header = _next_header(way, sum(map(len, data)))
+    try:
+        # The socket module knows devices by name.
+        request = fcntl.ioctl(follower, SIOCGIFNAME, struct.pack("=16xi20x", way.interface))
+        name = request[:16].rstrip(b"\0").decode()
+        address = name, protocol, 0, 0, bytes(way.address[: way.address_length])
+        follower.sendmsg([header, *data], [], socket.MSG_DONTWAIT, address)
+    except OSError:
+        # Whatever it was: the ordinary way tells what there is to tell.
+        way.header_length = 0
+        way.until = now + LOST_LASTS
+        return False
+    way.followed += 1
+    return True
+
+
+def _next_header(way: Way, size: int) -> bytes:
+    header = bytearray(way.header[: way.header_length])
+    if header[0] >> 4 == 6:
+        struct.pack_into("!H", header, 4, len(header) - IPV6 + size)
+    else:
+        number = struct.unpack_from("!H", header, 4)[0] + 1
+        # Consecutive numbers, which receive offload needs to merge packets.
+        struct.pack_into("!HH", header, 2, IPV4 + size, number & 0xFFFF)
+        struct.pack_into("!H", header, 10, 0)
+        struct.pack_into("!H", header, 10, checksum(header))
+    way.header[: len(header)] = header
+    return bytes(header)

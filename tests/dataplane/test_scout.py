@@ -1,0 +1,435 @@
+"""Datagrams that follow a scout, through real sockets, routes, filters and policies."""
+
+import ctypes
+import errno
+import os
+import select
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6
+
+from gred.dataplane.layout import Datagram, Destination, Way
+from gred.dataplane.tun import TunDevice
+from gred.dataplane.underlay import PLAIN, Family, Senders, SendOptions
+from gred.management.lab import UNDERLAY, Lab
+from tests import require
+
+GRE = 47
+ADDRESSES: dict[Family, tuple[str, str]] = {
+    4: ("192.0.2.1", "192.0.2.2"),
+    6: ("2001:db8::1", "2001:db8::2"),
+}
+FAR_FUTURE = 1 << 62
+HEAD = bytes.fromhex("00000800")  # the GRE header of an IPv4 packet
+
+
+@dataclass
+class Datagrams:
+    """What to send: sizes and fields; the number of each is in its payload."""
+
+    sizes: Sequence[int]
+    fields: Sequence[dict[str, int]] = ()
+
+    def contents(self) -> list[bytes]:
+        return [
+            HEAD + struct.pack("!H", number) + bytes(size - len(HEAD) - 2)
+            for number, size in enumerate(self.sizes)
+        ]
+
+
+class Road:
+    """Two hosts, the senders of one and a receiver at the other."""
+
+    def __init__(self, io: Any, family: Family, options: SendOptions = PLAIN) -> None:
+        self.io, self.family = io, family
+        self.lab = Lab(f"gredroad{family}")
+        self._options = options
+
+    def __enter__(self) -> Self:
+        self.lab.__enter__()
+        self.left, self.right = self.lab.host("left"), self.lab.host("right")
+        self.lab.wire(self.left, self.right)
+        self.local, self.remote = ADDRESSES[self.family]
+        length = 24 if self.family == 4 else 64
+        self.left.address(f"{self.local}/{length}")
+        self.right.address(f"{self.remote}/{length}")
+        self.senders = self.left.inside(lambda: Senders(self.family, self._options))
+        kind = socket.AF_INET if self.family == 4 else socket.AF_INET6
+        self.receiver = self.right.socket(kind, socket.SOCK_RAW, GRE)
+        self.receiver.setsockopt(socket.SOL_SOCKET, 33, 1 << 22)  # SO_RCVBUFFORCE
+        self.way = bytearray(ctypes.sizeof(Way))
+        # The next hop's address is asked for once, so that it is known from here on.
+        self.send(Datagrams([100]))
+        assert self.receive(1)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.senders.close()
+        self.receiver.close()
+        self.lab.close()
+
+    @property
+    def known(self) -> Way:
+        return Way.from_buffer(self.way)
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many were scouts, how many of these were lost, and how many followed."""
+        return self.known.scouts, self.known.lost, self.known.followed
+
+    def send(
+        self, datagrams: Datagrams, *, packet_fd: int | None = None, **fields: Any
+    ) -> tuple[int, int]:
+        arena = bytearray()
+        entries = bytearray()
+        for index, content in enumerate(datagrams.contents()):
+            own = datagrams.fields[index] if datagrams.fields else {}
+            values = {"ttl": 64, "dont_fragment": 1, **own}
+            half = len(content) // 2 if index % 2 else 0  # every second one in two pieces
+            entries += Datagram(
+                head_offset=len(arena),
+                head_length=len(content) - half,
+                body_offset=len(arena) + len(content) - half,
+                body_length=half,
+                **values,
+            )
+            arena += content
+        remote = fields.pop("remote", self.remote)
+        destination = Destination(family=self.family, **fields)
+        kind = socket.AF_INET if self.family == 4 else socket.AF_INET6
+        for name, address in (("local", self.local), ("remote", remote)):
+            getattr(destination, name)[:] = socket.inet_pton(kind, address).ljust(16, b"\0")
+        result: tuple[int, int] = self.io.send_datagrams(
+            self.senders.whole.fileno(),
+            self.senders.fragmenting.fileno(),
+            self.senders.packet_fileno() if packet_fd is None else packet_fd,
+            self.way,
+            arena,
+            entries,
+            0,
+            len(datagrams.sizes),
+            bytearray(bytes(destination)),
+        )
+        return result
+
+    def receive(self, count: int) -> list[bytes]:
+        """Return the next *count* packets: with their outer header over IPv4, without over IPv6."""
+        packets = list[bytes]()
+        while len(packets) < count:
+            assert select.select([self.receiver], [], [], 5)[0], f"only {len(packets)} arrived"
+            packets.append(self.receiver.recv(65536))
+        return packets
+
+    def contents(self, count: int) -> list[bytes]:
+        """Return what the next *count* packets carried."""
+        skip = 20 if self.family == 4 else 0
+        return [packet[skip:] for packet in self.receive(count)]
+
+    def nothing_more(self) -> bool:
+        # What was sent over a veth pair is there when the call returns.
+        return not select.select([self.receiver], [], [], 0)[0]
+
+    def nft(self, *lines: str) -> None:
+        path = require.program("nft", package="nftables")
+        command = ["ip", "netns", "exec", self.left.namespace, path, "-f", "-"]
+        subprocess.run(command, input="\n".join(lines), text=True, check=True)
+
+
+@pytest.fixture
+def open_road(io: Any) -> Iterator[Callable[..., Road]]:
+    require.root()
+    require.program("ip", package="iproute2")
+    opened = list[Road]()
+
+    def open_one(family: Family = 4, options: SendOptions = PLAIN) -> Road:
+        opened.append(Road(io, family, options))
+        return opened[-1].__enter__()
+
+    yield open_one
+    for road in opened:
+        road.__exit__()
+
+
+@pytest.fixture
+def road(open_road: Callable[..., Road]) -> Road:
+    return open_road()
+
+
+EIGHT = Datagrams([1400] * 8)
+
+
+class TestFollowing:
+    def test_one_goes_ahead_and_the_others_follow(self, road: Road) -> None:
+        assert road.send(EIGHT) == (8, 0)
+        assert road.contents(8) == EIGHT.contents()
+        assert road.counts() == (1, 0, 7)
+
+    def test_their_headers_are_like_the_first_one(self, road: Road) -> None:
+        sizes = [1400, 1400, 60, 1001, 1400]
+        assert road.send(Datagrams(sizes, [{"ttl": 9, "tos": 0x42}] * 5)) == (5, 0)
+        packets = [IP(raw) for raw in road.receive(5)]
+        assert road.counts() == (1, 0, 4)
+        assert [packet.len for packet in packets] == [20 + size for size in sizes]
+        for number, packet in enumerate(packets):
+            assert (packet.ttl, packet.tos, packet.flags) == (9, 0x42, "DF")
+            assert (packet.src, packet.dst, packet.proto) == (road.local, road.remote, GRE)
+            assert packet.id == (packets[0].id + number) & 0xFFFF
+            again = packet.copy()
+            del again.chksum
+            assert bytes(again) == bytes(packet)
+
+    def test_numbers_begin_again_behind_the_last(self, road: Road) -> None:
+        road.send(EIGHT)
+        road.receive(8)
+        road.known.until = FAR_FUTURE
+        road.known.header[4:6] = b"\xff\xfe"
+        road.send(EIGHT)
+        assert [IP(raw).id for raw in road.receive(8)] == [0xFFFF, *range(7)]
+
+    def test_a_way_is_good_for_later_ones(self, road: Road) -> None:
+        road.send(EIGHT)
+        road.known.until = FAR_FUTURE
+        assert road.send(Datagrams([1400, 1400])) == (2, 0)
+        assert road.contents(10)[8:] == Datagrams([1400, 1400]).contents()
+        assert road.counts() == (1, 0, 9)
+
+    def test_but_not_for_ever(self, road: Road) -> None:
+        road.send(EIGHT)
+        assert road.known.until < FAR_FUTURE
+        road.known.until = 1
+        road.send(EIGHT)
+        assert road.counts() == (2, 0, 14)
+        assert road.contents(16) == EIGHT.contents() * 2
+
+    def test_for_a_few_it_does_not_pay(self, road: Road) -> None:
+        assert road.send(Datagrams([1400] * 3)) == (3, 0)
+        assert road.contents(3) == Datagrams([1400] * 3).contents()
+        assert road.counts() == (0, 0, 0)
+
+    def test_nobody_follows_one_that_is_shorter(self, road: Road) -> None:
+        """What the path carries was asked for the scout alone."""
+        sizes = Datagrams([100, 100, 100, 100, 1400, 1400, 1400, 1400, 100])
+        assert road.send(sizes) == (9, 0)
+        assert road.contents(9) == sizes.contents()
+        assert road.counts() == (2, 0, 7)
+
+    @pytest.mark.parametrize("field", ["tos", "ttl"])
+    def test_nobody_follows_one_that_looks_different(self, road: Road, field: str) -> None:
+        road.send(EIGHT)
+        road.known.until = FAR_FUTURE
+        assert road.send(Datagrams([1400] * 3, [{field: 2}] * 3)) == (3, 0)
+        assert {getattr(IP(raw), field) for raw in road.receive(11)[8:]} == {2}
+        assert road.counts() == (1, 0, 7)
+
+    def test_what_may_be_fragmented_goes_by_itself(self, road: Road) -> None:
+        assert road.send(Datagrams([1400] * 8, [{"dont_fragment": 0}] * 8)) == (8, 0)
+        assert {str(IP(raw).flags) for raw in road.receive(8)} == {""}
+        assert road.counts() == (0, 0, 0)
+
+    @pytest.mark.parametrize(
+        ("tos", "scouts"), [(0x10, 0), (0x08, 0), (0xB8, 0), (0x04, 1), (3, 1)]
+    )
+    def test_priority_is_not_lost(self, road: Road, tos: int, scouts: int) -> None:
+        """The kernel derives one from TOS for what raw sockets send: ip_tos2prio."""
+        assert road.send(Datagrams([1400] * 8, [{"tos": tos}] * 8)) == (8, 0)
+        assert road.contents(8) == EIGHT.contents()
+        assert road.counts()[0] == scouts
+
+    def test_without_a_packet_socket_all_goes_the_ordinary_way(self, road: Road) -> None:
+        assert road.send(EIGHT, packet_fd=-1) == (8, 0)
+        assert road.contents(8) == EIGHT.contents()
+        assert road.counts() == (0, 0, 0)
+
+    def test_a_packet_socket_that_fails_loses_nothing(self, road: Road) -> None:
+        with road.left.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            assert road.send(EIGHT, packet_fd=other.fileno()) == (8, 0)
+        assert road.contents(8) == EIGHT.contents()
+        assert road.counts() == (1, 0, 0)
+        assert road.send(EIGHT) == (8, 0)
+        assert road.contents(8) == EIGHT.contents()
+        assert road.counts() == (1, 0, 0), "it is not tried again at once"
+
+    def test_more_than_one_chunk(self, road: Road) -> None:
+        many = Datagrams([200] * 150)
+        assert road.send(many) == (150, 0)
+        assert road.contents(150) == many.contents()
+        assert sum(road.counts()) == 150
+
+    @given(
+        rows=st.lists(
+            st.tuples(
+                st.sampled_from([60, 600, 1400]),
+                st.sampled_from([0, 2, 0x10]),
+                st.sampled_from([64, 3]),
+                st.sampled_from([1, 1, 1, 0]),
+            ),
+            max_size=40,
+        )
+    )
+    @settings(
+        max_examples=60,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    def test_nothing_is_lost_or_changes_places(
+        self, road: Road, rows: list[tuple[int, int, int, int]]
+    ) -> None:
+        names = "tos", "ttl", "dont_fragment"
+        fields = [dict(zip(names, row[1:], strict=True)) for row in rows]
+        datagrams = Datagrams([row[0] for row in rows], fields)
+        assert road.send(datagrams) == (len(rows), 0)
+        packets = road.receive(len(rows))
+        assert [raw[20:] for raw in packets] == datagrams.contents()
+        for raw, field in zip(packets, fields, strict=True):
+            packet = IP(raw)
+            found = {"tos": packet.tos, "ttl": packet.ttl, "dont_fragment": bool(packet.flags.DF)}
+            assert found == field
+
+
+class TestIPv6:
+    def test_one_goes_ahead_and_the_others_follow(self, open_road: Callable[..., Road]) -> None:
+        road = open_road(6)
+        assert road.send(EIGHT, flow_label=0x12345) == (8, 0)
+        assert road.contents(8) == EIGHT.contents()
+        assert road.counts() == (1, 0, 7)
+        header = IPv6(bytes(road.known.header[:40]))
+        assert (header.fl, header.plen, header.nh) == (0x12345, 1400, GRE)
+
+    def test_every_size_and_class(self, open_road: Callable[..., Road]) -> None:
+        road = open_road(6)
+        sizes = Datagrams([1400, 60, 1399, 700], [{"tos": 0xB9, "ttl": 7}] * 4)
+        assert road.send(sizes) == (4, 0)
+        assert road.contents(4) == sizes.contents()
+        assert road.counts() == (1, 0, 3)
+        header = IPv6(bytes(road.known.header[:40]))
+        assert (header.tc, header.hlim) == (0xB9, 7)
+
+    def test_with_an_encapsulation_limit(self, open_road: Callable[..., Road]) -> None:
+        road = open_road(6, SendOptions(encapsulation_limit=5))
+        assert road.send(EIGHT) == (8, 0)
+        assert road.contents(8) == EIGHT.contents()
+        assert road.counts() == (1, 0, 7)
+        assert road.known.header_length == 48
+        assert bytes(road.known.header[40:48]) == bytes((GRE, 0, 4, 1, 5, 1, 1, 0))
+
+
+class TestPolicy:
+    """What the host does to packets holds for those that follow."""
+
+    def test_a_filter_refuses_them(self, road: Road) -> None:
+        road.nft(
+            "add table ip t",
+            "add chain ip t o { type filter hook output priority 0; }",
+            "add rule ip t o meta l4proto 47 drop",
+        )
+        assert road.send(EIGHT) == (0, errno.EPERM)
+        assert road.nothing_more()
+
+    def test_translated_addresses_are_not_followed(self, road: Road) -> None:
+        road.left.address("192.0.2.77/24")
+        road.nft(
+            "add table ip t",
+            "add chain ip t p { type nat hook postrouting priority 100; }",
+            "add rule ip t p snat to 192.0.2.77",
+        )
+        assert road.send(EIGHT) == (8, 0)
+        assert {IP(raw).src for raw in road.receive(8)} == {"192.0.2.77"}
+        assert road.counts() == (1, 1, 0)
+
+    def test_an_ipsec_policy_holds(self, road: Road) -> None:
+        ends = "src", f"{road.local}/32", "dst", f"{road.remote}/32", "proto", "47"
+        road.left.ip("xfrm", "policy", "add", *ends, "dir", "out", "action", "block")
+        assert road.send(EIGHT) == (0, errno.EPERM)
+        assert road.nothing_more()
+
+    def test_a_routing_rule_holds(self, road: Road) -> None:
+        road.left.ip("rule", "add", "ipproto", "gre", "unreachable")
+        assert road.send(EIGHT) == (0, errno.ENETUNREACH)
+        assert road.nothing_more()
+
+    def test_the_path_mtu_holds(self, road: Road) -> None:
+        road.left.ip("route", "add", f"{road.remote}/32", "dev", UNDERLAY, "mtu", "1300")
+        assert road.send(EIGHT) == (0, errno.EMSGSIZE)
+        assert road.send(Datagrams([1280] * 4)) == (4, 0)
+        assert road.contents(4) == Datagrams([1280] * 4).contents()
+        assert road.counts() == (1, 0, 3)
+
+    def test_a_gateway_is_the_next_hop(self, road: Road) -> None:
+        road.right.ip("addr", "add", "198.51.100.1/32", "dev", "lo")
+        road.left.ip("route", "add", "198.51.100.0/24", "via", road.remote)
+        assert road.send(EIGHT, remote="198.51.100.1") == (8, 0)
+        assert {IP(raw).dst for raw in road.receive(8)} == {"198.51.100.1"}
+        assert road.counts() == (1, 0, 7)
+
+    def test_a_next_hop_that_is_not_known_yet_is_not_followed(self, road: Road) -> None:
+        road.left.ip("neigh", "flush", "dev", UNDERLAY)
+        road.right.ip("link", "set", UNDERLAY, "arp", "off")
+        few = Datagrams([100] * 3)
+        assert road.send(EIGHT) == (8, 0)
+        assert road.counts() == (1, 1, 0)
+        assert road.send(EIGHT) == (8, 0)
+        assert road.counts() == (1, 1, 0), "nobody is sent ahead again at once"
+        assert road.send(few) == (3, 0)
+        assert road.nothing_more()
+
+    def test_a_host_is_not_reached_past_its_own_routing(self, road: Road) -> None:
+        """What enters the loopback device by a packet socket is dropped: it has no route."""
+        kind = socket.AF_INET, socket.SOCK_RAW, GRE
+        with road.left.socket(*kind) as receiver:
+            assert road.send(EIGHT, remote=road.local) == (8, 0)
+            found = [receiver.recv(65536)[20:] for _ in range(8)]
+        assert found == EIGHT.contents()
+        assert road.counts() == (1, 1, 0)
+
+    def test_a_device_that_goes_down_loses_no_verdict(self, road: Road) -> None:
+        road.send(EIGHT)
+        road.known.until = FAR_FUTURE
+        road.left.ip("link", "set", UNDERLAY, "down")
+        assert road.send(EIGHT) == (0, errno.ENETUNREACH)
+
+    def test_a_device_without_ethernet_headers(self, road: Road) -> None:
+        require.tun()
+        device = road.left.inside(lambda: TunDevice.open("tun0", offload=False))
+        try:
+            road.left.ip("link", "set", "tun0", "up")
+            road.left.ip("route", "add", "203.0.113.0/24", "dev", "tun0")
+            assert road.send(EIGHT, remote="203.0.113.9") == (8, 0)
+            found = [os.read(device.fileno(), 2000) for _ in range(8)]
+        finally:
+            device.close()
+        assert [raw[20:] for raw in found] == EIGHT.contents()
+        assert {IP(raw).dst for raw in found} == {"203.0.113.9"}
+        assert road.counts() == (1, 0, 7)
+
+    def test_an_error_that_waits_is_no_scout(self, road: Road) -> None:
+        """EMSGSIZE is queued where scouts are seen."""
+        assert road.send(Datagrams([1700])) == (0, errno.EMSGSIZE)
+        assert road.send(EIGHT) == (8, 0)
+        assert road.contents(8) == EIGHT.contents()
+        assert road.counts() == (1, 0, 7)
+
+
+def test_marks_are_those_of_the_pair(open_road: Callable[..., Road]) -> None:
+    road = open_road(4, SendOptions(mark=7))
+    assert road.senders.packet is not None
+    assert road.senders.packet.getsockopt(socket.SOL_SOCKET, 36) == 7  # SO_MARK
+    road.left.ip("rule", "add", "fwmark", "7", "lookup", "100")
+    road.left.ip("route", "add", "blackhole", "default", "table", "100")
+    assert road.send(EIGHT)[1] in {errno.EINVAL, errno.ENETUNREACH}
+
+
+def test_a_damaged_way_is_refused(io: Any) -> None:
+    way = Way(header_length=49)
+    arguments = bytearray(64), bytearray(0), 0, 0, bytearray(0)
+    with pytest.raises(ValueError, match="smaller"):
+        io.send_datagrams(-1, -1, -1, bytearray(bytes(way)), *arguments)
+    with pytest.raises(ValueError, match="smaller"):
+        io.send_datagrams(-1, -1, -1, bytearray(8), *arguments)
