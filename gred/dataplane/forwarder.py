@@ -444,6 +444,17 @@ class DataPlane:
             self._look_at_refused_datagrams(count)
         for port in self._learners:
             self._learn(port, port.peers, count)
+        if frames:
+            self._ask_for_answers(batch.frame(frames - 1).tunnel)
+
+    def _ask_for_answers(self, index: int) -> None:
+        """Give a tunnel that was just written to a turn before more is received.
+
+        The host has answered within the write: an echo reply, an acknowledgment.
+        """
+        port = self._ports.get(index)
+        if port is not None:
+            self._turns.prompt(port)
 
     def _learn(self, port: TunnelPort, peers: PeerMap | None, count: int) -> None:
         """Learn which remotes the inner sources of this batch are behind."""

@@ -84,6 +84,11 @@ class Turns(Generic[Holder]):
         """Return the batch in which frames of *holder* wait."""
         return self._held.get(holder)
 
+    def prompt(self, holder: Holder) -> None:
+        """Give *holder* a turn now where a free batch allows: it may have become ready."""
+        if self._free and holder not in self._held:
+            self._ready(holder)
+
     def _ready(self, holder: Holder) -> None:
         if self._free:
             self._held[holder] = self._free.pop()

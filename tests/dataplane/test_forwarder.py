@@ -144,6 +144,20 @@ def test_packets_cross_both_ways_and_are_counted(play: Play, fields: dict[str, A
     play(scenario)
 
 
+def test_an_answer_leaves_before_more_is_received(play: Play) -> None:
+    """The device is asked for it at once, not when the loop finds it ready."""
+
+    async def scenario(bench: Bench) -> None:
+        left, _, right, right_port = bench.pair()
+        asyncio.get_running_loop().remove_reader(right_port.descriptor)
+        right.far.send(PACKET)  # the host answers within the write
+        left.far.send(PACKET)
+        assert await arrival(right) == PACKET
+        assert await arrival(left) == PACKET
+
+    play(scenario)
+
+
 def test_what_no_tunnel_claims_is_counted_and_reported(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
         left, _ = bench.tunnel(LEFT, RIGHT)

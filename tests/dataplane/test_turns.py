@@ -231,3 +231,35 @@ def test_retired_slots_are_used_first_again() -> None:
     batch.retire(3)
     assert (batch.waiting, batch.leaders) == (0, 0)
     assert sorted(batch.frame(index).offset for index in range(batch.FRAMES)) == slots
+
+
+def test_who_is_prompted_has_a_turn_at_once() -> None:
+    bench = Bench()
+    sender = bench.sender(3)
+    bench.turns.prompt(sender)
+    assert bench.log == [(sender.descriptor, 3)]
+    assert sender.descriptor in bench.loop.readers
+    assert not bench.turns.pending
+
+
+def test_who_holds_a_batch_is_not_prompted() -> None:
+    bench = Bench()
+    sender = bench.sender(2, size=64)
+    bench.turns.prompt(sender)
+    bench.turns.prompt(sender)
+    assert bench.log == [(sender.descriptor, 1)]
+    bench.play()
+    assert bench.log == [(sender.descriptor, 1)] * 2
+
+
+def test_nobody_is_prompted_before_those_who_wait_for_a_batch() -> None:
+    bench = Bench()
+    for _ in range(BATCHES):
+        bench.sender(2, size=64)
+    queued = bench.sender(1, size=64)
+    bench.loop.round()
+    bench.log.clear()
+    bench.turns.prompt(queued)
+    assert bench.log == []
+    bench.play()
+    assert bench.log.count((queued.descriptor, 1)) == 1
