@@ -4,9 +4,13 @@ Within a repeat all subjects are set up, each in a laboratory of its own, and ta
 after the other within seconds: the speed of a virtual machine changes by the minute, and what is
 compared must be measured in the same minute. The order changes from repeat to repeat. A failure
 ends a measure or a subject's part of a repeat, never the run.
+
+Where many tunnels are measured each subject is there twice, with many and with one: a thousand
+devices in each laboratory, somebody else's too, are another machine than the one before.
 """
 
 import contextlib
+import copy
 import sys
 from collections.abc import Sequence
 
@@ -79,6 +83,25 @@ def _set_up(
     if running.start_seconds is not None:
         name = "start_many" if tunnels > 1 else "start"
         _add(results, subject, {name: running.start_seconds})
+    alone = None
+    if tunnels > 1 and (alone := _set_up_alone(results, subject, laboratories)) is None:
+        return None
+    return Session(lab, running, results.seconds, alone)
+
+
+def _set_up_alone(
+    results: Results, subject: Subject, laboratories: contextlib.ExitStack
+) -> Session | None:
+    """Set a copy of *subject* up with one tunnel, to be torn down with the laboratories."""
+    alone = copy.copy(subject)
+    try:
+        lab = laboratories.enter_context(Lab())
+        laboratories.callback(alone.tear_down)
+        running = alone.set_up(lab, 1)
+        lab.a.wait_for(running.inner_b)
+    except (LoadError, OSError) as error:
+        _fail(results, subject, "one tunnel beside many", error)
+        return None
     return Session(lab, running, results.seconds)
 
 

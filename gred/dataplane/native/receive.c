@@ -12,7 +12,7 @@
 enum {
     BURST = 4,                /* datagrams in one call that make a burst likely */
     LINGER = 240000,          /* nanoseconds to wait for more of a burst, at most */
-    SILENCE = 20000,          /* nanoseconds without a packet that end a burst */
+    SILENCE = 40000,          /* nanoseconds without a packet that end a burst */
     PENDING_ERROR_LIMIT = 16, /* ICMP errors skipped in one receive call */
 };
 
