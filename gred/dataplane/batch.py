@@ -47,7 +47,7 @@ class EgressBatch:
     """
 
     FRAMES = 64
-    DATAGRAMS = 64
+    DATAGRAMS = 128
     FRAME_SPACE = FRAMES * STRIDE
     HEADER_SPACE = DATAGRAMS * 192  # GRE 16 + Ethernet 22 + IPv6 40 + TCP 60, rounded up to 64
 
