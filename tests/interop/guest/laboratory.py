@@ -100,6 +100,28 @@ class Laboratory:
         finally:
             self.run(host, "tc", "qdisc", "del", "dev", device, "clsact")
 
+    @contextlib.contextmanager
+    def ipsec(self, tunnel: Tunnel) -> Iterator[None]:
+        """Have both hosts encrypt the GRE packets of *tunnel*: ESP in transport mode."""
+        ours, theirs = tunnel.underlay("gred"), tunnel.underlay("linux")
+        ways = ((ours, theirs, "0x101"), (theirs, ours, "0x102"))
+        how = "mode transport aead rfc4106(gcm(aes))"
+        with contextlib.ExitStack() as undo:
+            for host, own in ((self.linux, theirs), (self.gred, ours)):
+                for source, destination, spi in ways:
+                    ends = f"src {source} dst {destination}"
+                    direction = "out" if source == own else "in"
+                    state, key = f"{ends} proto esp spi {spi}", f"{spi}{'5a' * 20}"[:42]
+                    policy = f"{ends} proto gre dir {direction}"
+                    self._xfrm(host, f"state add {state} {how} {key} 128")
+                    undo.callback(self._xfrm, host, f"state delete {state}")
+                    self._xfrm(host, f"policy add {policy} tmpl {ends} proto esp mode transport")
+                    undo.callback(self._xfrm, host, f"policy delete {policy}")
+            yield
+
+    def _xfrm(self, host: Host, words: str) -> None:
+        host.ip("xfrm", *words.split())
+
     def _underlay(self, tunnel: Tunnel) -> None:
         length = 24 if tunnel.outer == 4 else 64
         ours, theirs = tunnel.underlay("gred"), tunnel.underlay("linux")

@@ -129,6 +129,22 @@ def ecn_refused(lab: Laboratory) -> str:
     return ""
 
 
+# Encrypted wires.
+
+
+def ipsec(lab: Laboratory) -> str:
+    tunnel = TUNNEL["secret"]
+    with sniffing(lab.linux, "wire", tunnel.underlay("gred")) as sniffer:
+        streams(lab, tunnel, 4)
+        assert sniffer.outer(), "GRE in clear text was not seen"
+        with lab.ipsec(tunnel):
+            sniffer.outer()
+            rates = streams(lab, tunnel, 4)
+            seen = sniffer.outer()
+    assert not seen, f"{len(seen)} packets were not encrypted"
+    return rates
+
+
 # Disturbed wires.
 
 
