@@ -10,7 +10,7 @@ import errno
 import socket
 from collections.abc import Callable
 
-from gred.control.netfilter import NETLINK_NETFILTER
+from gred.control.netfilter import NETLINK_NETFILTER, iptables_versions
 
 # Multicast groups of NETLINK_ROUTE by number, linux/rtnetlink.h.
 _GROUPS = {
@@ -25,6 +25,8 @@ _GROUPS = {
 }
 _MEMBERSHIP = sum(1 << number - 1 for number in _GROUPS.values())
 _NFTABLES = 1 << 7 - 1  # NFNLGRP_NFTABLES, linux/netfilter/nfnetlink.h
+
+_TABLES_EVERY = 2.0  # seconds: of tables of iptables-legacy nobody tells
 
 _DRAIN_AT_MOST = 256  # messages in one wake-up: a storm of routes must not starve the tunnels
 
@@ -48,25 +50,42 @@ class LinkMonitor:
         self._delay = delay
         self._listeners: list[socket.socket] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._tables: set[int] = set()
+        self._look: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Begin to listen. Raises OSError."""
         self._listeners = open_listeners()
         for listener in self._listeners:
             self._loop.add_reader(listener, self._ready, listener)
+        self._tables = iptables_versions()
+        self._look = self._loop.call_later(_TABLES_EVERY, self._look_at_tables)
 
     def close(self) -> None:
         """Stop listening; *changed* is not called again. Closing twice is harmless."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         for listener in self._listeners:
             self._loop.remove_reader(listener)
             listener.close()
         self._listeners = []
 
     def _ready(self, listener: socket.socket) -> None:
-        if drain(listener) and self._timer is None:
+        if drain(listener):
+            self._note()
+
+    def _look_at_tables(self) -> None:
+        before, self._tables = self._tables, iptables_versions()
+        if self._tables != before:
+            self._note()
+        self._look = self._loop.call_later(_TABLES_EVERY, self._look_at_tables)
+
+    def _note(self) -> None:
+        if self._timer is None:
             self._timer = self._loop.call_later(self._delay, self._fire)
 
     def _fire(self) -> None:

@@ -29,7 +29,7 @@ def filtered_versions() -> set[int]:
 
     Both where the kernel does not tell.
     """
-    return _nftables() | _iptables()
+    return _nftables() | iptables_versions()
 
 
 def _nftables() -> set[int]:
@@ -41,7 +41,11 @@ def _nftables() -> set[int]:
     return {version for chain in chains for version in messages.versions_looked_at(chain)}
 
 
-def _iptables() -> set[int]:
+def iptables_versions() -> set[int]:
+    """Return the IP versions that have tables of iptables-legacy which look at packets.
+
+    The kernel tells of no changes in them.
+    """
     found = set()
     for version, path in _LEGACY.items():
         try:

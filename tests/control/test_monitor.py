@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
 import pytest
@@ -38,6 +39,31 @@ def test_many_messages_are_one_call(run: Run, kernel_end: socket.socket) -> None
         await until(lambda: len(calls) == 2)
         monitor.close()
         monitor.close()
+
+    run(scenario())
+
+
+def _has(calls: list[int], count: int) -> bool:
+    return len(calls) == count
+
+
+def test_tables_of_iptables_are_looked_at_again_and_again(
+    run: Run, kernel_end: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables: set[int] = set()
+    calls: list[int] = []
+    monkeypatch.setattr("gred.control.monitor.iptables_versions", lambda: set(tables))
+    monkeypatch.setattr("gred.control.monitor._TABLES_EVERY", 0.01)
+
+    async def scenario() -> None:
+        monitor = LinkMonitor(asyncio.get_running_loop(), lambda: calls.append(1), delay=0.01)
+        monitor.open()
+        for number, change in enumerate(({4}, {4, 6}, set[int]())):
+            tables.clear()
+            tables.update(change)
+            await until(partial(_has, calls, number + 1))
+        monitor.close()
+        assert len(calls) == 3
 
     run(scenario())
 
