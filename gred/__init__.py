@@ -13,12 +13,13 @@ others. What the data plane has to say upwards it hands to callbacks it was give
 
 A packet's way, egress:   TUN -> dataplane.io.read_frames -> dataplane.codec.order_frames
                           -> dataplane.codec.encapsulate -> dataplane.io.send_datagrams
-                          -> raw socket
+                          -> raw socket, or packet socket behind one that went ahead
 A packet's way, ingress:  raw socket -> dataplane.io.receive_datagrams
                           -> dataplane.codec.decapsulate
                           -> dataplane.io.write_frames -> TUN
 Both ways are turned by dataplane.forwarder, bounded at each round of the loop: egress by turns
-(dataplane.turns), ingress by one batch for each readiness.
+(dataplane.turns), ingress by one batch for each readiness. What is refused or fails on its way is
+looked at by dataplane.losses.
 """
 
 __version__ = "0.1.0"

@@ -28,7 +28,8 @@ from gred.wire.fragments import fragment
 from gred.wire.vnet import VnetHeader
 
 if TYPE_CHECKING:
-    from gred.dataplane.forwarder import DataPlane, TunnelPort
+    from gred.dataplane.forwarder import DataPlane
+    from gred.dataplane.port import TunnelPort
 
 ANSWERS_PER_SECOND = 1000.0  # for each tunnel, as Linux limits ICMP for a host
 ANSWERS_AT_ONCE = 100.0

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from gred.dataplane import io
-from gred.dataplane.forwarder import DataPlane, DeviceLost, Report, TunnelPort
+from gred.dataplane.forwarder import DataPlane, DeviceLost, Report
+from gred.dataplane.port import TunnelPort
 from gred.dataplane.trace import TracedPacket
 from gred.dataplane.tunnels import TunnelParameters
 from gred.wire.drop import DropReason

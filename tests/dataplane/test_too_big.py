@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCPerror
@@ -13,8 +13,8 @@ from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.layers.l2 import Dot1Q, Ether
 
 from gred.dataplane.batch import EgressBatch
-from gred.dataplane.forwarder import DataPlane, TunnelPort
 from gred.dataplane.layout import FRAME_HEADROOM, TunnelFlag
+from gred.dataplane.port import TunnelPort
 from gred.dataplane.punt import Allowance
 from gred.dataplane.too_big import Outcome, TooBig, first_size
 from gred.dataplane.tunnels import TunnelParameters, TunnelTable
@@ -23,6 +23,9 @@ from gred.wire.drop import DropReason
 from gred.wire.ip import DONT_FRAGMENT, MORE_FRAGMENTS
 from gred.wire.vnet import NEEDS_CSUM, VnetHeader
 from tests.dataplane.packets import Packet, Tcp, Udp, ethernet, pattern
+
+if TYPE_CHECKING:
+    from gred.dataplane.forwarder import DataPlane
 
 LIMIT = 1000
 PARAMETERS = TunnelParameters(

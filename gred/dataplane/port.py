@@ -1,0 +1,85 @@
+"""A tunnel's place in the data plane: its device, its record, where its datagrams go.
+
+Nothing here moves a packet; the forwarder does, with what it finds here.
+"""
+
+import ctypes
+import mmap
+from typing import TYPE_CHECKING
+
+from gred.dataplane.batch import destination_table
+from gred.dataplane.layout import Destination, TunnelFlag, Way
+from gred.dataplane.peers import PeerMap
+from gred.dataplane.punt import Allowance
+from gred.dataplane.too_big import ANSWERS_AT_ONCE, ANSWERS_PER_SECOND
+from gred.dataplane.tun import TunDevice
+from gred.dataplane.tunnels import Counters, TunnelParameters, wire_address
+from gred.dataplane.underlay import NO_SOCKET, Membership
+from gred.wire.drop import DropReason
+
+if TYPE_CHECKING:
+    from gred.dataplane.forwarder import DataPlane
+
+NEWS_PER_SECOND = 0.1  # packets too big for the kernel, told to control
+
+
+class TunnelPort:
+    """A tunnel's place in the data plane: its device, its record, its destination."""
+
+    def __init__(
+        self, plane: "DataPlane", device: TunDevice, parameters: TunnelParameters, index: int
+    ) -> None:
+        self.device = device
+        self.parameters = parameters
+        self.index = index
+        self.descriptor = device.fileno()
+        self.destination = destination_table(1)
+        self.peers: PeerMap | None = None
+        self.membership: Membership | None = None
+        self.senders = plane.take_senders(parameters)
+        self.answers = Allowance(ANSWERS_PER_SECOND, ANSWERS_AT_ONCE)
+        self.news = Allowance(NEWS_PER_SECOND, 1.0)
+        self.way = bytearray(ctypes.sizeof(Way))
+        self.packet_socket = NO_SOCKET
+        self._plane = plane
+        self._point()
+
+    def update(self, parameters: TunnelParameters) -> None:
+        """Change the tunnel while it runs; counters and sequence state stay.
+
+        Raises ValueError when the underlay's address family would change, and OSError when the
+        kernel refuses a socket for the new parameters; then nothing has changed.
+        """
+        if parameters.family != self.parameters.family:
+            raise ValueError("a tunnel keeps its underlay address family: remove and add it")
+        before, self.senders = self.senders, self._plane.take_senders(parameters)
+        self._plane.leave_senders(self.parameters.family, before)
+        self._plane.change_membership(self, parameters.membership)
+        self.parameters = parameters
+        self._plane.configure(self)
+        self._point()
+
+    def block(self, reason: DropReason | None) -> None:
+        """Stop sending, counting DEAD_LOOP; ``None``: go on. Receiving goes on in any case."""
+        self._plane.tunnels.set_flag(self.index, TunnelFlag.BLOCKED, to=reason is not None)
+
+    def counters(self) -> Counters:
+        """Return what this tunnel has counted since it was added."""
+        return self._plane.tunnels.counters(self.index)
+
+    def _point(self) -> None:
+        destination = Destination.from_buffer(self.destination)
+        destination.family = self.parameters.family
+        destination.interface = self.parameters.interface
+        destination.flow_label = self.parameters.flow_label or 0
+        destination.local[:] = wire_address(self.parameters.local)
+        destination.remote[:] = wire_address(self.parameters.remote)
+        parameters = self.parameters
+        self.packet_socket = self.senders.packet_fileno() if parameters.packet_socket else NO_SOCKET
+        Way.from_buffer(self.way).until = 0  # what was known is of other destinations
+        self.peers = PeerMap(parameters.peers, destination) if parameters.has_many_remotes else None
+
+    @property
+    def destinations(self) -> mmap.mmap:
+        """Where this tunnel's datagrams go: one place, or one for each peer."""
+        return self.destination if self.peers is None else self.peers.destinations
