@@ -179,7 +179,7 @@ def send_datagrams(
         if datagram.body_length:
             data.append(view[body : body + datagram.body_length])
         may_follow = packet_fd >= 0 and datagram.dont_fragment
-        if may_follow and leads(ways[0], datagram, now):
+        if may_follow and leads(ways[0], datagram, destination, now):
             with _borrowed(packet_fd, socket.AF_PACKET) as follower:
                 if follow(follower, data, ways[0], now):
                     continue

@@ -57,14 +57,19 @@ def size_of(datagram: Datagram) -> int:
     return int(datagram.head_length + datagram.body_length)
 
 
-def leads(way: Way, datagram: Datagram, now: int) -> bool:
-    """Tell whether *datagram* may follow on *way* at the time *now*."""
+def leads(way: Way, datagram: Datagram, destination: Destination, now: int) -> bool:
+    """Tell whether *datagram* may follow on *way* to *destination* at the time *now*."""
+    version, end = (6, IPV6) if destination.family == 6 else (4, IPV4)
+    # The number of a destination may have come to mean another.
+    remote = bytes(destination.remote)[: 16 if version == 6 else 4]
     return bool(
         now < way.until
         and way.header_length
         and way.destination == datagram.destination
         and size_of(datagram) <= way.size
         and (way.tos, way.ttl) == (datagram.tos, datagram.ttl)
+        and way.header[0] >> 4 == version
+        and bytes(way.header[end - len(remote) : end]) == remote
     )
 
 

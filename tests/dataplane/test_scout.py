@@ -229,6 +229,15 @@ class TestFollowing:
         assert {getattr(IP(raw), field) for raw in road.receive(11)[8:]} == {2}
         assert road.counts() == (1, 0, 7)
 
+    def test_nobody_follows_one_that_went_elsewhere(self, road: Road) -> None:
+        """The same number may stand for another remote when one has been learned."""
+        road.right.address("192.0.2.99/24")
+        road.send(EIGHT)
+        road.known.until = FAR_FUTURE
+        assert road.send(Datagrams([1400] * 3), remote="192.0.2.99") == (3, 0)
+        assert {IP(raw).dst for raw in road.receive(11)[8:]} == {"192.0.2.99"}
+        assert road.counts() == (1, 0, 7)
+
     def test_what_may_be_fragmented_goes_by_itself(self, road: Road) -> None:
         assert road.send(Datagrams([1400] * 8, [{"dont_fragment": 0}] * 8)) == (8, 0)
         assert {str(IP(raw).flags) for raw in road.receive(8)} == {""}

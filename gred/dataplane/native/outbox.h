@@ -50,8 +50,9 @@ static inline void put_control(struct msghdr *message, int level, int type, cons
     message->msg_controllen += CMSG_SPACE(length);
 }
 
-/* May *datagram* follow on *way*, at the time *now*? */
-bool leads(const struct way *way, const struct datagram *datagram, uint64_t now);
+/* May *datagram* follow on *way* to *destination*, at the time *now*? */
+bool leads(const struct way *way, const struct datagram *datagram,
+           const struct destination *destination, uint64_t now);
 
 /* Is it known, at the time *now*, that *way* leads nowhere? */
 bool is_lost(const struct way *way, uint64_t now);

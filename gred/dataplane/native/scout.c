@@ -177,11 +177,18 @@ bool send_scout(int fd, const struct msghdr *message, const struct datagram *dat
     return true;
 }
 
-bool leads(const struct way *way, const struct datagram *datagram, uint64_t now)
+bool leads(const struct way *way, const struct datagram *datagram,
+           const struct destination *destination, uint64_t now)
 {
-    return now < way->until && way->header_length && way->destination == datagram->destination &&
-           datagram_size(datagram) <= way->size && way->tos == datagram->tos &&
-           way->ttl == datagram->ttl;
+    bool is_v6 = destination->family == 6;
+
+    if (now >= way->until || !way->header_length || way->destination != datagram->destination ||
+        datagram_size(datagram) > way->size || way->tos != datagram->tos ||
+        way->ttl != datagram->ttl || way->header[0] >> 4 != (is_v6 ? 6 : 4))
+        return false;
+    /* The number of a destination may have come to mean another. */
+    return is_v6 ? !memcmp(way->header + 24, destination->remote, 16)
+                 : !memcmp(way->header + 16, destination->remote, 4);
 }
 
 bool is_lost(const struct way *way, uint64_t now)

@@ -142,10 +142,11 @@ static size_t send_in_runs(const struct senders *senders, struct way *way, struc
         size_t run = 0;
         bool is_led = false;
         for (; next < count; next += run) {
+            const struct destination *destination = &destinations[datagrams[next].destination];
             run = run_length(datagrams, next, count);
-            is_led = leads(way, &datagrams[next], now);
-            if (is_led || (run >= LEAST_RUN && !is_lost(way, now) &&
-                           may_lead(&datagrams[next], &destinations[datagrams[next].destination])))
+            is_led = leads(way, &datagrams[next], destination, now);
+            if (is_led ||
+                (run >= LEAST_RUN && !is_lost(way, now) && may_lead(&datagrams[next], destination)))
                 break;
         }
         sent += send_plainly(senders->whole, box, sent, next, error);
@@ -153,13 +154,14 @@ static size_t send_in_runs(const struct senders *senders, struct way *way, struc
             return sent;
         size_t end = sent + run;
         if (!is_led) {
+            const struct destination *destination = &destinations[datagrams[sent].destination];
             if (!send_scout(senders->whole, &box->messages[sent].msg_hdr, &datagrams[sent],
-                            &destinations[datagrams[sent].destination], way, now)) {
+                            destination, way, now)) {
                 *error = errno;
                 return sent;
             }
             sent++;
-            if (!leads(way, &datagrams[sent], now))
+            if (!leads(way, &datagrams[sent], destination, now))
                 continue;
         }
         sent += follow(senders->packet, box, sent, end, way, now);
