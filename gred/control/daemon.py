@@ -245,7 +245,7 @@ class Daemon:
             if tunnel.standing.local != before.local:
                 fields = {"local": str(tunnel.standing.local), "before": str(before.local)}
                 self._tell("local_changed", tunnel=tunnel.name, **fields)
-            if tunnel.standing.filtered != before.filtered:
+            if tunnel.config.packet_socket and tunnel.standing.filtered != before.filtered:
                 used = "no (netfilter)" if tunnel.standing.filtered else "yes"
                 self._tell("packet_socket_changed", tunnel=tunnel.name, packet_socket=used)
 

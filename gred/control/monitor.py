@@ -56,8 +56,12 @@ class LinkMonitor:
     def open(self) -> None:
         """Begin to listen. Raises OSError."""
         self._listeners = open_listeners()
-        for listener in self._listeners:
-            self._loop.add_reader(listener, self._ready, listener)
+        try:
+            for listener in self._listeners:
+                self._loop.add_reader(listener, self._ready, listener)
+        except BaseException:
+            self.close()
+            raise
         self._tables = iptables_versions()
         self._look = self._loop.call_later(_TABLES_EVERY, self._look_at_tables)
 

@@ -17,10 +17,8 @@ NETLINK_NETFILTER = 12  # linux/netlink.h; not in the socket module
 BOTH = {4, 6}
 
 # Tables of iptables-legacy in this network namespace; the files are there with the modules.
-_LEGACY = {
-    4: Path("/proc/thread-self/net/ip_tables_names"),
-    6: Path("/proc/thread-self/net/ip6_tables_names"),
-}
+_NETWORK = Path("/proc/thread-self/net")
+_LEGACY = {4: _NETWORK / "ip_tables_names", 6: _NETWORK / "ip6_tables_names"}
 _NO_NFTABLES = {errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL}
 
 
@@ -46,7 +44,9 @@ def iptables_versions() -> set[int]:
 
     The kernel tells of no changes in them.
     """
-    found = set()
+    found = set[int]()
+    if not _NETWORK.exists():
+        return BOTH
     for version, path in _LEGACY.items():
         try:
             tables = set(path.read_text().split())

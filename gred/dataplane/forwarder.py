@@ -258,7 +258,7 @@ class DataPlane:
         sent = 0
         while sent < datagrams:
             taken, error = io.send_datagrams(
-                port.senders.whole.fileno(),
+                port.whole.fileno(),
                 port.senders.fragmenting.fileno(),
                 port.packet_socket,
                 port.way,

@@ -73,7 +73,7 @@ class Losses:
         """
         outcome = Outcome.DROPPED
         if error == errno.EMSGSIZE:
-            mtu, now = told_mtu(port.senders.whole), self._loop.time()
+            mtu, now = told_mtu(port.whole), self._loop.time()
             outcome = self._too_big.unsent(port, batch, index, mtu, now)
             if self._report is not None and port.news.take(now):
                 self._report(UnderlayError(port.device.name, ErrorKind.TOO_BIG, None, mtu))

@@ -5,6 +5,8 @@ Nothing here moves a packet; the forwarder does, with what it finds here.
 
 import ctypes
 import mmap
+import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gred.dataplane.batch import destination_table
@@ -40,7 +42,6 @@ class TunnelPort:
         self.answers = Allowance(ANSWERS_PER_SECOND, ANSWERS_AT_ONCE)
         self.news = Allowance(NEWS_PER_SECOND, 1.0)
         self.way = bytearray(ctypes.sizeof(Way))
-        self.packet_socket = NO_SOCKET
         self._plane = plane
         self._point()
 
@@ -52,12 +53,17 @@ class TunnelPort:
         """
         if parameters.family != self.parameters.family:
             raise ValueError("a tunnel keeps its underlay address family: remove and add it")
-        before, self.senders = self.senders, self._plane.take_senders(parameters)
-        self._plane.leave_senders(self.parameters.family, before)
-        self._plane.change_membership(self, parameters.membership)
-        self.parameters = parameters
+        senders = self._plane.take_senders(parameters)
+        try:
+            self._plane.change_membership(self, parameters.membership)
+        except BaseException:
+            self._plane.leave_senders(parameters.family, senders)
+            raise
+        self._plane.leave_senders(self.parameters.family, self.senders)
+        before, self.parameters, self.senders = self.parameters, parameters, senders
         self._plane.configure(self)
-        self._point()
+        if replace(before, packet_socket=parameters.packet_socket) != parameters:
+            self._point()  # forgets the peers it has learned
 
     def block(self, reason: DropReason | None) -> None:
         """Stop sending, counting DEAD_LOOP; ``None``: go on. Receiving goes on in any case."""
@@ -75,9 +81,33 @@ class TunnelPort:
         destination.local[:] = wire_address(self.parameters.local)
         destination.remote[:] = wire_address(self.parameters.remote)
         parameters = self.parameters
-        self.packet_socket = self.senders.packet_fileno() if parameters.packet_socket else NO_SOCKET
         Way.from_buffer(self.way).until = 0  # what was known is of other destinations
         self.peers = PeerMap(parameters.peers, destination) if parameters.has_many_remotes else None
+
+    @property
+    def whole(self) -> socket.socket:
+        """What sends datagrams with Don't Fragment."""
+        return self.senders.whole if self._scouts is None else self._scouts
+
+    @property
+    def packet_socket(self) -> int:
+        """Descriptor of the packet socket for those that follow, or ``NO_SOCKET``."""
+        follower = None if self._scouts is None else self.senders.packet
+        return NO_SOCKET if follower is None else follower.fileno()
+
+    @property
+    def _scouts(self) -> socket.socket | None:
+        """The sender of scouts, where there may be any.
+
+        Not over IPv6 with a flow label of the kernel's choice: with it the kernel chooses a queue,
+        another one than for the followers.
+        """
+        parameters = self.parameters
+        if not parameters.packet_socket:
+            return None
+        if parameters.family == 6 and parameters.flow_label is None:
+            return None
+        return self.senders.scouts
 
     @property
     def destinations(self) -> mmap.mmap:

@@ -179,12 +179,12 @@ def send_datagrams(
         if datagram.body_length:
             data.append(view[body : body + datagram.body_length])
         may_follow = packet_fd >= 0 and datagram.dont_fragment
-        if may_follow and leads(ways[0], datagram, destination, now):
-            with _borrowed(packet_fd, socket.AF_PACKET) as follower:
-                if follow(follower, data, ways[0], now):
-                    continue
         control, address = _control(destination, datagram), _address(destination)
         try:
+            if may_follow and leads(ways[0], datagram, destination, now):
+                with _borrowed(packet_fd, socket.AF_PACKET) as follower:
+                    if follow(follower, data, ways[0], now):
+                        continue
             with _borrowed(fd if datagram.dont_fragment else fragmenting_fd, family) as sender:
                 if may_follow and _may_lead(table[index:count], destination, ways[0], now):
                     send_scout(sender, data, control, address, datagram, destination, ways[0], now)

@@ -3,16 +3,20 @@
     scout     --raw socket--> the kernel decides --> device's queue, and back to us with its header
     followers --packet socket, the same header, device and next hop--> device's queue
 
-What was encrypted, translated, dropped or held back shows no way to follow. Nothing here decides
+What was encrypted, translated, dropped or held back shows no way to follow, and neither does what a
+device below wrapped up once more. The raw socket must not be connected: the kernel then puts what
+it sends into another queue than the followers. Nothing here decides
 whether there may be followers at all, keeps state of its own, or knows more of a packet than its
 delivery header.
 """
 
 import ctypes
+import errno
 import fcntl
+import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gred.dataplane.layout import Datagram, Destination, Way
@@ -50,6 +54,8 @@ class Shown(NamedTuple):
 
     data: bytes
     interface: int
+    number: int
+    """Of the scout: several devices may show the same one."""
 
 
 def size_of(datagram: Datagram) -> int:
@@ -90,52 +96,72 @@ def send_scout(
 ) -> None:
     """Send one datagram and see which way it goes. Raises OSError when it is not taken."""
     way.until = 0
+    is_clear = _empty_queue(sender)
     sender.sendmsg(data, [*control, REQUEST], socket.MSG_DONTWAIT, address)
     way.scouts += 1
     way.header_length = 0
     way.destination = datagram.destination
     way.size = size_of(datagram)
     way.tos, way.ttl = datagram.tos, datagram.ttl
-    for _ in range(LOOKS):  # until the queue is empty: what is read next time is of the next scout
-        try:
-            shown = _look(sender)
-        except OSError:
-            break
-        if shown is not None and not way.header_length:
-            _read_way(shown, bytes(data[0][:COMPARED]), datagram, destination, way)
+    # The way is that of the device it entered first; it must have passed those below unchanged.
+    ways = list[tuple[int, Way]]()
+    for shown in _looks(sender):
+        if shown is not None:
+            seen = Way.from_buffer_copy(way)
+            _read_way(shown, bytes(data[0][:COMPARED]), datagram, destination, seen)
+            ways.append((shown.number, seen))
+    numbers = {number for number, _ in ways}
+    if is_clear and len(numbers) == 1 and all(seen.header_length for _, seen in ways):
+        first = ways[0][1]
+        ctypes.memmove(ctypes.addressof(way), ctypes.addressof(first), ctypes.sizeof(Way))
     way.until = now + (WAY_LASTS if way.header_length else LOST_LASTS)
     way.lost += not way.header_length
+
+
+def _looks(sender: socket.socket) -> Iterator[Shown | None]:
+    """Take messages off the error queue, up to a bound; None for one that is no scout."""
+    for _ in range(LOOKS):
+        try:
+            yield _look(sender)
+        except OSError:
+            return
+
+
+def _empty_queue(sender: socket.socket) -> bool:
+    """Take everything off the error queue: scouts whose sending failed lie there, and ICMP errors.
+
+    False: there is no end to it.
+    """
+    return sum(1 for _ in _looks(sender)) < LOOKS
 
 
 def _look(sender: socket.socket) -> Shown | None:
     """Take the next message off the error queue; None: it is no scout. Raises OSError: no more."""
     flags = socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT
     data, control, _, _ = sender.recvmsg(SHOWN, CONTROL_SPACE, flags)
-    interface, is_scout = 0, False
+    interface, number, is_scout = 0, 0, False
     for level, kind, content in control:
         if (level, kind) in {
             (socket.IPPROTO_IP, IP_RECVERR),
             (socket.IPPROTO_IPV6, IPV6_RECVERR),
         }:
             # struct sock_extended_err
-            _errno, origin, _type, _code, _pad, info, _data = struct.unpack_from(
-                "=IBBBBII", content
-            )
+            _errno, origin, _, _, _, info, number = struct.unpack_from("=IBBBBII", content)
             is_scout = (origin, info) == (ORIGIN_TIMESTAMPING, TSTAMP_SCHED)
         elif (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
             interface = struct.unpack_from("=i", content)[0]
         elif (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
             interface = struct.unpack_from("=16si", content)[1]
-    return Shown(data, interface) if is_scout and interface else None
+    return Shown(data, interface, number) if is_scout and interface else None
 
 
 def _read_way(
     shown: Shown, head: bytes, datagram: Datagram, destination: Destination, way: Way
 ) -> None:
-    """Read the way of a scout; leave header_length alone if others cannot follow."""
+    """Read the way of a scout; header_length is 0 then if others cannot follow."""
     packet, ethertype = shown.data, ETHERTYPES[6 if destination.family == 6 else 4]
     way.interface = shown.interface
-    way.address_length = 0
+    way.address_length = way.header_length = 0
     # The device has Ethernet headers, or none, as other tunnels. The loopback device has addresses
     # of zero: what enters there past the host's routing does not arrive.
     if packet[2 * ADDRESS : ETHERNET] == ethertype.to_bytes(2, "big"):
@@ -188,16 +214,21 @@ def _expected_ipv6(packet: bytes, datagram: Datagram, destination: Destination) 
 
 
 def follow(follower: socket.socket, data: Sequence[memoryview], way: Way, now: int) -> bool:
-    """Send one datagram on *way*; False: it was not taken, and nobody can follow any more."""
+    """Send one datagram on *way*; False: it was not taken, and nobody can follow any more.
+
+    Raises OSError when a queue is full, of the device or of the socket: a drop.
+    """
     protocol = ETHERTYPES[way.header[0] >> 4]
     header = _next_header(way, sum(map(len, data)))
     try:
         # The socket module knows devices by name.
         request = fcntl.ioctl(follower, SIOCGIFNAME, struct.pack("=16xi20x", way.interface))
-        name = request[:16].rstrip(b"\0").decode()
+        name = os.fsdecode(request[:16].split(b"\0", 1)[0])
         address = name, protocol, 0, 0, bytes(way.address[: way.address_length])
         follower.sendmsg([header, *data], [], socket.MSG_DONTWAIT, address)
-    except OSError:
+    except OSError as error:
+        if error.errno in {errno.ENOBUFS, errno.EAGAIN}:
+            raise
         # Whatever it was: the ordinary way tells what there is to tell.
         way.header_length = 0
         way.until = now + LOST_LASTS

@@ -13,8 +13,9 @@ would send from the address they are bound to) a filter throws the clones away.
 What the kernel takes with each datagram (addresses, device, TTL, TOS, flow label) is no matter of
 the socket. What it does not take so, is: Don't Fragment makes two senders a pair, and each set of
 ``SendOptions`` that some tunnel uses has a pair of its own. A thousand tunnels without such
-options share one. Beside each pair is a packet socket, for datagrams that follow others which the
-kernel has just shown the way (native/scout.c); it receives nothing.
+options share one. Beside each pair are a sender of scouts and a packet socket, for datagrams that
+follow what the kernel has just shown the way of (native/scout.c). That sender is not connected, so
+that its datagrams queue where the followers do; the packet socket receives nothing.
 
 The receiver must not have IP_RECVERR: a pending error would raise EPOLLERR, on which libuv stops
 watching a descriptor.
@@ -54,6 +55,7 @@ SO_BINDTOIFINDEX = 62
 
 # <linux/net_tstamp.h>
 SOF_TIMESTAMPING_SOFTWARE = 1 << 4
+SOF_TIMESTAMPING_OPT_ID = 1 << 7
 SOF_TIMESTAMPING_OPT_CMSG = 1 << 10
 
 NO_SOCKET = -1
@@ -84,7 +86,8 @@ PLAIN = SendOptions()
 class Senders:
     """A pair of sending sockets: with Don't Fragment and without. Raises OSError.
 
-    *packet*: the packet socket for what follows; None where the kernel gives none.
+    *scouts* and *packet*: the sender of scouts and the packet socket of their followers; None where
+    the kernel gives none.
     """
 
     def __init__(self, family: Family, options: SendOptions) -> None:
@@ -96,18 +99,19 @@ class Senders:
         except BaseException:
             self.whole.close()
             raise
-        self.packet = _open_follower(self.whole, family, options)
-
-    def packet_fileno(self) -> int:
-        """Return the descriptor of the packet socket, or ``NO_SOCKET``."""
-        return NO_SOCKET if self.packet is None else self.packet.fileno()
+        self.scouts: socket.socket | None = None
+        self.packet: socket.socket | None = None
+        # Sandboxes have raw sockets and nothing else.
+        with contextlib.suppress(OSError):
+            self.scouts, self.packet = _open_followers(family, options)
 
     def close(self) -> None:
         """Close all."""
         self.whole.close()
         self.fragmenting.close()
-        if self.packet is not None:
-            self.packet.close()
+        for one in (self.scouts, self.packet):
+            if one is not None:
+                one.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +210,9 @@ def _open(family: Family) -> socket.socket:
     )
 
 
-def _open_sender(family: Family, options: SendOptions, *, dont_fragment: bool) -> socket.socket:
+def _open_sender(
+    family: Family, options: SendOptions, *, dont_fragment: bool, connected: bool = True
+) -> socket.socket:
     sender = _open(family)
     try:
         _size(sender, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
@@ -215,7 +221,10 @@ def _open_sender(family: Family, options: SendOptions, *, dont_fragment: bool) -
         if family == 4:
             try:
                 sender.bind(("127.0.0.1", 0))
-                sender.connect(("127.0.0.1", 0))
+                if connected:
+                    sender.connect(("127.0.0.1", 0))
+                else:
+                    _make_deaf(sender)
             except OSError:
                 _make_deaf(sender)
             sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
@@ -249,36 +258,26 @@ def _open_sender(family: Family, options: SendOptions, *, dont_fragment: bool) -
     return sender
 
 
-def _open_follower(
-    scout: socket.socket, family: Family, options: SendOptions
-) -> socket.socket | None:
-    """Open the packet socket beside *scout*, and let the kernel show what *scout* sends.
-
-    Return None where one of the two cannot be had: sandboxes have raw sockets and nothing else.
-    """
-    # Protocol 0: nothing is received.
-    kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    try:
-        follower = socket.socket(socket.AF_PACKET, kind, 0)
-    except OSError:
-        return None
-    try:
-        _size(follower, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
-        _mark(follower, options)
+def _open_followers(family: Family, options: SendOptions) -> tuple[socket.socket, socket.socket]:
+    """Open a sender whose datagrams the kernel shows as they leave, and a packet socket."""
+    with contextlib.ExitStack() as undo:
+        # Protocol 0: nothing is received.
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        packet = undo.enter_context(socket.socket(socket.AF_PACKET, kind, 0))
+        _size(packet, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
+        _mark(packet, options)
+        scouts = undo.enter_context(
+            _open_sender(family, options, dont_fragment=True, connected=False)
+        )
         # Which datagrams are shown is said with each; with it comes the device that it left by.
-        wanted = SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_CMSG
-        scout.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, wanted)
+        wanted = SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_ID | SOF_TIMESTAMPING_OPT_CMSG
+        scouts.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, wanted)
         if family == 4:
-            scout.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+            scouts.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         else:
-            scout.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    except OSError:
-        follower.close()
-        return None
-    except BaseException:
-        follower.close()
-        raise
-    return follower
+            scouts.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        undo.pop_all()
+        return scouts, packet
 
 
 def _mark(opened: socket.socket, options: SendOptions) -> None:

@@ -17,6 +17,7 @@ from gred.dataplane.forwarder import DataPlane, DeviceLost, Report
 from gred.dataplane.port import TunnelPort
 from gred.dataplane.trace import TracedPacket
 from gred.dataplane.tunnels import TunnelParameters
+from gred.dataplane.underlay import NO_SOCKET
 from gred.wire.drop import DropReason
 from tests import require
 from tests.dataplane.namespaces import in_new_namespace
@@ -141,6 +142,39 @@ def test_packets_cross_both_ways_and_are_counted(play: Play, fields: dict[str, A
         if bench.traced:
             assert [packet.direction for packet in bench.traced] == ["tx", "rx"] * 6
             assert {packet.tunnel for packet in bench.traced} == {"gre0", "gre1"}
+
+    play(scenario)
+
+
+def test_peers_that_were_learned_stay_when_only_the_socket_changes(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        _, port = bench.tunnel(LEFT, None, learn_peers=True, output_key=1, input_key=1)
+        learned = port.peers
+        port.update(replace(port.parameters, packet_socket=True))
+        assert port.peers is learned
+        port.update(replace(port.parameters, mtu=1300))
+        assert port.peers is not learned
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("ends", "fields", "follows"),
+    [
+        ((LEFT, RIGHT), {"packet_socket": True}, True),
+        ((LEFT, RIGHT), {"packet_socket": False}, False),
+        (("fd00::1", "fd00::2"), {"packet_socket": True, "flow_label": 0}, True),
+        # The kernel's label comes with a queue of the kernel's choice.
+        (("fd00::1", "fd00::2"), {"packet_socket": True}, False),
+    ],
+)
+def test_who_may_follow(
+    play: Play, ends: tuple[str, str], fields: dict[str, Any], follows: bool
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        _, port = bench.tunnel(*ends, **fields)
+        assert (port.packet_socket != NO_SOCKET) is follows
+        assert port.whole is (port.senders.scouts if follows else port.senders.whole)
 
     play(scenario)
 

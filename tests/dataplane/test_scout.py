@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import re
 import select
 import socket
 import struct
@@ -14,13 +15,13 @@ from typing import Any, Self
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scapy.layers.inet import IP
+from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 
 from gred.dataplane.layout import Datagram, Destination, Way
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.underlay import PLAIN, Family, Senders, SendOptions
-from gred.management.lab import UNDERLAY, Lab
+from gred.management.lab import UNDERLAY, Lab, LabError
 from tests import require
 
 GRE = 47
@@ -29,7 +30,11 @@ ADDRESSES: dict[Family, tuple[str, str]] = {
     6: ("2001:db8::1", "2001:db8::2"),
 }
 FAR_FUTURE = 1 << 62
-HEAD = bytes.fromhex("00000800")  # the GRE header of an IPv4 packet
+
+
+def head(flow: int) -> bytes:
+    """Return the GRE header of an IPv4 packet, and such a packet, of one flow of UDP."""
+    return bytes.fromhex("00000800") + bytes(IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=flow))
 
 
 @dataclass
@@ -38,10 +43,12 @@ class Datagrams:
 
     sizes: Sequence[int]
     fields: Sequence[dict[str, int]] = ()
+    flow: int = 1
 
     def contents(self) -> list[bytes]:
+        start = head(self.flow)
         return [
-            HEAD + struct.pack("!H", number) + bytes(size - len(HEAD) - 2)
+            start + struct.pack("!H", number) + bytes(size - len(start) - 2)
             for number, size in enumerate(self.sizes)
         ]
 
@@ -63,6 +70,9 @@ class Road:
         self.left.address(f"{self.local}/{length}")
         self.right.address(f"{self.remote}/{length}")
         self.senders = self.left.inside(lambda: Senders(self.family, self._options))
+        assert self.senders.scouts is not None
+        assert self.senders.packet is not None
+        self.scouts, self.packet = self.senders.scouts, self.senders.packet
         kind = socket.AF_INET if self.family == 4 else socket.AF_INET6
         self.receiver = self.right.socket(kind, socket.SOCK_RAW, GRE)
         self.receiver.setsockopt(socket.SOL_SOCKET, 33, 1 << 22)  # SO_RCVBUFFORCE
@@ -108,9 +118,9 @@ class Road:
         for name, address in (("local", self.local), ("remote", remote)):
             getattr(destination, name)[:] = socket.inet_pton(kind, address).ljust(16, b"\0")
         result: tuple[int, int] = self.io.send_datagrams(
-            self.senders.whole.fileno(),
+            self.scouts.fileno(),
             self.senders.fragmenting.fileno(),
-            self.senders.packet_fileno() if packet_fd is None else packet_fd,
+            self.packet.fileno() if packet_fd is None else packet_fd,
             self.way,
             arena,
             entries,
@@ -136,6 +146,30 @@ class Road:
     def nothing_more(self) -> bool:
         # What was sent over a veth pair is there when the call returns.
         return not select.select([self.receiver], [], [], 0)[0]
+
+    def tc(self, *arguments: str) -> str:
+        path = require.program("tc", package="iproute2")
+        return self.lab.run([path, "-n", self.left.namespace, "-s", *arguments])
+
+    def many_queues(self) -> None:
+        """Have eight queues on the wire, each with a count."""
+        self.left.ip("link", "del", UNDERLAY)
+        queues = "numtxqueues", "8", "numrxqueues", "8"
+        self.left.ip(
+            *("link", "add", UNDERLAY, *queues, "type", "veth", "peer", "name", UNDERLAY),
+            *(*queues, "netns", self.right.namespace),
+        )
+        for host, address in ((self.left, self.local), (self.right, self.remote)):
+            host.ip("link", "set", UNDERLAY, "up")
+            host.address(f"{address}/{24 if self.family == 4 else 64}")
+        self.tc("qdisc", "add", "dev", UNDERLAY, "root", "mq")
+        self.send(Datagrams([100]))
+        assert self.receive(1)
+
+    def queued(self) -> list[int]:
+        """Return how many packets each queue has had."""
+        shown = self.tc("class", "show", "dev", UNDERLAY)
+        return [int(count) for count in re.findall(r"Sent \d+ bytes (\d+) pkt", shown)]
 
     def nft(self, *lines: str) -> None:
         path = require.program("nft", package="nftables")
@@ -418,6 +452,62 @@ class TestPolicy:
         assert {IP(raw).dst for raw in found} == {"203.0.113.9"}
         assert road.counts() == (1, 0, 7)
 
+    @pytest.mark.parametrize("family", [4, 6])
+    def test_all_wait_in_one_queue(self, open_road: Callable[..., Road], family: Family) -> None:
+        """Else those that go the ordinary way overtake the others."""
+        road = open_road(family)
+        road.many_queues()
+        for flow in range(1, 6):
+            before, road.known.until = road.queued(), 0
+            assert road.send(Datagrams([1400] * 8, flow=flow), flow_label=7) == (8, 0)
+            few = Datagrams([1300] * 3, [{"ttl": 9}] * 3, flow)
+            assert road.send(few, flow_label=7) == (3, 0)
+            assert road.counts() == (flow, 0, 7 * flow)
+            grown = [now - was for now, was in zip(road.queued(), before, strict=True)]
+            # Neighbours may have been asked for besides.
+            assert max(grown) >= 11
+            assert sum(grown) - max(grown) <= 2
+
+    def test_a_full_queue_is_a_drop_and_shows_no_way_later(self, road: Road) -> None:
+        rate = "rate", "8bit", "burst", "1600", "limit", "2900"
+        road.tc("qdisc", "add", "dev", UNDERLAY, "root", "tbf", *rate)
+        sent, error = road.send(EIGHT)
+        assert (error, sent < 8) == (errno.ENOBUFS, True)
+        road.known.until = 0
+        # A scout that is dropped has been shown all the same.
+        assert road.send(EIGHT) == (0, errno.ENOBUFS)
+        road.tc("qdisc", "del", "dev", UNDERLAY, "root")
+        road.known.scouts = road.known.lost = road.known.followed = 0
+        while not road.nothing_more():
+            road.receive(1)
+        road.left.address("192.0.2.77/24")
+        road.nft(
+            "add table ip t",
+            "add chain ip t p { type nat hook postrouting priority 100; }",
+            "add rule ip t p snat to 192.0.2.77",
+        )
+        assert road.send(EIGHT) == (8, 0)
+        assert road.counts() == (1, 1, 0)
+
+    def test_what_is_wrapped_up_below_is_not_followed(self, road: Road) -> None:
+        """The device takes the remote from the route, which a packet socket has not got."""
+        try:
+            road.left.ip(*("link", "add", "v0", "type", "vxlan", "external", "dstport", "4789"))
+        except LabError as error:
+            require.lacks(f"needs a kernel with vxlan: {error}")
+        road.left.ip("addr", "add", "10.79.1.1/24", "dev", "v0")
+        road.left.ip("link", "set", "v0", "up")
+        encap = "encap", "ip", "id", "5", "dst", road.remote, "ttl", "9"
+        road.left.ip("route", "add", "10.79.0.0/24", *encap, "dev", "v0")
+        road.left.ip("neigh", "add", "10.79.0.9", "lladdr", "02:00:00:00:00:09", "dev", "v0")
+        with road.right.socket(socket.AF_INET, socket.SOCK_DGRAM) as wrapped:
+            wrapped.bind((road.remote, 4789))
+            wrapped.settimeout(5)
+            assert road.send(Datagrams([1200] * 8), remote="10.79.0.9") == (8, 0)
+            for _ in range(8):
+                assert wrapped.recv(2000)
+        assert road.counts() == (1, 1, 0)
+
     def test_an_error_that_waits_is_no_scout(self, road: Road) -> None:
         """EMSGSIZE is queued where scouts are seen."""
         assert road.send(Datagrams([1700])) == (0, errno.EMSGSIZE)
@@ -428,8 +518,7 @@ class TestPolicy:
 
 def test_marks_are_those_of_the_pair(open_road: Callable[..., Road]) -> None:
     road = open_road(4, SendOptions(mark=7))
-    assert road.senders.packet is not None
-    assert road.senders.packet.getsockopt(socket.SOL_SOCKET, 36) == 7  # SO_MARK
+    assert road.packet.getsockopt(socket.SOL_SOCKET, 36) == 7  # SO_MARK
     road.left.ip("rule", "add", "fwmark", "7", "lookup", "100")
     road.left.ip("route", "add", "blackhole", "default", "table", "100")
     assert road.send(EIGHT)[1] in {errno.EINVAL, errno.ENETUNREACH}

@@ -63,7 +63,8 @@ bool send_scout(int fd, const struct msghdr *message, const struct datagram *dat
                 const struct destination *destination, struct way *way, uint64_t now);
 
 /* Let messages *first* to *end* of the box follow on *way*, through the packet socket *fd*. Return
- * how many were taken; the others are to be filled in anew. */
-size_t follow(int fd, struct outbox *box, size_t first, size_t end, struct way *way, uint64_t now);
+ * how many were taken; the others are to be filled in anew. *error: the next was dropped. */
+size_t follow(int fd, struct outbox *box, size_t first, size_t end, struct way *way, uint64_t now,
+              int *error);
 
 #endif

@@ -6,7 +6,12 @@
  * socket, and the kernel shows it as it entered the device's queue, within the call that sends it
  * (SOF_TIMESTAMPING_TX_SCHED, Documentation/networking/timestamping.rst). If it left as it was
  * meant to, others that look like it take the same header, device and next hop, for a moment. What
- * was encrypted, translated, dropped or held back shows no way to follow.
+ * was encrypted, translated, dropped or held back shows no way to follow; and neither does what a
+ * device below wrapped up once more: how, it may have taken from the route, which followers have
+ * not got.
+ *
+ * The raw socket must not be connected: the kernel then puts what it sends into another queue than
+ * the followers, and the order within a flow is lost.
  */
 #define _GNU_SOURCE
 #include "bytes.h"
@@ -33,6 +38,7 @@ struct shown {
     uint8_t data[SHOWN];
     size_t length;
     int interface; /* 0: this is no scout */
+    uint32_t id;   /* of the scout: several devices may show the same one */
 };
 
 /* Take the next message off the error queue; false: there is none. */
@@ -63,6 +69,7 @@ static bool look(int fd, struct shown *shown)
             memcpy(&error, CMSG_DATA(cmsg), sizeof error);
             is_scout =
                 error.ee_origin == SO_EE_ORIGIN_TIMESTAMPING && error.ee_info == SCM_TSTAMP_SCHED;
+            shown->id = error.ee_data;
         } else if (is_v4 && cmsg->cmsg_type == IP_PKTINFO) {
             struct in_pktinfo info;
             memcpy(&info, CMSG_DATA(cmsg), sizeof info);
@@ -116,7 +123,19 @@ static size_t expected_ipv6(const uint8_t *ip, size_t room, const struct datagra
     return IPV6_SIZE + options;
 }
 
-/* Read the way of a scout; leave header_length alone if others cannot follow. */
+/* Take everything off the error queue: scouts whose sending failed lie there, and ICMP errors.
+ * False: there is no end to it. */
+static bool empty_queue(int fd)
+{
+    struct shown shown;
+
+    for (int looks = 0; looks < LOOKS; looks++)
+        if (!look(fd, &shown))
+            return true;
+    return false;
+}
+
+/* Read the way of a scout; header_length is 0 then if others cannot follow. */
 static void read_way(const struct shown *shown, const struct msghdr *message,
                      const struct datagram *datagram, const struct destination *destination,
                      struct way *way)
@@ -129,6 +148,7 @@ static void read_way(const struct shown *shown, const struct msghdr *message,
 
     way->interface = shown->interface;
     way->address_length = 0;
+    way->header_length = 0;
     /* The device has Ethernet headers, or none, as other tunnels. The loopback device has addresses
      * of zero: what enters there past the host's routing does not arrive. */
     if (room >= ETH_HLEN && load16(ip + 2 * ETH_ALEN) == ethertype) {
@@ -154,8 +174,12 @@ bool send_scout(int fd, const struct msghdr *message, const struct datagram *dat
     struct msghdr scout = *message;
     union control control;
     struct shown shown;
+    struct way below;
+    uint32_t id = 0;
+    int seen = 0;
 
     way->until = 0;
+    bool is_clear = empty_queue(fd);
     memcpy(&control, message->msg_control, message->msg_controllen);
     scout.msg_control = &control;
     put_control(&scout, SOL_SOCKET, SO_TIMESTAMPING, &request, sizeof request);
@@ -168,10 +192,21 @@ bool send_scout(int fd, const struct msghdr *message, const struct datagram *dat
     way->size = (uint32_t)datagram_size(datagram);
     way->tos = datagram->tos;
     way->ttl = datagram->ttl;
-    /* The queue is left empty: what is read next time is of the next scout. */
-    for (int looks = 0; looks < LOOKS && look(fd, &shown); looks++)
-        if (shown.interface && !way->header_length)
+    /* The way is that of the device it entered first; it must have passed those below unchanged. */
+    for (int looks = 0; is_clear && looks < LOOKS && look(fd, &shown); looks++) {
+        if (!shown.interface)
+            continue;
+        if (seen++ == 0) {
+            id = shown.id;
             read_way(&shown, message, datagram, destination, way);
+            continue;
+        }
+        read_way(&shown, message, datagram, destination, &below);
+        if (!below.header_length || shown.id != id)
+            is_clear = false;
+    }
+    if (!is_clear)
+        way->header_length = 0;
     way->until = now + (way->header_length ? WAY_LASTS : LOST_LASTS);
     way->lost += !way->header_length;
     return true;
@@ -212,7 +247,8 @@ static void next_header(struct way *way, size_t size)
     store_checksum(header + 10, sum_bytes(header, IPV4_SIZE));
 }
 
-size_t follow(int fd, struct outbox *box, size_t first, size_t end, struct way *way, uint64_t now)
+size_t follow(int fd, struct outbox *box, size_t first, size_t end, struct way *way, uint64_t now,
+              int *error)
 {
     struct sockaddr_ll next_hop = {
         .sll_family = AF_PACKET,
@@ -240,6 +276,9 @@ size_t follow(int fd, struct outbox *box, size_t first, size_t end, struct way *
         int taken = sendmmsg(fd, box->messages + sent, (unsigned)(end - sent), MSG_DONTWAIT);
         if (taken > 0) {
             sent += (size_t)taken;
+        } else if (taken < 0 && (errno == ENOBUFS || errno == EAGAIN)) {
+            *error = errno; /* a full queue, of the device or of the socket: a drop */
+            break;
         } else if (taken == 0 || errno != EINTR) {
             /* Whatever it was: the ordinary way tells what there is to tell. */
             way->header_length = 0;

@@ -164,7 +164,7 @@ static size_t send_in_runs(const struct senders *senders, struct way *way, struc
             if (!leads(way, &datagrams[sent], destination, now))
                 continue;
         }
-        sent += follow(senders->packet, box, sent, end, way, now);
+        sent += follow(senders->packet, box, sent, end, way, now, error);
         if (sent < end)
             return sent;
     }
