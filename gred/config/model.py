@@ -137,8 +137,8 @@ class TunnelConfig:
     offload: bool = True
     """Whether to let the kernel hand over and take TCP and UDP in large segments, where it can."""
     packet_socket: bool = True
-    """Whether most outer packets may pass the host's routing by, where that leads elsewhere for
-    none of them."""
+    """Whether outer packets may follow others through a packet socket, where no netfilter rule
+    looks at them."""
 
     @property
     def family(self) -> Literal[4, 6]:

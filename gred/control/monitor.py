@@ -1,7 +1,8 @@
 """Notices that links, addresses, routes, rules or filters changed. Says nothing about what changed.
 
 Messages of netlink(7) are thrown away unread: whoever is told looks for itself, which is right
-also when messages were lost. Nothing here waits, asks the kernel or decides.
+also when messages were lost. Of tables of iptables-legacy the kernel tells nothing: two files in
+/proc are read now and then. Nothing here waits or decides.
 """
 
 import asyncio

@@ -1,10 +1,11 @@
-"""Whether netfilter looks at what this host sends. Blocks: for threads only.
+"""Whether netfilter looks at what this host sends.
 
 A packet socket sends past netfilter's hooks "output" and "postrouting". What they do to all packets
 of a tunnel alike is seen in those that go the ordinary way; what they count, limit or do to some
 is not. Network address translation is of the first kind: it is decided once for a connection.
 
-Hooks of other kinds (programs of BPF, IPVS) are not looked for. Nothing here changes anything.
+Hooks of other kinds (programs of BPF, IPVS) are not looked for. Nothing here changes anything. To
+ask for all versions blocks: for threads only; tables of iptables are looked for in two small files.
 """
 
 import errno
@@ -25,7 +26,7 @@ _NO_NFTABLES = {errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EIN
 def filtered_versions() -> set[int]:
     """Return the IP versions (4, 6) whose outgoing packets netfilter looks at one by one.
 
-    Both where the kernel does not tell.
+    Blocks. Both where the kernel does not tell.
     """
     return _nftables() | iptables_versions()
 

@@ -5,7 +5,6 @@ Nothing here moves a packet; the forwarder does, with what it finds here.
 
 import ctypes
 import mmap
-import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,8 @@ from gred.dataplane.underlay import NO_SOCKET, Membership
 from gred.wire.drop import DropReason
 
 if TYPE_CHECKING:
+    import socket
+
     from gred.dataplane.forwarder import DataPlane
 
 NEWS_PER_SECOND = 0.1  # packets too big for the kernel, told to control
@@ -43,6 +44,10 @@ class TunnelPort:
         self.news = Allowance(NEWS_PER_SECOND, 1.0)
         self.way = bytearray(ctypes.sizeof(Way))
         self._plane = plane
+        self.whole: socket.socket
+        """What sends datagrams with Don't Fragment."""
+        self._packet: socket.socket | None
+        self._choose_senders()
         self._point()
 
     def update(self, parameters: TunnelParameters) -> None:
@@ -61,6 +66,7 @@ class TunnelPort:
             raise
         self._plane.leave_senders(self.parameters.family, self.senders)
         before, self.parameters, self.senders = self.parameters, parameters, senders
+        self._choose_senders()
         self._plane.configure(self)
         if replace(before, packet_socket=parameters.packet_socket) != parameters:
             self._point()  # forgets the peers it has learned
@@ -84,30 +90,23 @@ class TunnelPort:
         Way.from_buffer(self.way).until = 0  # what was known is of other destinations
         self.peers = PeerMap(parameters.peers, destination) if parameters.has_many_remotes else None
 
-    @property
-    def whole(self) -> socket.socket:
-        """What sends datagrams with Don't Fragment."""
-        return self.senders.whole if self._scouts is None else self._scouts
-
-    @property
-    def packet_socket(self) -> int:
-        """Descriptor of the packet socket for those that follow, or ``NO_SOCKET``."""
-        follower = None if self._scouts is None else self.senders.packet
-        return NO_SOCKET if follower is None else follower.fileno()
-
-    @property
-    def _scouts(self) -> socket.socket | None:
-        """The sender of scouts, where there may be any.
+    def _choose_senders(self) -> None:
+        """Let datagrams follow others where they may.
 
         Not over IPv6 with a flow label of the kernel's choice: with it the kernel chooses a queue,
         another one than for the followers.
         """
-        parameters = self.parameters
-        if not parameters.packet_socket:
-            return None
-        if parameters.family == 6 and parameters.flow_label is None:
-            return None
-        return self.senders.scouts
+        senders, parameters = self.senders, self.parameters
+        labelled = parameters.family == 4 or parameters.flow_label is not None
+        follows = parameters.packet_socket and labelled
+        scouts = senders.scouts if follows else None
+        self.whole = senders.whole if scouts is None else scouts
+        self._packet = None if scouts is None else senders.packet
+
+    @property
+    def packet_socket(self) -> int:
+        """Descriptor of the packet socket for those that follow, or ``NO_SOCKET``."""
+        return NO_SOCKET if self._packet is None else self._packet.fileno()
 
     @property
     def destinations(self) -> mmap.mmap:

@@ -26,6 +26,7 @@ from gred.dataplane.layout import (
     Way,
 )
 from gred.dataplane.pure_scout import follow, is_lost, leads, send_scout, size_of
+from gred.dataplane.underlay import IP_PKTINFO
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -36,9 +37,6 @@ PENDING_ERROR_LIMIT = 16  # ICMP errors skipped in one receive call
 LEAST_RUN = 4  # datagrams that must leave alike for a scout to pay
 TOS_OF_PRIORITY = 0x18  # bits of TOS that make the kernel give a queueing priority
 CONTROL_SPACE = 256  # more than the ancillary data of one datagram
-
-# What the socket module does not name before Python 3.14; numbers of linux/in.h.
-IP_PKTINFO = 8
 
 Row = TypeVar("Row", bound=ctypes.Structure)
 Control = tuple[int, int, bytes]

@@ -20,7 +20,16 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gred.dataplane.layout import Datagram, Destination, Way
+from gred.dataplane.underlay import (
+    IP_PKTINFO,
+    IP_RECVERR,
+    IPPROTO_GRE,
+    IPV6_RECVERR,
+    SO_TIMESTAMPING,
+)
+from gred.wire import ethernet
 from gred.wire.checksum import checksum
+from gred.wire.ip import DESTINATION_OPTIONS, DONT_FRAGMENT, IPV4_HEADER, IPV6_HEADER
 
 WAY_LASTS = 1_000_000  # nanoseconds that a way is believed in
 LOST_LASTS = 100_000_000  # nanoseconds until the next scout is sent, after one was lost
@@ -29,21 +38,15 @@ COMPARED = 16  # bytes behind the delivery header that must be as they were give
 LOOKS = 16  # messages in the error queue to pass by: ICMP errors lie there too
 CONTROL_SPACE = 512
 
-ETHERNET, ADDRESS = 14, 6  # lengths
-IPV4, IPV6, OPTIONS_LENGTH = 20, 40, 8
-GRE, OPTIONS = 47, 60  # IP protocol, IPv6 next header
-DONT_FRAGMENT = 0x4000
+ADDRESS = 6  # length of an Ethernet address
+OPTIONS_LENGTH = 8  # of the destination options that carry the encapsulation limit
 ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 
-# Numbers of linux/in.h, in6.h, errqueue.h, net_tstamp.h and asm-generic/socket.h.
-IP_PKTINFO = 8
-IP_RECVERR = 11
-IPV6_RECVERR = 25
+# Numbers of linux/errqueue.h, net_tstamp.h and sockios.h.
 ORIGIN_TIMESTAMPING = 4
 TSTAMP_SCHED = 1
 TX_SCHED = 1 << 8
-SO_TIMESTAMPING = 37
-SIOCGIFNAME = 0x8910  # linux/sockios.h
+SIOCGIFNAME = 0x8910
 
 Control = tuple[int, int, bytes]
 REQUEST: Control = (socket.SOL_SOCKET, SO_TIMESTAMPING, struct.pack("=I", TX_SCHED))
@@ -65,7 +68,7 @@ def size_of(datagram: Datagram) -> int:
 
 def leads(way: Way, datagram: Datagram, destination: Destination, now: int) -> bool:
     """Tell whether *datagram* may follow on *way* to *destination* at the time *now*."""
-    version, end = (6, IPV6) if destination.family == 6 else (4, IPV4)
+    version, end = (6, IPV6_HEADER) if destination.family == 6 else (4, IPV4_HEADER)
     # The number of a destination may have come to mean another.
     remote = bytes(destination.remote)[: 16 if version == 6 else 4]
     return bool(
@@ -164,10 +167,10 @@ def _read_way(
     way.address_length = way.header_length = 0
     # The device has Ethernet headers, or none, as other tunnels. The loopback device has addresses
     # of zero: what enters there past the host's routing does not arrive.
-    if packet[2 * ADDRESS : ETHERNET] == ethertype.to_bytes(2, "big"):
+    if packet[ethernet.TYPE : ethernet.HEADER] == ethertype.to_bytes(2, "big"):
         way.address_length = ADDRESS
         way.address[:ADDRESS] = packet[:ADDRESS]
-        packet = packet[ETHERNET:]
+        packet = packet[ethernet.HEADER :]
         if not any(way.address[:ADDRESS]):
             return
     expected = _expected_ipv6 if destination.family == 6 else _expected_ipv4
@@ -185,32 +188,35 @@ def _is_source(destination: Destination, source: bytes) -> bool:
 
 def _expected_ipv4(packet: bytes, datagram: Datagram, destination: Destination) -> int:
     """Return the length of the delivery header if it is what *datagram* was to get, else 0."""
-    if len(packet) < IPV4:
+    if len(packet) < IPV4_HEADER:
         return 0
     first, tos, length, _, fragment, ttl, protocol, _ = struct.unpack_from("!BBHHHBBH", packet)
     found = first, tos, length, fragment, ttl, protocol, packet[16:20]
     wanted = (
-        *(0x45, datagram.tos, IPV4 + size_of(datagram), DONT_FRAGMENT, datagram.ttl, GRE),
+        *(0x45, datagram.tos, IPV4_HEADER + size_of(datagram)),
+        *(DONT_FRAGMENT, datagram.ttl, IPPROTO_GRE),
         bytes(destination.remote)[:4],
     )
-    return IPV4 if found == wanted and _is_source(destination, packet[12:16]) else 0
+    return IPV4_HEADER if found == wanted and _is_source(destination, packet[12:16]) else 0
 
 
 def _expected_ipv6(packet: bytes, datagram: Datagram, destination: Destination) -> int:
-    if len(packet) < IPV6 + OPTIONS_LENGTH:
+    if len(packet) < IPV6_HEADER + OPTIONS_LENGTH:
         return 0
     first, length, following, limit = struct.unpack_from("!IHBB", packet)
     options = 0
-    if following == OPTIONS and packet[IPV6 : IPV6 + 2] == bytes((GRE, 0)):
+    behind = packet[IPV6_HEADER : IPV6_HEADER + 2]  # next header, length
+    if following == DESTINATION_OPTIONS and behind == bytes((IPPROTO_GRE, 0)):
         options = OPTIONS_LENGTH  # the encapsulation limit
-    elif following != GRE:
+    elif following != IPPROTO_GRE:
         return 0
     found = first >> 20, length, limit, packet[24:40]
     wanted = (
         *(6 << 8 | datagram.tos, options + size_of(datagram), datagram.ttl),
         bytes(destination.remote),
     )
-    return IPV6 + options if found == wanted and _is_source(destination, packet[8:24]) else 0
+    is_expected = found == wanted and _is_source(destination, packet[8:24])
+    return IPV6_HEADER + options if is_expected else 0
 
 
 def follow(follower: socket.socket, data: Sequence[memoryview], way: Way, now: int) -> bool:
@@ -240,11 +246,11 @@ def follow(follower: socket.socket, data: Sequence[memoryview], way: Way, now: i
 def _next_header(way: Way, size: int) -> bytes:
     header = bytearray(way.header[: way.header_length])
     if header[0] >> 4 == 6:
-        struct.pack_into("!H", header, 4, len(header) - IPV6 + size)
+        struct.pack_into("!H", header, 4, len(header) - IPV6_HEADER + size)
     else:
         number = struct.unpack_from("!H", header, 4)[0] + 1
         # Consecutive numbers, which receive offload needs to merge packets.
-        struct.pack_into("!HH", header, 2, IPV4 + size, number & 0xFFFF)
+        struct.pack_into("!HH", header, 2, IPV4_HEADER + size, number & 0xFFFF)
         struct.pack_into("!H", header, 10, 0)
         struct.pack_into("!H", header, 10, checksum(header))
     way.header[: len(header)] = header

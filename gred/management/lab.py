@@ -240,14 +240,26 @@ class Lab:
                 self._directory = Path(tempfile.mkdtemp(prefix=f"{self._prefix}-"))
         return self._directory
 
-    def wire(self, left: Host, right: Host, *, device: str = UNDERLAY, mtu: int = 1500) -> None:
+    def wire(
+        self,
+        left: Host,
+        right: Host,
+        *,
+        device: str = UNDERLAY,
+        mtu: int = 1500,
+        queues: int = 1,
+    ) -> None:
         """Join two hosts by a veth pair, called *device* at both ends, up, without addresses.
 
-        Returns when packets pass: until the kernel has noticed the carrier it drops them.
+        *queues*: for sending and for receiving, at each end. Returns when packets pass: until the
+        kernel has noticed the carrier it drops them.
         """
+        end = ["mtu", str(mtu)]
+        if queues > 1:
+            end += ["numtxqueues", str(queues), "numrxqueues", str(queues)]
         left.ip(
-            *("link", "add", device, "mtu", str(mtu), "type", "veth"),
-            *("peer", "name", device, "mtu", str(mtu), "netns", right.namespace),
+            *("link", "add", device, *end, "type", "veth"),
+            *("peer", "name", device, *end, "netns", right.namespace),
         )
         left.ip("link", "set", device, "up")
         right.ip("link", "set", device, "up")

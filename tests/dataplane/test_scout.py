@@ -7,7 +7,6 @@ import re
 import select
 import socket
 import struct
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -20,9 +19,10 @@ from scapy.layers.inet6 import IPv6
 
 from gred.dataplane.layout import Datagram, Destination, Way
 from gred.dataplane.tun import TunDevice
-from gred.dataplane.underlay import PLAIN, Family, Senders, SendOptions
+from gred.dataplane.underlay import PLAIN, SO_MARK, SO_RCVBUFFORCE, Family, Senders, SendOptions
 from gred.management.lab import UNDERLAY, Lab, LabError
 from tests import require
+from tests.nft import nft
 
 GRE = 47
 ADDRESSES: dict[Family, tuple[str, str]] = {
@@ -64,7 +64,7 @@ class Road:
     def __enter__(self) -> Self:
         self.lab.__enter__()
         self.left, self.right = self.lab.host("left"), self.lab.host("right")
-        self.lab.wire(self.left, self.right)
+        self.lab.wire(self.left, self.right, queues=8)
         self.local, self.remote = ADDRESSES[self.family]
         length = 24 if self.family == 4 else 64
         self.left.address(f"{self.local}/{length}")
@@ -75,7 +75,7 @@ class Road:
         self.scouts, self.packet = self.senders.scouts, self.senders.packet
         kind = socket.AF_INET if self.family == 4 else socket.AF_INET6
         self.receiver = self.right.socket(kind, socket.SOCK_RAW, GRE)
-        self.receiver.setsockopt(socket.SOL_SOCKET, 33, 1 << 22)  # SO_RCVBUFFORCE
+        self.receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 22)
         self.way = bytearray(ctypes.sizeof(Way))
         # The next hop's address is asked for once, so that it is known from here on.
         self.send(Datagrams([100]))
@@ -151,30 +151,20 @@ class Road:
         path = require.program("tc", package="iproute2")
         return self.lab.run([path, "-n", self.left.namespace, "-s", *arguments])
 
-    def many_queues(self) -> None:
-        """Have eight queues on the wire, each with a count."""
-        self.left.ip("link", "del", UNDERLAY)
-        queues = "numtxqueues", "8", "numrxqueues", "8"
-        self.left.ip(
-            *("link", "add", UNDERLAY, *queues, "type", "veth", "peer", "name", UNDERLAY),
-            *(*queues, "netns", self.right.namespace),
-        )
-        for host, address in ((self.left, self.local), (self.right, self.remote)):
-            host.ip("link", "set", UNDERLAY, "up")
-            host.address(f"{address}/{24 if self.family == 4 else 64}")
-        self.tc("qdisc", "add", "dev", UNDERLAY, "root", "mq")
-        self.send(Datagrams([100]))
-        assert self.receive(1)
-
     def queued(self) -> list[int]:
         """Return how many packets each queue has had."""
         shown = self.tc("class", "show", "dev", UNDERLAY)
         return [int(count) for count in re.findall(r"Sent \d+ bytes (\d+) pkt", shown)]
 
-    def nft(self, *lines: str) -> None:
-        path = require.program("nft", package="nftables")
-        command = ["ip", "netns", "exec", self.left.namespace, path, "-f", "-"]
-        subprocess.run(command, input="\n".join(lines), text=True, check=True)
+    def translate(self) -> None:
+        """Have the left host send from another address."""
+        self.left.address("192.0.2.77/24")
+        nft(
+            self.left,
+            "add table ip t",
+            "add chain ip t p { type nat hook postrouting priority 100; }",
+            "add rule ip t p snat to 192.0.2.77",
+        )
 
 
 @pytest.fixture
@@ -368,7 +358,8 @@ class TestPolicy:
     """What the host does to packets holds for those that follow."""
 
     def test_a_filter_refuses_them(self, road: Road) -> None:
-        road.nft(
+        nft(
+            road.left,
             "add table ip t",
             "add chain ip t o { type filter hook output priority 0; }",
             "add rule ip t o meta l4proto 47 drop",
@@ -377,12 +368,7 @@ class TestPolicy:
         assert road.nothing_more()
 
     def test_translated_addresses_are_not_followed(self, road: Road) -> None:
-        road.left.address("192.0.2.77/24")
-        road.nft(
-            "add table ip t",
-            "add chain ip t p { type nat hook postrouting priority 100; }",
-            "add rule ip t p snat to 192.0.2.77",
-        )
+        road.translate()
         assert road.send(EIGHT) == (8, 0)
         assert {IP(raw).src for raw in road.receive(8)} == {"192.0.2.77"}
         assert road.counts() == (1, 1, 0)
@@ -456,7 +442,7 @@ class TestPolicy:
     def test_all_wait_in_one_queue(self, open_road: Callable[..., Road], family: Family) -> None:
         """Else those that go the ordinary way overtake the others."""
         road = open_road(family)
-        road.many_queues()
+        road.tc("qdisc", "add", "dev", UNDERLAY, "root", "mq")
         for flow in range(1, 6):
             before, road.known.until = road.queued(), 0
             assert road.send(Datagrams([1400] * 8, flow=flow), flow_label=7) == (8, 0)
@@ -480,12 +466,7 @@ class TestPolicy:
         road.known.scouts = road.known.lost = road.known.followed = 0
         while not road.nothing_more():
             road.receive(1)
-        road.left.address("192.0.2.77/24")
-        road.nft(
-            "add table ip t",
-            "add chain ip t p { type nat hook postrouting priority 100; }",
-            "add rule ip t p snat to 192.0.2.77",
-        )
+        road.translate()
         assert road.send(EIGHT) == (8, 0)
         assert road.counts() == (1, 1, 0)
 
@@ -518,7 +499,7 @@ class TestPolicy:
 
 def test_marks_are_those_of_the_pair(open_road: Callable[..., Road]) -> None:
     road = open_road(4, SendOptions(mark=7))
-    assert road.packet.getsockopt(socket.SOL_SOCKET, 36) == 7  # SO_MARK
+    assert road.packet.getsockopt(socket.SOL_SOCKET, SO_MARK) == 7
     road.left.ip("rule", "add", "fwmark", "7", "lookup", "100")
     road.left.ip("route", "add", "blackhole", "default", "table", "100")
     assert road.send(EIGHT)[1] in {errno.EINVAL, errno.ENETUNREACH}

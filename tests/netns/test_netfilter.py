@@ -3,7 +3,6 @@
 import ctypes
 import re
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,18 +16,11 @@ from gred.management.lab import Host, Lab
 from tests import require
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, wait_for, wait_for_event
+from tests.nft import nft
 
 IPT_SO_GET_INFO = 64  # linux/netfilter_ipv4/ip_tables.h
 IPT_GETINFO_SIZE = 84  # struct ipt_getinfo; the table's name comes first
 STREAM = 2_000_000  # bytes
-
-
-def nft(host: Host, *lines: str) -> str:
-    path = require.program("nft", package="nftables")
-    command = ["ip", "netns", "exec", host.namespace, path, "-f", "-"]
-    text = "\n".join(lines)
-    done = subprocess.run(command, input=text, text=True, check=True, capture_output=True)
-    return done.stdout
 
 
 @pytest.fixture

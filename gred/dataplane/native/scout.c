@@ -14,8 +14,8 @@
  * the followers, and the order within a flow is lost.
  */
 #define _GNU_SOURCE
-#include "bytes.h"
 #include "outbox.h"
+#include "packet.h"
 
 #include <errno.h>
 #include <linux/errqueue.h>
@@ -30,9 +30,7 @@ enum {
     COMPARED = 16,          /* bytes behind the delivery header that must be as they were given */
     LOOKS = 16,             /* messages in the error queue to pass by: ICMP errors lie there too */
 };
-enum { IPV4_SIZE = 20, IPV6_SIZE = 40, OPTIONS_SIZE = 8 };
-enum { GRE = 47, OPTIONS = 60 }; /* IP protocol, IPv6 next header */
-enum { IPV4_DF = 0x4000 };
+enum { OPTIONS_SIZE = 8 }; /* of the destination options that carry the encapsulation limit */
 
 struct shown {
     uint8_t data[SHOWN];
@@ -98,12 +96,12 @@ static bool is_source(const struct destination *destination, const uint8_t *sour
 static size_t expected_ipv4(const uint8_t *ip, size_t room, const struct datagram *datagram,
                             const struct destination *destination)
 {
-    if (room < IPV4_SIZE || ip[0] != 0x45 || ip[1] != datagram->tos ||
-        load16(ip + 2) != IPV4_SIZE + datagram_size(datagram) || load16(ip + 6) != IPV4_DF ||
-        ip[8] != datagram->ttl || ip[9] != GRE || !is_source(destination, ip + 12, 4) ||
+    if (room < IPV4_HEADER || ip[0] != 0x45 || ip[1] != datagram->tos ||
+        load16(ip + 2) != IPV4_HEADER + datagram_size(datagram) || load16(ip + 6) != IPV4_DF ||
+        ip[8] != datagram->ttl || ip[9] != IP_GRE || !is_source(destination, ip + 12, 4) ||
         memcmp(ip + 16, destination->remote, 4))
         return 0;
-    return IPV4_SIZE;
+    return IPV4_HEADER;
 }
 
 static size_t expected_ipv6(const uint8_t *ip, size_t room, const struct datagram *datagram,
@@ -111,16 +109,16 @@ static size_t expected_ipv6(const uint8_t *ip, size_t room, const struct datagra
 {
     size_t options = 0;
 
-    if (room < IPV6_SIZE + OPTIONS_SIZE || load16(ip) >> 4 != (6 << 8 | datagram->tos))
+    if (room < IPV6_HEADER + OPTIONS_SIZE || load16(ip) >> 4 != (6 << 8 | datagram->tos))
         return 0;
-    if (ip[6] == OPTIONS && ip[IPV6_SIZE] == GRE && ip[IPV6_SIZE + 1] == 0)
+    if (ip[6] == IPV6_DESTINATION_OPTIONS && ip[IPV6_HEADER] == IP_GRE && ip[IPV6_HEADER + 1] == 0)
         options = OPTIONS_SIZE; /* the encapsulation limit */
-    else if (ip[6] != GRE)
+    else if (ip[6] != IP_GRE)
         return 0;
     if (load16(ip + 4) != options + datagram_size(datagram) || ip[7] != datagram->ttl ||
         !is_source(destination, ip + 8, 16) || memcmp(ip + 24, destination->remote, 16))
         return 0;
-    return IPV6_SIZE + options;
+    return IPV6_HEADER + options;
 }
 
 /* Take everything off the error queue: scouts whose sending failed lie there, and ICMP errors.
@@ -142,7 +140,7 @@ static void read_way(const struct shown *shown, const struct msghdr *message,
 {
     const struct iovec *head = &message->msg_iov[0];
     size_t compared = head->iov_len < COMPARED ? head->iov_len : COMPARED;
-    uint16_t ethertype = destination->family == 6 ? ETH_P_IPV6 : ETH_P_IP;
+    uint16_t ethertype = destination->family == 6 ? PROTOCOL_IPV6 : PROTOCOL_IPV4;
     const uint8_t *ip = shown->data;
     size_t room = shown->length, length;
 
@@ -151,11 +149,11 @@ static void read_way(const struct shown *shown, const struct msghdr *message,
     way->header_length = 0;
     /* The device has Ethernet headers, or none, as other tunnels. The loopback device has addresses
      * of zero: what enters there past the host's routing does not arrive. */
-    if (room >= ETH_HLEN && load16(ip + 2 * ETH_ALEN) == ethertype) {
+    if (room >= ETHERNET_HEADER && load16(ip + 2 * ETH_ALEN) == ethertype) {
         way->address_length = ETH_ALEN;
         memcpy(way->address, ip, ETH_ALEN);
-        ip += ETH_HLEN;
-        room -= ETH_HLEN;
+        ip += ETHERNET_HEADER;
+        room -= ETHERNET_HEADER;
         if (!(load16(way->address) | load32(way->address + 2)))
             return;
     }
@@ -237,14 +235,14 @@ static void next_header(struct way *way, size_t size)
     uint8_t *header = way->header;
 
     if (header[0] >> 4 == 6) {
-        store16(header + 4, (uint16_t)(way->header_length - IPV6_SIZE + size));
+        store16(header + 4, (uint16_t)(way->header_length - IPV6_HEADER + size));
         return;
     }
-    store16(header + 2, (uint16_t)(IPV4_SIZE + size));
+    store16(header + 2, (uint16_t)(IPV4_HEADER + size));
     /* Consecutive numbers, which receive offload needs to merge packets. */
     store16(header + 4, (uint16_t)(load16(header + 4) + 1));
     store16(header + 10, 0);
-    store_checksum(header + 10, sum_bytes(header, IPV4_SIZE));
+    store_checksum(header + 10, sum_bytes(header, IPV4_HEADER));
 }
 
 size_t follow(int fd, struct outbox *box, size_t first, size_t end, struct way *way, uint64_t now,
@@ -252,7 +250,7 @@ size_t follow(int fd, struct outbox *box, size_t first, size_t end, struct way *
 {
     struct sockaddr_ll next_hop = {
         .sll_family = AF_PACKET,
-        .sll_protocol = htons(way->header[0] >> 4 == 6 ? ETH_P_IPV6 : ETH_P_IP),
+        .sll_protocol = htons(way->header[0] >> 4 == 6 ? PROTOCOL_IPV6 : PROTOCOL_IPV4),
         .sll_ifindex = way->interface,
         .sll_halen = way->address_length,
     };
