@@ -24,6 +24,7 @@ from gred.dataplane.losses import Losses
 from gred.dataplane.peers import PeerLearned, PeerMap, learn_from
 from gred.dataplane.port import TunnelPort
 from gred.dataplane.punt import Allowance, Report
+from gred.dataplane.quotes import SenderIndex
 from gred.dataplane.trace import TracedPacket, trace_received, trace_sent
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, TunnelParameters, TunnelTable
@@ -80,6 +81,7 @@ class DataPlane:
         self._underlays: dict[Family, Underlay] = {}
         self._icmp_errors: dict[Family, IcmpErrors] = {}
         self._ports: dict[int, TunnelPort] = {}
+        self._by_quote = SenderIndex[TunnelPort]()
         self._losses = Losses(self, loop, self._ports, report)
         self._learners: list[TunnelPort] = []
         self._lessons = Allowance(LESSONS_PER_SECOND, LESSONS_PER_SECOND)
@@ -109,6 +111,7 @@ class DataPlane:
         self.tunnels.set_flag(index, TunnelFlag.WRITE_TSO, to="tso" in device.offload)
         self.tunnels.set_flag(index, TunnelFlag.WRITE_USO, to="uso" in device.offload)
         self._ports[index] = port
+        self._by_quote.put(port)
         if parameters.learn_peers:
             self._learners.append(port)
         self._look_up_is_stale = True
@@ -119,6 +122,7 @@ class DataPlane:
         """Stop moving packets for *port*. To be called before its device is closed."""
         if self._ports.pop(port.index, None) is None:
             return
+        self._by_quote.remove(port)
         if port in self._learners:
             self._learners.remove(port)
         self._turns.remove(port)
@@ -150,6 +154,7 @@ class DataPlane:
     def configure(self, port: TunnelPort) -> None:
         """Hand changed parameters of *port* to the codec; called by the port itself."""
         self.tunnels.configure(port.index, port.parameters)
+        self._by_quote.put(port)
         self._look_up_is_stale = True
         batch = self._turns.batch_of(port)
         if batch is not None:
@@ -191,7 +196,7 @@ class DataPlane:
         if self._report is not None:
             # A sandbox may have raw sockets for GRE and none for ICMP: tunnels work without.
             with contextlib.suppress(OSError):
-                errors = IcmpErrors(self._loop, family, self._ports, self._report)
+                errors = IcmpErrors(self._loop, family, self._by_quote.find, self._report)
                 self._icmp_errors[family] = errors
 
     # --- egress ---------------------------------------------------------------------------------

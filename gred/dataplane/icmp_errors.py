@@ -12,15 +12,13 @@ import ctypes
 import errno
 import socket
 import struct
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal, Protocol
 
 from gred.dataplane.tun import TunDevice
-from gred.dataplane.tunnels import TunnelParameters
-from gred.wire import gre, icmp
+from gred.wire import icmp
 from gred.wire.icmp import ErrorKind, Quote
 
 IPAddress = IPv4Address | IPv6Address
@@ -88,50 +86,30 @@ class UnderlayError:
     mtu: int = 0
 
 
-class Port(Protocol):
-    """What must be known of a tunnel to tell whether an error is about one of its packets."""
+class Named(Protocol):
+    """What must be known of a tunnel to tell of it."""
 
     device: TunDevice
-    parameters: TunnelParameters
-
-
-def could_have_sent(parameters: TunnelParameters, quote: Quote) -> bool:
-    """Whether a tunnel with *parameters* sends packets like the one quoted, as far as it is seen.
-
-    ICMP is easily forged: who does not know addresses, flags and key of a tunnel cannot harm it.
-    """
-    if parameters.local is not None and parameters.local.packed != quote.source:
-        return False
-    if parameters.remote is None or parameters.remote.packed != quote.destination:
-        return False
-    flags = (
-        (gre.CHECKSUM_PRESENT if parameters.output_checksum else 0)
-        | (gre.KEY_PRESENT if parameters.output_key is not None else 0)
-        | (gre.SEQUENCE_PRESENT if parameters.output_sequence else 0)
-    )
-    if quote.flags != flags:
-        return False
-    return quote.key is None or quote.key == parameters.output_key
 
 
 class IcmpErrors:
     """Listens for one address family. Calls *report* from the loop. Raises OSError.
 
-    *ports*: the tunnels there are, by any number; looked at when something arrives.
+    *find* returns the tunnels that a quote fits, a few at the most.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         family: Literal[4, 6],
-        ports: Mapping[int, Port],
+        find: Callable[[Quote], Sequence[Named]],
         report: Callable[[UnderlayError], None],
     ) -> None:
         self._loop = loop
         self._family: Literal[4, 6] = family
-        self._ports = ports
+        self._find = find
         self._report = report
-        self._told: dict[tuple[str, ErrorKind], float] = {}
+        self._told: dict[tuple[str, ErrorKind], float] = {}  # the oldest first
         self._rest: asyncio.TimerHandle | None = None
         self._socket = _open(family)
         self._loop.add_reader(self._socket, self._ready)
@@ -148,10 +126,6 @@ class IcmpErrors:
     def _ready(self) -> None:
         self._loop.remove_reader(self._socket)
         self._rest = self._loop.call_later(REST, self._watch_again)
-        by_remote: dict[bytes, list[Port]] = defaultdict(list)
-        for port in self._ports.values():
-            if port.parameters.remote is not None:
-                by_remote[port.parameters.remote.packed].append(port)
         for _ in range(AT_ONCE):
             try:
                 message, sender = self._socket.recvfrom(2048)
@@ -163,9 +137,8 @@ class IcmpErrors:
             if error is None:
                 continue
             offender = ip_address(sender[0].partition("%")[0])
-            for port in by_remote.get(error.quote.destination, ()):
-                if could_have_sent(port.parameters, error.quote):
-                    self._tell(UnderlayError(port.device.name, error.kind, offender, error.mtu))
+            for port in self._find(error.quote):
+                self._tell(UnderlayError(port.device.name, error.kind, offender, error.mtu))
 
     def _watch_again(self) -> None:
         self._rest = None
@@ -173,10 +146,11 @@ class IcmpErrors:
 
     def _tell(self, error: UnderlayError) -> None:
         now = self._loop.time()
+        while self._told and now - self._told[oldest := next(iter(self._told))] >= AGAIN_AFTER:
+            del self._told[oldest]
         what = (error.tunnel, error.kind)
-        if now - self._told.get(what, -AGAIN_AFTER) < AGAIN_AFTER:
+        if what in self._told:
             return
-        self._told = {key: at for key, at in self._told.items() if now - at < AGAIN_AFTER}
         self._told[what] = now
         self._report(error)
 

@@ -1,0 +1,146 @@
+"""Which ICMP errors are believed: what a quote shows, and which tunnels it fits."""
+
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gred.dataplane import quotes
+from gred.dataplane.quotes import FITS_AT_MOST, SenderIndex, could_have_sent
+from gred.dataplane.tunnels import TunnelParameters
+from gred.wire.gre import GreHeader
+from gred.wire.icmp import Quote
+
+LOCAL, REMOTE = ip_address("192.0.2.1"), ip_address("192.0.2.2")
+PLAIN = TunnelParameters(local=LOCAL, remote=REMOTE)
+KEYED = replace(PLAIN, output_key=7)
+EVERY = replace(KEYED, output_checksum=True, output_sequence=True)
+
+
+def quote(header: GreHeader, *, length: int = 16) -> Quote:
+    return Quote(LOCAL.packed, REMOTE.packed, header.pack().ljust(16, b"\0")[:length])
+
+
+def test_its_own_packet_is_known() -> None:
+    assert could_have_sent(PLAIN, quote(GreHeader(protocol_type=0x0800)))
+    assert could_have_sent(KEYED, quote(GreHeader(protocol_type=0x0800, key=7)))
+    every = GreHeader(protocol_type=0x0800, checksum=1, key=7, sequence=99)
+    assert could_have_sent(EVERY, quote(every))
+
+
+def test_eight_bytes_are_enough_as_far_as_they_go() -> None:
+    """All that RFC 792 asks a router to quote: the key is behind a checksum."""
+    every = GreHeader(protocol_type=0x0800, checksum=1, key=8, sequence=99)
+    assert could_have_sent(EVERY, quote(every, length=8))
+    assert not could_have_sent(EVERY, quote(every, length=12))
+    assert not could_have_sent(KEYED, quote(GreHeader(protocol_type=0x0800, key=8), length=8))
+
+
+@pytest.mark.parametrize("parameters", [KEYED, EVERY, replace(PLAIN, output_sequence=True)])
+def test_other_flags_are_somebody_elses(parameters: TunnelParameters) -> None:
+    assert not could_have_sent(parameters, quote(GreHeader(protocol_type=0x0800)))
+
+
+def test_what_was_cut_off_before_the_flags_proves_nothing() -> None:
+    assert not could_have_sent(PLAIN, quote(GreHeader(protocol_type=0x0800), length=1))
+
+
+def test_other_addresses_are_somebody_elses() -> None:
+    mine = quote(GreHeader(protocol_type=0x0800))
+    other = ip_address("192.0.2.3")
+    assert not could_have_sent(replace(PLAIN, local=other), mine)
+    assert not could_have_sent(replace(PLAIN, remote=other), mine)
+    assert not could_have_sent(replace(PLAIN, remote=None), mine)
+
+
+def test_any_local_sends_from_every_address() -> None:
+    assert could_have_sent(replace(PLAIN, local=None), quote(GreHeader(protocol_type=0x0800)))
+
+
+@dataclass(eq=False)
+class Port:
+    """A tunnel, as far as a quote is compared with it."""
+
+    parameters: TunnelParameters
+
+
+@dataclass
+class Judge:
+    """`could_have_sent`, and how many tunnels it was asked about."""
+
+    asked: int = 0
+
+    def __call__(self, parameters: TunnelParameters, quote: Quote) -> bool:
+        self.asked += 1
+        return could_have_sent(parameters, quote)
+
+
+def index_of(ports: list[Port]) -> SenderIndex[Port]:
+    index = SenderIndex[Port]()
+    for port in ports:
+        index.put(port)
+    return index
+
+
+looks = st.builds(
+    TunnelParameters,
+    local=st.sampled_from([None, LOCAL, REMOTE]),
+    remote=st.sampled_from([None, REMOTE, ip_address("192.0.2.3")]),
+    output_key=st.sampled_from([None, 0, 7]),
+    output_checksum=st.booleans(),
+    output_sequence=st.booleans(),
+)
+quoted = st.builds(
+    quote,
+    st.builds(
+        GreHeader,
+        protocol_type=st.just(0x0800),
+        checksum=st.sampled_from([None, 1]),
+        key=st.sampled_from([None, 0, 7]),
+        sequence=st.sampled_from([None, 1]),
+    ),
+    length=st.integers(0, 16),
+)
+
+
+@given(before=st.lists(looks, max_size=6), after=st.lists(looks, max_size=6), about=quoted)
+def test_the_index_finds_whom_a_look_at_each_would_find(
+    before: list[TunnelParameters], after: list[TunnelParameters], about: Quote
+) -> None:
+    """Also when tunnels have come, changed and gone."""
+    ports = [Port(parameters) for parameters in before]
+    index = index_of(ports)
+    for port, parameters in zip(ports, after, strict=False):
+        port.parameters = parameters
+        index.put(port)
+    for port in ports[len(after) :]:
+        index.remove(port)
+    ports = ports[: len(after)]
+    found = index.find(about)
+    assert {id(port) for port in found} == {
+        id(port) for port in ports if could_have_sent(port.parameters, about)
+    }
+
+
+def test_who_is_not_meant_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = [Port(replace(PLAIN, output_key=key)) for key in range(4000)]
+    index, judge = index_of(ports), Judge()
+    monkeypatch.setattr(quotes, "could_have_sent", judge)
+    assert index.find(quote(GreHeader(protocol_type=0x0800, key=77), length=8)) == [ports[77]]
+    assert index.find(quote(GreHeader(protocol_type=0x0800, key=4000), length=8)) == []
+    assert judge.asked == 1
+
+
+def test_a_quote_that_fits_too_many_tells_of_none() -> None:
+    """RFC 792 asks for eight bytes; some quote less, and then the key is not among them."""
+    cut = quote(GreHeader(protocol_type=0x0800, key=1), length=4)
+    few = [Port(replace(PLAIN, output_key=key)) for key in range(FITS_AT_MOST)]
+    index = index_of(few)
+    assert index.find(cut) == few
+    one_more = Port(replace(PLAIN, local=None, output_key=99))
+    index.put(one_more)
+    assert index.find(cut) == []
+    index.remove(few[0])
+    assert set(map(id, index.find(cut))) == set(map(id, [*few[1:], one_more]))
