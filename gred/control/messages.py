@@ -40,6 +40,7 @@ from gred.control.rtnetlink import (
 
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _IFF_UP = 1
+_IFF_MULTICAST = 0x1000
 _ADDR_GEN_MODE_NONE = 1  # IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
 _SCOPE_UNIVERSE = 0
 _SCOPE_LINK = 253
@@ -68,12 +69,19 @@ _CREATE = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
 # Orders. Each is acknowledged.
 
 
-def link(index: int, *, attributes: Sequence[tuple[str, object]] = (), up: bool = False) -> bytes:
-    """Return the order to change interface *index*."""
+def link(
+    index: int,
+    *,
+    attributes: Sequence[tuple[str, object]] = (),
+    up: bool = False,
+    multicast: bool | None = None,
+) -> bytes:
+    """Return the order to change interface *index*; *multicast*: whether it can, None: as it is."""
     message = ifinfmsg()
     message["index"] = index
-    if up:
-        message["flags"] = message["change"] = _IFF_UP
+    flags = (_IFF_UP if up else 0) | (_IFF_MULTICAST if multicast else 0)
+    if change := flags | (0 if multicast is None else _IFF_MULTICAST):
+        message["flags"], message["change"] = flags, change
     message["attrs"] = list(attributes)
     return encode(message, RTM_NEWLINK, NLM_F_ACK)
 

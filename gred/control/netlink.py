@@ -10,13 +10,14 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from secrets import randbits
 
 from gred.config.model import IPAddress, IPInterface, IPNetwork
 from gred.control import messages, netfilter
 from gred.control.errors import ExitCode, SetupError
 from gred.control.messages import FoundRoute
-from gred.control.mtu import DEFAULT_ROUTE_MTU
+from gred.control.mtu import DEFAULT_ROUTE_MTU, FLOOR_IPV6
 from gred.control.namespaces import inside
 from gred.control.parts import Device, InterfaceSettings
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery
@@ -25,6 +26,8 @@ from gred.control.rtnetlink import Answer, Rtnetlink
 # TUN's own default is 500. The loop serves other tunnels while this queue fills; a full queue
 # drops, and bulk TCP fills 500 easily. Larger costs 8 bytes an entry, used or not.
 TRANSMIT_QUEUE = 2000
+
+_FORWARDING = Path("/proc/sys/net/ipv6/conf/default/forwarding")
 
 _TUNGETIFF = 0x800454D2
 _IFREQ_SIZE = 40
@@ -139,7 +142,11 @@ class Netlink:
         """
         for namespace in dict.fromkeys(settings.namespace for settings in interfaces):
             here = [settings for settings in interfaces if settings.namespace == namespace]
-            _give([order for settings in here for order in _orders(settings)], namespace)
+            router = any(not one.ipv6 for one in here) and inside(namespace, _forwards_ipv6)
+            orders = [
+                order for one in here for order in _orders(one, quiet=router and not one.ipv6)
+            ]
+            _give(orders, namespace)
 
     def set_mtus(self, mtus: Mapping[int, int], namespace: str | None = None) -> None:
         """Set the MTU of interfaces: index -> bytes. Raises SetupError at a refusal."""
@@ -207,9 +214,39 @@ def _refusal(order: _Order, answer: Answer) -> SetupError:
     return SetupError(f"{order.place}: cannot {order.what}: {answer.finding}{remedy}", code)
 
 
-def _orders(settings: InterfaceSettings) -> list[_Order]:
+def _forwards_ipv6() -> bool:
+    """Whether a new interface belongs to a router; where it is not known, it may."""
+    try:
+        return _FORWARDING.read_text().strip() != "0"
+    except FileNotFoundError:  # no IPv6, or no /proc
+        return False
+    except OSError:
+        return True
+
+
+def _leave_groups(index: int) -> list[_Order]:
+    """Return orders after which an interface that is down is in no IPv6 group but all nodes.
+
+    On a router the kernel has let it join the group of all routers (ipv6_add_dev), and would
+    report that through a tunnel that carries no IPv6. Below IPv6's least MTU it forgets all it
+    knows of IPv6 there, and begins anew above it: without multicast, no group is joined. Optional:
+    where it fails there are four packets more.
+    """
+    return [
+        _Order(
+            messages.link(index, attributes=[("IFLA_MTU", FLOOR_IPV6 - 1)], multicast=False),
+            "",
+            "",
+            optional=True,
+        )
+    ]
+
+
+def _orders(settings: InterfaceSettings, *, quiet: bool) -> list[_Order]:
+    """Return what gives an interface its settings; *quiet*: it must not report IPv6 groups."""
     place, index = settings.place, settings.index
-    orders = [
+    orders = _leave_groups(index) if quiet else []
+    orders += [
         _Order(
             messages.link(index, attributes=[("IFLA_MTU", settings.mtu)]),
             place,
@@ -228,8 +265,8 @@ def _orders(settings: InterfaceSettings) -> list[_Order]:
         address = [("IFLA_ADDRESS", settings.mac_address)]
         what = f"set MAC address {settings.mac_address}"
         orders.append(_Order(messages.link(index, attributes=address), place, what))
-    if not settings.link_local:
-        orders.append(_Order(messages.no_link_local(index), place, "", optional=True))
+    # Optional: without IPv6 there is none to be had.
+    orders.append(_Order(messages.no_link_local(index), place, "", optional=True))
     orders += [
         _Order(
             messages.add_address(index, address),
@@ -239,7 +276,11 @@ def _orders(settings: InterfaceSettings) -> list[_Order]:
         )
         for address in settings.addresses
     ]
-    orders.append(_Order(messages.link(index, up=True), place, f"set interface {settings.name} up"))
+    if settings.link_local is not None:
+        added = messages.add_address(index, settings.link_local)
+        orders.append(_Order(added, place, "", optional=True))
+    up = messages.link(index, up=True, multicast=True if quiet else None)
+    orders.append(_Order(up, place, f"set interface {settings.name} up"))
     connected = {address.network for address in settings.addresses}
     orders += [
         _Order(

@@ -6,6 +6,7 @@ and `gred.control.netlink.Netlink`; tests put others in their place, and need no
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv6Interface
 from typing import Literal, Protocol
 
 from gred.config.model import IPAddress, IPInterface, IPNetwork
@@ -37,8 +38,9 @@ Listener = Callable[[Event], None]
 class InterfaceSettings:
     """What an interface gets before it carries packets.
 
-    *place* opens every error message. *link_local*: let the kernel give it an IPv6 address.
-    *mac_address*: of an Ethernet interface; None leaves the kernel's. *namespace*: where it is.
+    *place* opens every error message. *link_local*: the IPv6 address that it gets beside
+    *addresses*; the kernel makes none of its own. *ipv6*: whether it carries IPv6. *mac_address*:
+    of an Ethernet interface; None leaves the kernel's. *namespace*: where it is.
     """
 
     place: str
@@ -47,7 +49,8 @@ class InterfaceSettings:
     mtu: int
     addresses: tuple[IPInterface, ...] = ()
     routes: tuple[IPNetwork, ...] = ()
-    link_local: bool = True
+    link_local: IPv6Interface | None = None
+    ipv6: bool = False
     mac_address: str | None = None
     namespace: str | None = None
 

@@ -8,6 +8,7 @@ from enum import StrEnum, unique
 from ipaddress import IPv4Address, IPv6Address
 
 from gred.config.model import IPAddress, TunnelConfig
+from gred.control.link_local import link_local
 from gred.control.mtu import DEFAULT_ROUTE_MTU, FLOOR_IPV6, carries_ipv6, overhead, tunnel_mtu
 from gred.control.parts import Device, DeviceMode, Event, InterfaceSettings, Port
 from gred.control.path_mtu import PathMtu
@@ -101,8 +102,6 @@ class Tunnel:
 
     def settings(self, device: Device) -> InterfaceSettings:
         """Return what the interface of *device* must get."""
-        # Without IPv6 inside, no link-local address: the kernel would send router solicitations
-        # through the tunnel for ever, and bringing the interface up costs five times as much.
         return InterfaceSettings(
             place=self.place,
             index=device.index,
@@ -110,7 +109,8 @@ class Tunnel:
             mtu=self.mtu,
             addresses=self.config.addresses,
             routes=self.config.routes,
-            link_local=carries_ipv6(self.config),
+            link_local=link_local(self.config),
+            ipv6=carries_ipv6(self.config),
             mac_address=self.config.mac_address,
             namespace=self.config.namespace,
         )

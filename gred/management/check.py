@@ -13,6 +13,7 @@ from gred.config import Config, ConfigurationError, TunnelConfig, load, render
 from gred.config.model import IPAddress
 from gred.control import mtu
 from gred.control.errors import ExitCode
+from gred.control.link_local import link_local
 from gred.control.parts import Kernel
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery, cycles
 from gred.management.logs import complain
@@ -104,6 +105,8 @@ def describe(config: Config, view: View) -> Iterator[str]:
         yield f"  {ip} link set dev {tunnel.name}{mac} mtu {_mtu(tunnel, route)} up"
         for address in tunnel.addresses:
             yield f"  {ip} address add {address} dev {tunnel.name}"
+        if (own := link_local(tunnel)) is not None:
+            yield f"  {ip} address add {own} dev {tunnel.name}"
         for network in tunnel.routes:
             yield f"  {ip} route add {network} dev {tunnel.name}"
         for network, outer in tunnel.peers:

@@ -95,10 +95,14 @@ def test_the_mtu_stays_where_the_route_tells_nothing(made: Tunnel, seen: Observa
     assert made.wanted_mtu(seen) == made.mtu == 1476
 
 
-def test_ipv6_inside_keeps_the_link_local_address() -> None:
+def test_ipv6_inside_brings_a_link_local_address() -> None:
     device = FakeDevice(FakeKernel(), "t1", 10)
-    assert not Tunnel(tunnel(addresses=["10.0.0.1/24"])).settings(device).link_local
-    assert Tunnel(tunnel(addresses=["2001:db8::1/64"])).settings(device).link_local
+    without = Tunnel(tunnel(addresses=["10.0.0.1/24"])).settings(device)
+    assert (without.link_local, without.ipv6) == (None, False)
+    beside = Tunnel(tunnel(addresses=["2001:db8::1/64"])).settings(device)
+    assert (str(beside.link_local), beside.ipv6) == ("fe80::5efe:c000:201/64", True)
+    instead = Tunnel(tunnel(addresses=["fe80::1/64"])).settings(device)
+    assert (instead.link_local, instead.ipv6) == (None, True)
 
 
 def test_parameters_carry_every_option_that_the_data_plane_knows() -> None:

@@ -5,7 +5,7 @@ import json
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
@@ -49,7 +49,7 @@ def settings(
     addresses: Sequence[str] = (),
     routes: Sequence[str] = (),
     mtu: int = 1400,
-    link_local: bool = False,
+    link_local: str | None = None,
 ) -> InterfaceSettings:
     return InterfaceSettings(
         place="gred.conf:7: [Tunnel t1]",
@@ -58,7 +58,8 @@ def settings(
         mtu=mtu,
         addresses=tuple(map(ip_interface, addresses)),
         routes=tuple(map(ip_network, routes)),
-        link_local=link_local,
+        link_local=None if link_local is None else IPv6Interface(link_local),
+        ipv6=any(":" in inner for inner in (*addresses, *routes)),
     )
 
 
@@ -83,7 +84,7 @@ def test_an_interface_gets_all_it_needs(host: Host, device: TunDevice) -> None:
         device,
         addresses=["10.1.2.1/24", "10.9.0.1/32", "2001:db8:1::1/64"],
         routes=["20.1.3.0/24", "2001:db8:2::/48", "10.1.2.0/24"],
-        link_local=True,
+        link_local="fe80::5efe:c000:201/64",
     )
     host.inside(lambda: Netlink().configure([wanted]))
     (link,) = shown(host, "addr", "show", "dev", "t1")
@@ -93,11 +94,21 @@ def test_an_interface_gets_all_it_needs(host: Host, device: TunDevice) -> None:
     assert link["group"] == "default"
     addresses = {f"{entry['local']}/{entry['prefixlen']}" for entry in link["addr_info"]}
     assert {"10.1.2.1/24", "10.9.0.1/32", "2001:db8:1::1/64"} <= addresses
-    assert any(address.startswith("fe80:") for address in addresses)
+    assert [own for own in addresses if own.startswith("fe80:")] == ["fe80::5efe:c000:201/64"]
     (route,) = shown(host, "route", "show", "20.1.3.0/24")
     assert (route["dev"], route["protocol"], route["scope"]) == ("t1", "static", "link")
     (route6,) = shown(host, "-6", "route", "show", "2001:db8:2::/48")
     assert (route6["dev"], route6["protocol"]) == ("t1", "static")
+
+
+def test_the_kernel_makes_no_link_local_address_beside_one_that_is_given(
+    host: Host, device: TunDevice
+) -> None:
+    host.inside(lambda: Netlink().configure([settings(device, addresses=["fe80::1/64"])]))
+    (link,) = shown(host, "addr", "show", "dev", "t1")
+    assert [entry["local"] for entry in link["addr_info"]] == ["fe80::1"]
+    (route,) = shown(host, "-6", "route", "get", "ff02::5", "oif", "t1")
+    assert route["prefsrc"] == "fe80::1"
 
 
 def test_without_ipv6_inside_there_is_no_link_local_address(host: Host, device: TunDevice) -> None:
