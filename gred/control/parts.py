@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from gred.config.model import IPAddress, IPInterface, IPNetwork
 from gred.control.paths import Route, RouteQuery
+from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tunnels import Counters, TunnelParameters
 from gred.wire.drop import DropReason
 
@@ -87,7 +88,12 @@ class Device(Protocol):
 
 
 class Port(Protocol):
-    """A tunnel as the data plane knows it."""
+    """A tunnel as the data plane knows it.
+
+    *last_error*: the last ICMP error about one of its packets, other than "too big".
+    """
+
+    last_error: LastError
 
     def update(self, parameters: TunnelParameters) -> None:
         """Use *parameters* from the next packet on."""
@@ -97,6 +103,10 @@ class Port(Protocol):
 
     def counters(self) -> Counters:
         """Return a snapshot."""
+        ...
+
+    def traffic(self) -> Traffic:
+        """Return how much was sent and received so far, at little cost."""
         ...
 
 

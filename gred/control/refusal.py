@@ -1,20 +1,52 @@
 """ICMP errors about a tunnel's packets: whether it is refused, and by whom, in one sentence.
 
-Pure: errors, counters and times in. Nothing here stops a tunnel from sending: an error may be
+Pure: errors, counts and times in. Nothing here stops a tunnel from sending: an error may be
 forged, or over by the time it arrives.
+
+Both ways the evidence must last. What a remote says of itself is believed when it says so again,
+and nothing of what arrives contradicts it: a full receive buffer or a daemon that starts a moment
+later make it say so once. A refusal ends with evidence to the contrary: packets arrive, or packets
+are sent and no error answers them. While nothing is sent nothing is learned, so time alone ends
+nothing. Each refusal that comes back soon needs twice the evidence to begin and to end, so that a
+sender of errors that is slow, or one direction that is blocked, makes no state that alternates.
 """
+
+from typing import NamedTuple
 
 from gred.config.model import IPAddress
 from gred.dataplane.icmp_errors import UnderlayError
+from gred.dataplane.traffic import Traffic
 from gred.wire.icmp import ErrorKind
 
-QUIET = 30.0  # seconds without an error until it counts as over; the kernel's IPTUNNEL_ERR_TIMEO
-GRACE = 1.0  # seconds that packets from the remote have to contradict
 CHECK_EVERY = 1.0  # seconds; how often to call check while ``is_open``
+LASTS = 2.0  # seconds between two errors of which nothing between them contradicts the first
+# Seconds without an error before what arrives, and was perhaps under way, means something. Linux
+# sends one error a second to each host (icmp_ratelimit), other routers two.
+GRACE = 2.0
+SILENCE = 5  # seconds in which something was sent, and no error answered
+FORGOTTEN = 30.0  # seconds until an error that was not believed is; the kernel's IPTUNNEL_ERR_TIMEO
+SOON = 600.0  # seconds without any error after which a refusal begins rather than comes back
+PATIENCE = 6  # times that the evidence needed is doubled, at most
 
 # What a remote says of itself. It also does so when its receive buffer is full for a moment, or
 # when a GRE module of its kernel listens beside a program: packets from it prove it wrong.
 _OF_ITSELF = frozenset({ErrorKind.PROTOCOL_UNREACHABLE, ErrorKind.PORT_UNREACHABLE})
+_NEVER = float("-inf")
+
+
+class Evidence(NamedTuple):
+    """What is known of a tunnel at one moment.
+
+    *traffic*: the packets it has sent and received so far. *error_at*: when the last error about
+    one of them came, told or not, and *then*: its traffic at that moment. *heard*: when whoever
+    sent it last sent an error about any tunnel: the errors of one host are few, and all tunnels
+    that lead there share them.
+    """
+
+    traffic: Traffic
+    error_at: float
+    then: Traffic
+    heard: float = _NEVER
 
 
 class Refusal:
@@ -23,64 +55,100 @@ class Refusal:
     def __init__(self) -> None:
         self.sentence = ""
         """What is wrong; empty when nothing is."""
+        self.offender: IPAddress | None = None
+        """Who said so last."""
         self._doubtful = ""
-        self._doubtful_since = 0.0
-        self._last = 0.0
+        self._since = 0.0
         self._received = 0
-        self._cleared = -QUIET
-        self._is_stubborn = False
+        self._is_of_itself = False
+        self._last = _NEVER
+        self._comebacks = 0
+        self._silence = 0
+        self._checked_at = _NEVER
+        self._sent = 0
 
     @property
     def is_open(self) -> bool:
-        """Whether time or a packet received may change what is known."""
+        """Whether time, or packets sent or received, may change what is known."""
         return bool(self.sentence or self._doubtful)
 
     def take(
-        self, error: UnderlayError, remote: IPAddress | None, received: int, now: float
+        self, error: UnderlayError, remote: IPAddress | None, traffic: Traffic, now: float
     ) -> None:
-        """Take in an *error* at *now*. *received*: the count of packets from the remote so far."""
+        """Take in an *error* at *now*. *traffic*: what was sent and received so far."""
         if error.kind is ErrorKind.TOO_BIG or error.offender is None:
             return
-        self._last = now
-        sentence = describe(error, remote)
-        if not self.sentence and error.kind in _OF_ITSELF:
-            if not self._doubtful:
-                self._doubtful_since, self._received = now, received
-            self._doubtful = sentence
+        if not self.is_open:
+            self._checked_at, self._sent = now, traffic.sent
+        if now - self._last >= SOON:
+            self._comebacks = 0
+        self.offender, self._last, self._silence = error.offender, now, 0
+        self._is_of_itself = error.kind in _OF_ITSELF
+        sentence = describe(error, remote, is_known=traffic.received > 0)
+        if self.sentence:
+            self.sentence = sentence
             return
-        self._received = received
-        self._begin(sentence, now)
+        if not self._doubtful:
+            self._since, self._received = now, traffic.received
+        self._doubtful = sentence
+        self._weigh(traffic.received)
 
-    def check(self, received: int, now: float) -> None:
-        """Let time pass: confirm what was doubtful, end what is over."""
-        if self._doubtful and now - self._doubtful_since >= GRACE:
-            if received == self._received:
-                self._begin(self._doubtful, now)
-            self._doubtful = ""
-        if not self.sentence:
-            return
-        quiet = now - self._last
-        answered = received != self._received and quiet >= GRACE and not self._is_stubborn
-        if quiet >= QUIET or answered:
-            self._is_stubborn = False
-            self._cleared = now
+    def check(self, evidence: Evidence, now: float) -> None:
+        """Let time pass: believe what lasts, end what is over."""
+        self._listen(evidence, now)
+        if self._doubtful:
+            self._weigh(evidence.traffic.received)
+            if self._silence >= SILENCE or now - self._last >= FORGOTTEN:
+                self._doubtful = ""
+        if self.sentence and self._is_over(evidence, now):
             self.sentence = ""
+            self._comebacks = min(self._comebacks + 1, PATIENCE)
 
-    def _begin(self, sentence: str, now: float) -> None:
-        # Packets arrive, and ours are refused again: that is one trouble, not one at every error.
-        if not self.sentence and now - self._cleared < QUIET:
-            self._is_stubborn = True
-        self.sentence = sentence
-        self._doubtful = ""
+    def _listen(self, evidence: Evidence, now: float) -> None:
+        """Count the seconds in which packets were sent and nobody complained."""
+        was_sent = evidence.traffic.sent != self._sent
+        self._last = max(self._last, evidence.error_at)
+        if self._last >= self._checked_at:
+            self._silence = 0
+        elif was_sent and evidence.heard < self._checked_at:
+            self._silence += 1
+        self._checked_at, self._sent = now, evidence.traffic.sent
+
+    def _weigh(self, received: int) -> None:
+        """Believe what was doubtful once it has lasted; begin anew where it was contradicted."""
+        if self._is_of_itself and received != self._received:
+            self._since, self._received = self._last, received
+        is_new = not self._comebacks and not self._is_of_itself
+        if self._last - self._since >= (0.0 if is_new else LASTS * self._patience):
+            self.sentence, self._doubtful = self._doubtful, ""
+
+    def _is_over(self, evidence: Evidence, now: float) -> bool:
+        if self._silence >= SILENCE * self._patience:
+            return True
+        grace = GRACE * self._patience
+        if evidence.traffic.received == evidence.then.received or now - self._last < grace:
+            return False
+        # What a remote sends proves that it runs, not that a path the other way is free.
+        was_sent = evidence.traffic.sent != evidence.then.sent
+        return self._is_of_itself or (was_sent and now - evidence.heard >= grace)
+
+    @property
+    def _patience(self) -> int:
+        return 1 << self._comebacks
 
 
-def describe(error: UnderlayError, remote: IPAddress | None) -> str:
-    """Say in one sentence what *error* means for packets to *remote*."""
+def describe(error: UnderlayError, remote: IPAddress | None, *, is_known: bool = False) -> str:
+    """Say in one sentence what *error* means for packets to *remote*.
+
+    *is_known*: packets have arrived from it.
+    """
     who = str(error.offender)
     is_remote = error.offender == remote
     match error.kind:
         case ErrorKind.PROHIBITED:
             return f"a firewall at {who} refuses protocol 47 ({error.kind})"
+        case ErrorKind.PROTOCOL_UNREACHABLE if is_remote and is_known:
+            return f"{who} takes GRE no more, or does not keep up ({error.kind})"
         case ErrorKind.PROTOCOL_UNREACHABLE if is_remote:
             return f"{who} runs nothing that takes GRE ({error.kind})"
         case ErrorKind.PORT_UNREACHABLE if is_remote:

@@ -183,6 +183,7 @@ class Tunnel:
         self.device = None
         self.port = None
         self.seen = None
+        self.refusal = Refusal()  # whose counts were those of the port
         self.state = TunnelState.DOWN
         self.detail = ""
 

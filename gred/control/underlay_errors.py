@@ -6,11 +6,15 @@ What an error means is decided in refusal.py and path_mtu.py; here are only the 
 import asyncio
 from collections.abc import Callable, Mapping
 
+from gred.config.model import IPAddress
 from gred.control.parts import Listener
-from gred.control.refusal import CHECK_EVERY
+from gred.control.refusal import CHECK_EVERY, Evidence
 from gred.control.tunnel import Tunnel
 from gred.dataplane.icmp_errors import UnderlayError
 from gred.wire.icmp import ErrorKind
+
+# Hosts whose last error is remembered. Who forges errors chooses the names: the oldest goes first.
+OFFENDERS_AT_MOST = 256
 
 
 class UnderlayErrors:
@@ -28,6 +32,8 @@ class UnderlayErrors:
         self._listener = listener
         self._look = look
         self._timer: asyncio.TimerHandle | None = None
+        self._open: dict[str, None] = {}  # tunnels that time may change something for
+        self._heard: dict[IPAddress, float] = {}  # offender -> its last error; the oldest first
 
     def take(self, error: UnderlayError) -> None:
         """Take in one *error*."""
@@ -40,28 +46,46 @@ class UnderlayErrors:
             tunnel.path.tell(error.mtu, now)
             self._look()
             return
-        received = tunnel.port.counters().rx_packets
-        tunnel.refusal.take(error, tunnel.config.remote, received, now)
-        self._tell(tunnel)
-        if self._timer is None and tunnel.refusal.is_open:
-            self._timer = self._loop.call_later(CHECK_EVERY, self._check)
+        self._hear(error.offender, now)
+        tunnel.refusal.take(error, tunnel.config.remote, tunnel.port.traffic(), now)
+        self._follow(tunnel)
 
     def close(self) -> None:
         """Let no more time pass."""
+        self._open.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _hear(self, offender: IPAddress | None, now: float) -> None:
+        if offender is None:
+            return
+        self._heard.pop(offender, None)
+        self._heard[offender] = now
+        if len(self._heard) > OFFENDERS_AT_MOST:
+            del self._heard[next(iter(self._heard))]
+
     def _check(self) -> None:
         self._timer = None
-        for tunnel in self._tunnels.values():
-            if not tunnel.refusal.is_open or tunnel.port is None:
+        now = self._loop.time()
+        for name in list(self._open):
+            tunnel = self._tunnels.get(name)
+            if tunnel is None or tunnel.port is None:
+                del self._open[name]
                 continue
-            tunnel.refusal.check(tunnel.port.counters().rx_packets, self._loop.time())
-            self._tell(tunnel)
-            if self._timer is None and tunnel.refusal.is_open:
-                self._timer = self._loop.call_later(CHECK_EVERY, self._check)
+            last, refusal = tunnel.port.last_error, tunnel.refusal
+            heard = self._heard.get(refusal.offender) if refusal.offender is not None else None
+            evidence = Evidence(tunnel.port.traffic(), last.at, last.traffic)
+            refusal.check(evidence if heard is None else evidence._replace(heard=heard), now)
+            self._follow(tunnel)
 
-    def _tell(self, tunnel: Tunnel) -> None:
+    def _follow(self, tunnel: Tunnel) -> None:
+        """Tell what has changed for *tunnel*, and look at it again while more may change."""
         for event in tunnel.reconsider():
             self._listener(event)
+        if tunnel.refusal.is_open:
+            self._open[tunnel.name] = None
+        else:
+            self._open.pop(tunnel.name, None)
+        if self._timer is None and self._open:
+            self._timer = self._loop.call_later(CHECK_EVERY, self._check)

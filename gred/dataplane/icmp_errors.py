@@ -91,6 +91,9 @@ class Named(Protocol):
 
     device: TunDevice
 
+    def note_error(self, now: float) -> None:
+        """Note that one of its packets was refused at *now*."""
+
 
 class IcmpErrors:
     """Listens for one address family. Calls *report* from the loop. Raises OSError.
@@ -138,6 +141,8 @@ class IcmpErrors:
                 continue
             offender = ip_address(sender[0].partition("%")[0])
             for port in self._find(error.quote):
+                if error.kind is not ErrorKind.TOO_BIG:
+                    port.note_error(self._loop.time())
                 self._tell(UnderlayError(port.device.name, error.kind, offender, error.mtu))
 
     def _watch_again(self) -> None:

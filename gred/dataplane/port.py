@@ -13,6 +13,7 @@ from gred.dataplane.layout import Destination, TunnelFlag, Way
 from gred.dataplane.peers import PeerMap
 from gred.dataplane.punt import Allowance
 from gred.dataplane.too_big import ANSWERS_AT_ONCE, ANSWERS_PER_SECOND
+from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, TunnelParameters, wire_address
 from gred.dataplane.underlay import NO_SOCKET, Membership
@@ -43,6 +44,7 @@ class TunnelPort:
         self.answers = Allowance(ANSWERS_PER_SECOND, ANSWERS_AT_ONCE)
         self.news = Allowance(NEWS_PER_SECOND, 1.0)
         self.way = bytearray(ctypes.sizeof(Way))
+        self.last_error = LastError()
         self._plane = plane
         self.whole: socket.socket
         """What sends datagrams with Don't Fragment."""
@@ -78,6 +80,15 @@ class TunnelPort:
     def counters(self) -> Counters:
         """Return what this tunnel has counted since it was added."""
         return self._plane.tunnels.counters(self.index)
+
+    def traffic(self) -> Traffic:
+        """Return how much was sent and received so far."""
+        record = self._plane.tunnels.record(self.index)
+        return Traffic(record.tx_packets, record.rx_packets)
+
+    def note_error(self, now: float) -> None:
+        """Note an ICMP error about a packet of this tunnel, whether or not it is told."""
+        self.last_error = LastError(now, self.traffic())
 
     def _point(self) -> None:
         destination = Destination.from_buffer(self.destination)

@@ -12,6 +12,7 @@ from gred.config.model import Config, DaemonConfig, IPAddress, Location, TunnelC
 from gred.control.daemon import Daemon, Parts, Reporter, Trace
 from gred.control.parts import Device, DeviceMode, Event, InterfaceSettings, Port
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery
+from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tunnels import Counters, TunnelParameters
 from gred.wire.drop import DropReason
 
@@ -197,6 +198,8 @@ class FakePort:
     parameters: TunnelParameters
     blocked: DropReason | None = None
     removed: bool = False
+    moved: Traffic = field(default_factory=Traffic)
+    last_error: LastError = field(default_factory=LastError)
 
     def update(self, parameters: TunnelParameters) -> None:
         self.parameters = parameters
@@ -206,6 +209,9 @@ class FakePort:
 
     def counters(self) -> Counters:
         return Counters(1, 2, 3, 4, {}, {})
+
+    def traffic(self) -> Traffic:
+        return self.moved
 
 
 class FakePlane:

@@ -4,13 +4,62 @@ from ipaddress import ip_address
 
 import pytest
 
-from gred.control.refusal import GRACE, QUIET, Refusal, describe
+from gred.control.refusal import CHECK_EVERY, FORGOTTEN, SILENCE, SOON, Evidence, Refusal, describe
 from gred.dataplane.forwarder import UnderlayError
+from gred.dataplane.traffic import Traffic
 from gred.wire.icmp import ErrorKind
 
 REMOTE, ROUTER = ip_address("192.0.2.2"), ip_address("198.51.100.1")
 PROHIBITED = UnderlayError("t", ErrorKind.PROHIBITED, ROUTER)
 NO_PROTOCOL = UnderlayError("t", ErrorKind.PROTOCOL_UNREACHABLE, REMOTE)
+
+
+class Story:
+    """What happens to one tunnel, second by second, and what is said of it meanwhile."""
+
+    def __init__(self) -> None:
+        self.refusal = Refusal()
+        self.now = 0.0
+        self.sent = self.received = 0
+        self.error_at, self.then, self.heard = float("-inf"), Traffic(), float("-inf")
+        self.said = list[bool]()
+
+    def error(self, error: UnderlayError) -> None:
+        """Let an error come, a moment after the last check. It is always told."""
+        self.error_at = self.heard = self.now
+        self.then = Traffic(self.sent, self.received)
+        self.refusal.take(error, REMOTE, self.then, self.now)
+        self._note()
+
+    def second(
+        self,
+        *,
+        sent: int = 0,
+        received: int = 0,
+        error: UnderlayError | None = None,
+        seconds: int = 1,
+    ) -> bool:
+        """Let *seconds* pass, each with so many packets; return whether it is refused then.
+
+        *error*: told in each of them, about what is sent in it.
+        """
+        for _ in range(seconds):
+            self.now += CHECK_EVERY / 2
+            self.sent += sent
+            if error is not None:
+                self.error(error)
+            self.received += received
+            self.now += CHECK_EVERY / 2
+            if self.refusal.is_open:
+                traffic = Traffic(self.sent, self.received)
+                evidence = Evidence(traffic, self.error_at, self.then, self.heard)
+                self.refusal.check(evidence, self.now)
+            self._note()
+        return bool(self.refusal.sentence)
+
+    def _note(self) -> None:
+        if bool(self.refusal.sentence) != (self.said[-1] if self.said else False):
+            self.said.append(bool(self.refusal.sentence))
 
 
 @pytest.mark.parametrize(
@@ -56,70 +105,164 @@ def test_every_kind_has_a_sentence_that_names_who_says_it(kind: ErrorKind) -> No
 
 
 def test_a_firewall_is_believed_at_once() -> None:
-    refusal = Refusal()
-    refusal.take(PROHIBITED, REMOTE, received=5, now=0)
-    assert refusal.sentence
-    assert refusal.is_open
+    story = Story()
+    story.error(PROHIBITED)
+    assert story.refusal.sentence
 
 
-def test_it_is_over_after_a_quiet_while() -> None:
-    refusal = Refusal()
-    refusal.take(PROHIBITED, REMOTE, received=5, now=0)
-    refusal.check(5, QUIET - 1)
-    assert refusal.sentence
-    refusal.check(5, QUIET)
-    assert not refusal.sentence
-    assert not refusal.is_open
+def test_time_alone_ends_nothing() -> None:
+    """Who sends nothing hears of no error."""
+    story = Story()
+    story.second(sent=1, error=PROHIBITED)
+    assert story.second(seconds=1000)
 
 
-def test_packets_from_the_remote_end_it() -> None:
-    refusal = Refusal()
-    refusal.take(PROHIBITED, REMOTE, received=5, now=0)
-    refusal.check(6, GRACE / 2)
-    assert refusal.sentence, "they may have been under way"
-    refusal.check(6, GRACE)
-    assert not refusal.sentence
+def test_a_firewall_that_answers_everything_is_told_once() -> None:
+    story = Story()
+    for pause in (0, 0, 1, 5, 40, 700):
+        story.second(sent=1, error=PROHIBITED)
+        assert story.second(seconds=pause or 1)
+    assert story.said == [True]
 
 
-def test_what_comes_back_at_once_stays_whatever_arrives() -> None:
-    """One direction is blocked: no up and down with every packet."""
-    refusal = Refusal()
-    refusal.take(PROHIBITED, REMOTE, received=5, now=0)
-    refusal.check(6, 2)
-    refusal.take(PROHIBITED, REMOTE, received=6, now=10)
-    refusal.check(7, 15)
-    assert refusal.sentence
-    refusal.take(PROHIBITED, REMOTE, received=7, now=20)
-    refusal.check(8, 25)
-    assert refusal.sentence
-    refusal.check(9, 20 + QUIET)
-    assert not refusal.sentence
-    refusal.take(PROHIBITED, REMOTE, received=9, now=20 + 3 * QUIET)
-    refusal.check(10, 22 + 3 * QUIET)
-    assert not refusal.sentence, "it is forgotten after a quiet while"
+def test_silence_while_we_send_ends_it() -> None:
+    story = Story()
+    story.second(sent=9, error=PROHIBITED)
+    assert story.second(sent=9, seconds=SILENCE - 1)
+    assert not story.second(sent=9)
+    assert not story.refusal.is_open
+
+
+def test_silence_counts_only_seconds_in_which_something_was_sent() -> None:
+    story = Story()
+    story.second(sent=1, error=PROHIBITED)
+    for number in range(SILENCE):
+        assert story.second(seconds=10)
+        assert story.second(sent=1) == (number < SILENCE - 1)
+
+
+def test_errors_about_other_tunnels_explain_the_silence() -> None:
+    """A host sends one error a second, whatever number of tunnels leads to it."""
+    story = Story()
+    story.second(sent=9, error=PROHIBITED)
+    for _ in range(100):
+        story.heard = story.now + CHECK_EVERY / 2
+        assert story.second(sent=9, received=9)
+    assert not story.second(sent=9, seconds=SILENCE + 1)
+
+
+def test_answers_end_it_sooner() -> None:
+    story = Story()
+    story.second(sent=1, error=PROHIBITED)
+    assert story.second(sent=1, received=1), "it may have been under way"
+    assert not story.second(sent=1, received=1, seconds=2)
+
+
+def test_one_direction_that_is_blocked_does_not_alternate() -> None:
+    """What the remote sends by itself says nothing of the way to it."""
+    story = Story()
+    for _ in range(50):
+        story.second(sent=1, error=PROHIBITED)
+        story.second(received=1, seconds=9)
+    assert story.said == [True]
+
+
+def test_a_slow_sender_of_errors_makes_few_changes() -> None:
+    """One error a minute, while packets go there and others come from there."""
+    story = Story()
+    for _ in range(60):
+        story.second(sent=9, received=1, error=PROHIBITED)
+        story.second(sent=9, received=1, seconds=59)
+    assert len(story.said) <= 3
+
+
+@pytest.mark.parametrize("every", [3, 5, 8, 20])
+def test_whatever_the_interval_of_errors_states_do_not_alternate_for_long(every: int) -> None:
+    story = Story()
+    for _ in range(1800 // every):
+        story.second(sent=9, received=1, error=PROHIBITED)
+        story.second(sent=9, received=1, seconds=every - 1)
+    assert len(story.said) <= 7
+    settled = len(story.said)
+    for _ in range(1800 // every):
+        story.second(sent=9, received=1, error=PROHIBITED)
+        story.second(sent=9, received=1, seconds=every - 1)
+    assert len(story.said) - settled <= 2
+
+
+def test_a_remote_is_believed_when_it_says_so_again_and_sends_nothing() -> None:
+    story = Story()
+    assert not story.second(sent=1, error=NO_PROTOCOL, seconds=2)
+    assert story.second(sent=1, error=NO_PROTOCOL)
+    assert story.second(seconds=60)
+    story.second(received=1)
+    assert story.said == [True, False]
+
+
+def test_a_daemon_that_starts_a_moment_later_is_not_blamed() -> None:
+    story = Story()
+    story.second(sent=1, error=NO_PROTOCOL)
+    story.second(seconds=1000)
+    assert story.said == []
+    assert not story.refusal.is_open
+
+
+def test_a_full_buffer_for_a_moment_is_no_refusal() -> None:
+    """Nothing ever comes back: the remote only listens."""
+    story = Story()
+    for _ in range(20):
+        story.second(sent=99, error=NO_PROTOCOL, seconds=2)
+        story.second(sent=99, seconds=SILENCE + 1)
+    assert story.said == []
+
+
+def test_a_remote_that_stops_and_goes_on_is_refused_no_longer_than_it_lasts() -> None:
+    story = Story()
+    story.second(sent=99, error=NO_PROTOCOL, seconds=10)
+    assert story.refusal.sentence
+    assert not story.second(sent=99, seconds=SILENCE + 1)
+    assert story.said == [True, False]
 
 
 def test_a_remote_that_sends_is_not_believed_that_it_takes_nothing() -> None:
     """It says so too when its receive buffer is full."""
-    refusal = Refusal()
-    refusal.take(NO_PROTOCOL, REMOTE, received=5, now=0)
-    assert not refusal.sentence
-    refusal.take(NO_PROTOCOL, REMOTE, received=6, now=0.5)
-    refusal.check(7, GRACE)
-    assert not refusal.sentence
-    assert not refusal.is_open
+    story = Story()
+    story.second(sent=99, received=1, error=NO_PROTOCOL, seconds=100)
+    assert story.said == []
 
 
-def test_a_silent_remote_is_believed() -> None:
-    refusal = Refusal()
-    refusal.take(NO_PROTOCOL, REMOTE, received=5, now=0)
-    refusal.check(5, GRACE)
-    assert refusal.sentence
-    refusal.check(6, GRACE + 1)
-    assert not refusal.sentence
+def test_a_remote_that_sends_now_and_then_does_not_alternate_for_long() -> None:
+    """A kernel that rejects what a program beside it takes."""
+    story = Story()
+    for _ in range(200):
+        story.second(sent=9, error=NO_PROTOCOL, seconds=9)
+        story.second(sent=9, received=1, error=NO_PROTOCOL)
+    assert len(story.said) <= 6
+
+
+def test_one_that_is_not_believed_is_forgotten() -> None:
+    story = Story()
+    story.second(sent=1, error=NO_PROTOCOL)
+    story.second(seconds=int(FORGOTTEN))
+    assert not story.refusal.is_open
+
+
+def test_long_after_its_end_a_refusal_begins_as_the_first_did() -> None:
+    story = Story()
+    story.second(sent=1, error=PROHIBITED)
+    story.second(sent=1, seconds=SILENCE + 1)
+    story.second(sent=1, seconds=int(SOON))
+    story.error(PROHIBITED)
+    assert story.said == [True, False, True]
+
+
+def test_what_stopped_taking_packets_is_not_said_to_have_nothing() -> None:
+    sentence = describe(NO_PROTOCOL, REMOTE, is_known=True)
+    assert sentence == "192.0.2.2 takes GRE no more, or does not keep up (protocol unreachable)"
 
 
 def test_a_packet_too_big_is_no_refusal() -> None:
     refusal = Refusal()
-    refusal.take(UnderlayError("t", ErrorKind.TOO_BIG, ROUTER, 1300), REMOTE, received=0, now=0)
+    error = UnderlayError("t", ErrorKind.TOO_BIG, ROUTER, 1300)
+    refusal.take(error, REMOTE, Traffic(), now=0)
     assert not refusal.is_open

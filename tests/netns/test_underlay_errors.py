@@ -63,6 +63,32 @@ def test_a_firewall_that_refuses_is_named_until_packets_arrive_again(
     assert sum(event["event"] == "tunnel_refused" for event in events(left)) == 1
 
 
+@pytest.mark.parametrize("direction", ["both", "ours"])
+def test_a_firewall_that_refuses_everything_is_told_once(
+    path: Path, daemons: Daemons, firewall: str, direction: str
+) -> None:
+    """The states do not alternate, not even where the remote's own packets still arrive."""
+    source = f"ip saddr {LEFT[0]} " if direction == "ours" else ""
+    rules = f"""table inet gred {{
+        chain forward {{
+            type filter hook forward priority 0
+            {source}meta l4proto 47 reject with icmp type admin-prohibited
+        }}
+    }}
+    """
+    assert path.routers[1].start([firewall, rules]).wait() == 0
+    daemons.start(path.right, section(path.right, 0))
+    left = daemons.start(path.left, section(path.left, 0))
+    for _ in range(25):
+        assert ping(path.left, "10.9.1.2", count=1, timeout=0.2).received == 0
+        ping(path.right, "10.9.1.1", count=1, timeout=0.2)
+    names = [event["event"] for event in events(left) if event.get("tunnel") == "t"]
+    assert names.count("tunnel_refused") == 1
+    assert names.index("tunnel_refused") > max(
+        index for index, name in enumerate(names) if name == "tunnel_up"
+    )
+
+
 @UNDERLAYS
 def test_a_remote_without_a_daemon_is_told(path: Path, daemons: Daemons, underlay: int) -> None:
     left = daemons.start(path.left, section(path.left, underlay))
