@@ -1,0 +1,131 @@
+"""Brings tunnels up and takes them down, many at a time.
+
+    up:    open devices -> routes -> MTUs -> configure interfaces -> attach to the data plane
+    down:  out of the data plane -> delete interfaces -> close devices
+
+Owns the TUN devices it opens: it is their only closer. Whatever blocks runs in a thread. Orders to
+the kernel go out in batches: a thousand tunnels are up in a second. When and whether a tunnel comes
+up or goes is decided elsewhere (daemon.py); what it does while it is up is reconciler.py's.
+"""
+
+import socket
+from collections.abc import Iterable, Sequence
+
+from gred.control.errors import SetupError, device_refused, socket_refused, words
+from gred.control.parts import Device, Event, Kernel, Listener, OpenDevice, Plane
+from gred.control.survey import Observation, survey
+from gred.control.threads import in_thread
+from gred.control.tunnel import Tunnel
+
+
+class Lifecycle:
+    """How tunnels come and go. Used on one loop, by one caller at a time."""
+
+    def __init__(
+        self, kernel: Kernel, open_device: OpenDevice, plane: Plane, listener: Listener
+    ) -> None:
+        self._kernel = kernel
+        self._open_device = open_device
+        self._plane = plane
+        self._listener = listener
+
+    async def prepare(self, tunnels: Sequence[Tunnel]) -> None:
+        """Give *tunnels* devices, and these all they need. On failure the caller deletes.
+
+        Raises SetupError.
+        """
+        await in_thread(lambda: self._open(tunnels))
+        # The first look comes before our own addresses and routes can bend it.
+        seen = await look(self._kernel, tunnels)
+        for tunnel in tunnels:
+            tunnel.move(seen[tunnel.name].standing)
+            tunnel.mtu = tunnel.wanted_mtu(seen[tunnel.name])
+        settings = [tunnel.settings(device) for tunnel, device in with_device(tunnels)]
+        await in_thread(lambda: self._kernel.configure(settings))
+
+    def attach(self, tunnel: Tunnel, device: Device) -> None:
+        """Hand *device* to the data plane: from here on packets move. Raises SetupError."""
+        try:
+            tunnel.port = self._plane.add_tunnel(device, tunnel.parameters())
+        except OSError as error:
+            raise socket_refused(error, place=tunnel.place, version=tunnel.config.family) from error
+        except OverflowError as error:
+            raise SetupError(f"{tunnel.place}: cannot add the tunnel: {error}") from error
+
+    def lose(self, tunnel: Tunnel, device: Device, detail: str) -> None:
+        """Give up what is left of a tunnel whose interface is gone or can be read no more."""
+        if tunnel.port is not None:
+            self._plane.remove_tunnel(tunnel.port)
+        device.close()  # does not wait: as a rule the interface is gone
+        tunnel.lose()
+        self._tell("interface_deleted", "warning", tunnel=tunnel.name, detail=detail)
+
+    async def take_down(self, tunnels: Sequence[Tunnel]) -> None:
+        """Take *tunnels* out of the data plane and out of the kernel."""
+        for tunnel in tunnels:
+            if tunnel.port is not None:
+                self._plane.remove_tunnel(tunnel.port)
+                tunnel.port = None
+                self._tell("tunnel_down", tunnel=tunnel.name)
+        await self.delete(tunnels)
+
+    async def delete(self, tunnels: Sequence[Tunnel]) -> None:
+        """Delete the interfaces of *tunnels* and close their devices. The data plane let go."""
+        devices = [device for _tunnel, device in with_device(tunnels)]
+        for tunnel in tunnels:
+            tunnel.lose()
+        if not devices:
+            return
+        try:
+            await in_thread(lambda: self._kernel.delete(devices))
+        except OSError as error:
+            # Closing deletes them as well, one by one.
+            self._tell("delete_failed", "warning", detail=str(error))
+        finally:
+            await in_thread(lambda: _close(devices))
+
+    def _open(self, tunnels: Sequence[Tunnel]) -> None:
+        for tunnel in tunnels:
+            try:
+                tunnel.device = self._open_device(
+                    tunnel.name,
+                    offload=tunnel.config.offload,
+                    mode=tunnel.device_mode,
+                    namespace=tunnel.config.namespace,
+                )
+            except OSError as error:
+                raise device_refused(
+                    error, place=tunnel.place, name=tunnel.name, exists=_exists(tunnel.name)
+                ) from error
+
+    def _tell(
+        self, name: str, level: str = "info", *, tunnel: str | None = None, **fields: object
+    ) -> None:
+        self._listener(Event(name, level, tunnel, fields))
+
+
+async def look(kernel: Kernel, tunnels: Iterable[Tunnel]) -> dict[str, Observation]:
+    """Survey those of *tunnels* that have a device. Raises SetupError."""
+    asked = [(tunnel.config, device) for tunnel, device in with_device(tunnels)]
+    try:
+        return await in_thread(lambda: survey(kernel, asked))
+    except OSError as error:
+        raise SetupError(f"cannot ask the kernel over netlink: {words(error)}") from error
+
+
+def with_device(tunnels: Iterable[Tunnel]) -> list[tuple[Tunnel, Device]]:
+    """Return those of *tunnels* that have a device, with it."""
+    return [(tunnel, tunnel.device) for tunnel in tunnels if tunnel.device is not None]
+
+
+def _close(devices: Iterable[Device]) -> None:
+    for device in devices:
+        device.close()
+
+
+def _exists(name: str) -> bool:
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
