@@ -177,7 +177,6 @@ def problems_of(path: Path) -> tuple[Problem, ...]:
 
 
 @given(config=CONFIGS)
-@settings(deadline=None)
 def test_rendered_configuration_loads_to_the_same(path: Path, config: Config) -> None:
     assume(not verify(config))
     path.write_text(render(config), encoding="utf-8")
@@ -185,14 +184,12 @@ def test_rendered_configuration_loads_to_the_same(path: Path, config: Config) ->
 
 
 @given(config=CONFIGS)
-@settings(deadline=None)
 def test_only_the_verification_may_refuse_what_was_rendered(path: Path, config: Config) -> None:
     path.write_text(render(config), encoding="utf-8")
     assert len(problems_of(path)) == len(verify(config))
 
 
 @given(config=CONFIGS)
-@settings(deadline=None)
 def test_rendering_is_stable(path: Path, config: Config) -> None:
     assume(not verify(config))
     path.write_text(render(config), encoding="utf-8")
@@ -216,7 +213,6 @@ def test_any_content_loads_or_is_refused_in_printable_lines(path: Path, content:
 
 
 @given(value=st.text(st.characters(exclude_categories=["Cc", "Zl", "Zp", "Cs"]), min_size=1))
-@settings(deadline=None)
 @pytest.mark.parametrize("option", TUNNEL_OPTIONS, ids=lambda option: option.name)
 def test_any_value_is_read_or_refused_at_its_line(path: Path, option: Option, value: str) -> None:
     path.write_text(f"[Tunnel a]\n{option.name}={value}\n", encoding="utf-8")
