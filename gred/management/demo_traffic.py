@@ -140,7 +140,7 @@ def transfer(
     *,
     size: int,
     source: str | None = None,
-    timeout: float = 10.0,
+    timeout: float = 60.0,
 ) -> TransferResult:
     """Move *size* random bytes from *sender* to *destination* on *receiver* over TCP.
 
