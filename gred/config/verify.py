@@ -5,6 +5,7 @@ no kernel. What only the running system can tell (a name that is taken, an addre
 there, a route that changed) is the control plane's.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -145,10 +146,17 @@ def _peers(tunnel: TunnelConfig) -> Iterator[Problem]:
     for _, outer in tunnel.peers:
         if outer.is_multicast or outer.is_unspecified or outer == tunnel.local:
             yield _problem(tunnel, "Peers", f"expected the address of another host, got {outer}")
-    networks = [network for network, _ in tunnel.peers]
-    for network in dict.fromkeys(networks):
-        if networks.count(network) > 1:
-            yield _problem(tunnel, "Peers", f"expected {network} once, got it twice")
+    for (network, outer), times in Counter(tunnel.peers).items():
+        if times > 1:
+            yield _problem(tunnel, "Peers", f"expected {network}@{outer} once, got it twice")
+    for network, places in Counter(network for network, _ in set(tunnel.peers)).items():
+        if places > 1 and not network.is_multicast:
+            yield _problem(
+                tunnel,
+                "Peers",
+                f"expected one outer address for {network}, got {places} "
+                "(only what is multicast can be sent to several)",
+            )
 
 
 def _underlay(tunnel: TunnelConfig) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from gred.config.model import Config, TunnelConfig
 from gred.control.devices import open_device
@@ -27,6 +27,7 @@ from gred.control.underlay_errors import UnderlayErrors
 from gred.dataplane.forwarder import (
     DataPlane,
     DeviceLost,
+    PeerClaimed,
     PeerLearned,
     Told,
     TracedPacket,
@@ -234,8 +235,21 @@ class Daemon:
             self._errors.take(report)
             return
         if isinstance(report, PeerLearned):
+            where: dict[str, Any] = {"inner": report.inner, "remote": report.remote}
+            if report.before is None:
+                self._tell("peer_learned", tunnel=report.tunnel, **where)
+            else:
+                self._tell("peer_moved", tunnel=report.tunnel, **where, before=report.before)
+            return
+        if isinstance(report, PeerClaimed):
             self._tell(
-                "peer_learned", tunnel=report.tunnel, inner=report.inner, remote=report.remote
+                "peer_claimed",
+                "warning",
+                tunnel=report.tunnel,
+                inner=report.inner,
+                remote=report.remote,
+                claimant=report.claimant,
+                detail=f"{report.remote} was heard just now: the address stays there",
             )
             return
         if isinstance(report, DeviceLost):

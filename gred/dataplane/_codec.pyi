@@ -54,12 +54,39 @@ def order_frames(
     """
 
 def route_frames(
-    arena: Buffer, frames: Buffer, count: int, peers: Buffer, peer_count: int, /
-) -> None:
-    """Set the destination of frames[:count] of a tunnel with many remotes, by inner destination.
+    arena: Buffer, frames: Buffer, count: int, limit: int, peers: Buffer, destinations: Buffer, /
+) -> int:
+    """Set the destination of frames of a tunnel with many remotes, by inner destination.
 
-    peers[:peer_count] is sorted by prefix length, the longest first. A frame that no peer covers
-    gets NO_DESTINATION, which encapsulate refuses as NO_REMOTE. For IP frames, not for Ethernet.
+    Return how many of frames[:count] become at most *limit* datagrams, with all copies where a
+    destination stands for several; but one at the least. Super-packets count as one. *peers* is a
+    peer_header and its slots. A frame that no peer covers gets NO_DESTINATION, which encapsulate
+    refuses as NO_REMOTE. For IP frames, not for Ethernet.
+    """
+
+def spread_datagrams(
+    datagrams: Buffer,
+    start: int,
+    copy: int,
+    count: int,
+    first: int,
+    destinations: Buffer,
+    tunnels: Buffer,
+    tunnel: int,
+    /,
+) -> tuple[int, int, int]:
+    """Fill datagrams[first:] with what datagrams[start:count] stand for, in their order.
+
+    One whose destination has copies becomes one for each of these, all of the same bytes: GRE
+    header and payload are shared, and the sequence number is the same for all. Others are taken as
+    they are. All but the first copy are counted in the tunnel's record. Return (filled, start,
+    copy): call again with these until *start* is *count*. Begin with copy 0.
+    """
+
+def find_learners(received: Buffer, count: int, tunnels: Buffer, found: Buffer, /) -> int:
+    """Write to *found* which tunnels that learn have accepted one of received[:count].
+
+    *found* is a table of 32-bit record numbers; return how many were written, each once.
     """
 
 def find_stranger(
@@ -69,13 +96,18 @@ def find_stranger(
     count: int,
     tunnel: int,
     peers: Buffer,
-    peer_count: int,
     destinations: Buffer,
+    now: int,
+    hold: int,
     /,
 ) -> int:
-    """Return the first of received[first:count] whose inner source is not behind its outer source.
+    """Return the first of received[first:count] from which there is something to learn.
 
     Looks at accepted datagrams of *tunnel* only, after decapsulate; *count* when there is none.
+    A stranger's inner source is behind no peer; or behind a learned one whose remote is another
+    and was silent for *hold* seconds. Of a learned peer that is heard from its own remote *now* is
+    noted; a claim on one that was heard since is counted in the peer_header. Configured peers are
+    not looked at.
     """
 
 def decapsulate(

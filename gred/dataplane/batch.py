@@ -48,14 +48,15 @@ class EgressBatch:
 
     FRAMES = 64
     DATAGRAMS = 128
+    COPIES = 128  # behind them in the table: what goes to several remotes, once for each
     FRAME_SPACE = FRAMES * STRIDE
     HEADER_SPACE = DATAGRAMS * 192  # GRE 16 + Ethernet 22 + IPv6 40 + TCP 60, rounded up to 64
 
     def __init__(self) -> None:
         self.arena = mmap.mmap(-1, self.FRAME_SPACE + self.HEADER_SPACE)
         self.frames = table(Frame, self.FRAMES)
-        self.datagrams = table(Datagram, self.DATAGRAMS)
-        self.turn = memoryview(self.datagrams)
+        self.datagrams = table(Datagram, self.DATAGRAMS + self.COPIES)
+        self.turn = memoryview(self.datagrams)[: self.DATAGRAMS * ctypes.sizeof(Datagram)]
         """As much of the datagram table as may be filled in one turn."""
         self.limit = self.DATAGRAMS
         """How many that is, and how many frames are looked at."""

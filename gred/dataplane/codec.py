@@ -12,9 +12,11 @@ __all__ = [
     "checksum",
     "decapsulate",
     "encapsulate",
+    "find_learners",
     "find_stranger",
     "order_frames",
     "route_frames",
+    "spread_datagrams",
 ]
 
 NATIVE: Final = (
@@ -27,16 +29,20 @@ if TYPE_CHECKING or NATIVE:
         checksum,
         decapsulate,
         encapsulate,
+        find_learners,
         find_stranger,
         order_frames,
         route_frames,
+        spread_datagrams,
     )
 else:
     from gred.dataplane.pure_codec import (
         checksum,
         decapsulate,
         encapsulate,
+        find_learners,
         find_stranger,
         order_frames,
         route_frames,
+        spread_datagrams,
     )

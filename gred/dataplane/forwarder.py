@@ -20,10 +20,10 @@ from gred.dataplane import codec, io
 from gred.dataplane.batch import STRIDE, EgressBatch, IngressBatch
 from gred.dataplane.icmp_errors import IcmpErrors, UnderlayError
 from gred.dataplane.layout import TunnelFlag
+from gred.dataplane.learning import Learning, PeerClaimed, PeerLearned
 from gred.dataplane.losses import Losses
-from gred.dataplane.peers import PeerLearned, PeerMap, learn_from
 from gred.dataplane.port import TunnelPort
-from gred.dataplane.punt import Allowance, Report
+from gred.dataplane.punt import Report
 from gred.dataplane.quotes import SenderIndex
 from gred.dataplane.trace import TracedPacket, trace_received, trace_sent
 from gred.dataplane.tun import TunDevice
@@ -35,15 +35,13 @@ from gred.wire.drop import DropReason
 __all__ = [
     "DataPlane",
     "DeviceLost",
+    "PeerClaimed",
     "PeerLearned",
     "Report",
     "Told",
     "TracedPacket",
     "UnderlayError",
 ]
-
-# To learn costs Python; whoever floods a tunnel with new sources must not slow the others down.
-LESSONS_PER_SECOND = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class DeviceLost:
     error: OSError
 
 
-Told = Report | DeviceLost | UnderlayError | PeerLearned
+Told = Report | DeviceLost | UnderlayError | PeerLearned | PeerClaimed
 
 
 class DataPlane:
@@ -83,9 +81,8 @@ class DataPlane:
         self._ports: dict[int, TunnelPort] = {}
         self._by_quote = SenderIndex[TunnelPort]()
         self._losses = Losses(self, loop, self._ports, report)
-        self._learners: list[TunnelPort] = []
-        self._lessons = Allowance(LESSONS_PER_SECOND, LESSONS_PER_SECOND)
-        self._look_up_is_stale = False
+        self._learning = Learning(loop, self._ports, report)
+        self._learners = 0
 
     # --- what control asks for ------------------------------------------------------------------
 
@@ -112,9 +109,7 @@ class DataPlane:
         self.tunnels.set_flag(index, TunnelFlag.WRITE_USO, to="uso" in device.offload)
         self._ports[index] = port
         self._by_quote.put(port)
-        if parameters.learn_peers:
-            self._learners.append(port)
-        self._look_up_is_stale = True
+        self._learners += parameters.learn_peers
         self._turns.add(port)
         return port
 
@@ -123,14 +118,12 @@ class DataPlane:
         if self._ports.pop(port.index, None) is None:
             return
         self._by_quote.remove(port)
-        if port in self._learners:
-            self._learners.remove(port)
+        self._learners -= port.parameters.learn_peers
         self._turns.remove(port)
         self.tunnels.record(port.index).fd = -1
         self.tunnels.remove(port.index)
         self.leave_senders(port.parameters.family, port.senders)
         self.change_membership(port, None)
-        self._look_up_is_stale = True
 
     def take_senders(self, parameters: TunnelParameters) -> Senders:
         """Return the sockets that send packets of *parameters*; called by ports. Raises OSError."""
@@ -155,7 +148,6 @@ class DataPlane:
         """Hand changed parameters of *port* to the codec; called by the port itself."""
         self.tunnels.configure(port.index, port.parameters)
         self._by_quote.put(port)
-        self._look_up_is_stale = True
         batch = self._turns.batch_of(port)
         if batch is not None:
             for index in range(batch.waiting):  # routed anew, or to the only destination
@@ -218,7 +210,9 @@ class DataPlane:
         self._queue_frames(port, batch, batch.waiting + read)
         count = min(batch.waiting, batch.limit)
         if port.peers is not None:
-            codec.route_frames(batch.arena, batch.frames, count, port.peers.peers, port.peers.count)
+            count = codec.route_frames(
+                batch.arena, batch.frames, count, batch.limit, port.peers.peers, port.destinations
+            )
         datagrams, unfinished, refused = self.encapsulate(port, batch, 0, count)
         self.send(port, batch, datagrams)
         if refused:
@@ -258,9 +252,27 @@ class DataPlane:
 
     def send(self, port: TunnelPort, batch: EgressBatch, datagrams: int) -> None:
         """Send the first *datagrams* of *batch*, and count those that are not sent."""
+        if port.peers is None or not port.peers.replicates:
+            self._transmit(port, batch, 0, datagrams)
+            return
+        index = copy = 0
+        while index < datagrams:
+            filled, index, copy = codec.spread_datagrams(
+                batch.datagrams,
+                index,
+                copy,
+                datagrams,
+                batch.DATAGRAMS,
+                port.destinations,
+                self.tunnels.memory,
+                port.index,
+            )
+            self._transmit(port, batch, batch.DATAGRAMS, batch.DATAGRAMS + filled)
+
+    def _transmit(self, port: TunnelPort, batch: EgressBatch, sent: int, datagrams: int) -> None:
+        """Send datagrams *sent*..*datagrams* of *batch*, each to its one destination."""
         if self._trace is not None:
-            trace_sent(self._trace, port.device.name, port.parameters, batch, datagrams)
-        sent = 0
+            trace_sent(self._trace, port.device.name, port.parameters, batch, sent, datagrams)
         while sent < datagrams:
             taken, error = io.send_datagrams(
                 port.whole.fileno(),
@@ -287,9 +299,6 @@ class DataPlane:
     def _move_datagrams(self, underlay: Underlay) -> None:
         """Move one batch from a ready underlay socket to the TUNs."""
         batch = self._ingress
-        if self._look_up_is_stale:
-            self.tunnels.rebuild()
-            self._look_up_is_stale = False
         count, error = io.receive_datagrams(
             underlay.receiver.fileno(),
             underlay.family,
@@ -327,8 +336,8 @@ class DataPlane:
                 )
         if refused:
             self._losses.refused_datagrams(batch, count)
-        for port in self._learners:
-            self._learn(port, port.peers, count)
+        if self._learners:
+            self._learning.learn(batch, count, self.tunnels.memory)
         if frames:
             self._ask_for_answers(batch.frame(frames - 1).tunnel)
 
@@ -340,23 +349,3 @@ class DataPlane:
         port = self._ports.get(index)
         if port is not None:
             self._turns.prompt(port)
-
-    def _learn(self, port: TunnelPort, peers: PeerMap | None, count: int) -> None:
-        """Learn which remotes the inner sources of this batch are behind."""
-        batch, index = self._ingress, -1
-        while peers is not None:
-            index = codec.find_stranger(
-                batch.arena,
-                batch.received,
-                index + 1,
-                count,
-                port.index,
-                peers.peers,
-                peers.count,
-                peers.destinations,
-            )
-            if index == count or not self._lessons.take(self._loop.time()):
-                return
-            found = learn_from(batch, batch.datagram(index), peers)
-            if found is not None and self._report is not None:
-                self._report(PeerLearned(port.device.name, *found))

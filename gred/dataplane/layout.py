@@ -46,6 +46,7 @@ class TunnelFlag(IntFlag):
     WRITE_USO = 1 << 15
     CLAMP_MSS = 1 << 16
     PACKET_INFO = 1 << 17
+    LEARNS = 1 << 18
 
 
 class Stage(IntEnum):
@@ -115,14 +116,36 @@ class Frame(ctypes.Structure):
     )
 
 
-class Peer(ctypes.Structure):
-    """Egress of a tunnel with many remotes: which destination an inner network is behind."""
+class PeerHeader(ctypes.Structure):
+    """Head of the table of a tunnel with many remotes."""
 
     _fields_ = (
+        ("mask", u32),
+        ("seed", u32),
+        ("refused", u32),
+        ("refused_last", u32),
+        ("lengths", (u64 * 3) * 2),
+    )
+
+
+class PeerState(IntEnum):
+    """What a slot of that table holds; zero is an empty one."""
+
+    CONFIGURED = 1
+    LEARNED = 2
+
+
+class Peer(ctypes.Structure):
+    """A slot of that table: which destination an inner network is behind."""
+
+    _fields_ = (
+        ("state", u8),
         ("family", u8),
         ("prefix_length", u8),
-        ("reserved", u16),
+        ("reserved", u8),
         ("destination", u32),
+        ("seen", u32),
+        ("reserved_b", u32),
         ("network", u8 * 16),
     )
 
@@ -154,7 +177,8 @@ class Destination(ctypes.Structure):
         ("local", u8 * 16),
         ("remote", u8 * 16),
         ("flow_label", u32),
-        ("reserved", u32 * 5),
+        ("copies", u32),
+        ("reserved", u32 * 4),
     )
 
 

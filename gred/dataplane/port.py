@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from gred.dataplane.batch import destination_table
 from gred.dataplane.layout import Destination, TunnelFlag, Way
+from gred.dataplane.learning import CLAIMS_PER_SECOND
 from gred.dataplane.peers import PeerMap
 from gred.dataplane.punt import Allowance
+from gred.dataplane.receivers import wire_address
 from gred.dataplane.too_big import ANSWERS_AT_ONCE, ANSWERS_PER_SECOND
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tun import TunDevice
-from gred.dataplane.tunnels import Counters, TunnelParameters, wire_address
+from gred.dataplane.tunnels import Counters, TunnelParameters
 from gred.dataplane.underlay import NO_SOCKET, Membership
 from gred.wire.drop import DropReason
 
@@ -43,6 +45,7 @@ class TunnelPort:
         self.senders = plane.take_senders(parameters)
         self.answers = Allowance(ANSWERS_PER_SECOND, ANSWERS_AT_ONCE)
         self.news = Allowance(NEWS_PER_SECOND, 1.0)
+        self.claims = Allowance(CLAIMS_PER_SECOND, 1.0)
         self.way = bytearray(ctypes.sizeof(Way))
         self.last_error = LastError()
         self._plane = plane
@@ -51,6 +54,7 @@ class TunnelPort:
         self._packet: socket.socket | None
         self._choose_senders()
         self._point()
+        self.peers = self._make_peers()
 
     def update(self, parameters: TunnelParameters) -> None:
         """Change the tunnel while it runs; counters and sequence state stay.
@@ -71,7 +75,9 @@ class TunnelPort:
         self._choose_senders()
         self._plane.configure(self)
         if replace(before, packet_socket=parameters.packet_socket) != parameters:
-            self._point()  # forgets the peers it has learned
+            self._point()
+        if _peers(before) != _peers(parameters):
+            self.peers = self._make_peers()
 
     def block(self, reason: DropReason | None) -> None:
         """Stop sending, counting DEAD_LOOP; ``None``: go on. Receiving goes on in any case."""
@@ -92,14 +98,22 @@ class TunnelPort:
 
     def _point(self) -> None:
         destination = Destination.from_buffer(self.destination)
+        before = bytes(destination)
         destination.family = self.parameters.family
         destination.interface = self.parameters.interface
         destination.flow_label = self.parameters.flow_label or 0
         destination.local[:] = wire_address(self.parameters.local)
         destination.remote[:] = wire_address(self.parameters.remote)
-        parameters = self.parameters
         Way.from_buffer(self.way).until = 0  # what was known is of other destinations
-        self.peers = PeerMap(parameters.peers, destination) if parameters.has_many_remotes else None
+        if self.peers is not None and bytes(destination) != before:
+            self.peers.move(destination)
+
+    def _make_peers(self) -> PeerMap | None:
+        parameters = self.parameters
+        if not parameters.has_many_remotes:
+            return None
+        destination = Destination.from_buffer(self.destination)
+        return PeerMap(parameters.peers, destination, learns=parameters.learn_peers)
 
     def _choose_senders(self) -> None:
         """Let datagrams follow others where they may.
@@ -123,3 +137,8 @@ class TunnelPort:
     def destinations(self) -> mmap.mmap:
         """Where this tunnel's datagrams go: one place, or one for each peer."""
         return self.destination if self.peers is None else self.peers.destinations
+
+
+def _peers(parameters: TunnelParameters) -> object:
+    """Return what the map of many remotes is made of."""
+    return parameters.has_many_remotes, parameters.peers, parameters.learn_peers

@@ -8,7 +8,7 @@ pure_decapsulate. No system call.
 import ctypes
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gred.dataplane import layout
+from gred.dataplane import layout, pure_peers
 from gred.dataplane.layout import (
     FRAME_HEADROOM,
     VNET_HEADER,
@@ -16,7 +16,6 @@ from gred.dataplane.layout import (
     Destination,
     Frame,
     Outgoing,
-    Peer,
     Piece,
     Received,
     TunnelRecord,
@@ -26,7 +25,7 @@ from gred.dataplane.pure_emit import Queue, Writer
 from gred.dataplane.pure_encapsulate import Encapsulator
 from gred.dataplane.pure_flows import order_frame
 from gred.dataplane.pure_lookup import LookupTable
-from gred.dataplane.pure_peers import is_stranger, route_frame
+from gred.dataplane.pure_peers import PeerTable
 from gred.dataplane.pure_segment import HeaderSpace
 from gred.wire.checksum import checksum
 from gred.wire.drop import DropReason
@@ -40,9 +39,11 @@ __all__ = [
     "checksum",
     "decapsulate",
     "encapsulate",
+    "find_learners",
     "find_stranger",
     "order_frames",
     "route_frames",
+    "spread_datagrams",
 ]
 
 DROP_REASONS: tuple[str, ...] = tuple(reason.name for reason in DropReason)
@@ -52,6 +53,7 @@ Row = TypeVar("Row", bound=ctypes.Structure)
 _STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "tunnel_record": layout.TunnelRecord,
     "frame": layout.Frame,
+    "peer_header": layout.PeerHeader,
     "peer": layout.Peer,
     "datagram": layout.Datagram,
     "destination": layout.Destination,
@@ -152,20 +154,56 @@ def route_frames(
     arena: "WriteableBuffer",
     frames: "WriteableBuffer",
     count: int,
+    limit: int,
     peers: "WriteableBuffer",
-    peer_count: int,
+    destinations: "WriteableBuffer",
     /,
-) -> None:
+) -> int:
     """See _codec.pyi."""
     view = memoryview(arena).cast("B")
-    frame_table, peer_table = _table(frames, Frame), _table(peers, Peer)
-    fits = 0 <= count <= len(frame_table) and 0 <= peer_count <= len(peer_table)
-    rows = frame_table[:count] if fits else []
-    if not fits or any(row.offset + row.length > len(view) for row in rows):
+    table = PeerTable(memoryview(peers).cast("B"))
+    frame_table = _table(frames, Frame)
+    rows = frame_table[:count] if 0 <= count <= len(frame_table) else None
+    if rows is None or any(row.offset + row.length > len(view) for row in rows):
         raise ValueError("route_frames: a buffer is smaller than its count")
-    known = peer_table[:peer_count]
-    for frame in rows:
-        route_frame(view, frame, known)
+    return pure_peers.route_frames(view, rows, limit, table, _table(destinations, Destination))
+
+
+def spread_datagrams(
+    datagrams: "WriteableBuffer",
+    start: int,
+    copy: int,
+    count: int,
+    first: int,
+    destinations: "WriteableBuffer",
+    tunnels: "WriteableBuffer",
+    tunnel: int,
+    /,
+) -> tuple[int, int, int]:
+    """See _codec.pyi."""
+    rows, records = _table(datagrams, Datagram), _table(tunnels, TunnelRecord)
+    if not 0 <= start <= count <= first <= len(rows) or not 0 <= tunnel < len(records):
+        raise ValueError("spread_datagrams: a table is smaller than its count")
+    spread = pure_peers.Spread(start, copy)
+    filled = spread.fill(rows, count, first, _table(destinations, Destination), records[tunnel])
+    return filled, spread.next, spread.copy
+
+
+def find_learners(
+    received: "WriteableBuffer",
+    count: int,
+    tunnels: "WriteableBuffer",
+    found: "WriteableBuffer",
+    /,
+) -> int:
+    """See _codec.pyi."""
+    entries, numbers = _table(received, Received), memoryview(found).cast("B").cast("I")
+    if not 0 <= count <= len(entries):
+        raise ValueError("find_learners: a buffer is smaller than its count")
+    learners = pure_peers.find_learners(entries[:count], _table(tunnels, TunnelRecord))
+    for index, number in enumerate(learners[: len(numbers)]):
+        numbers[index] = number
+    return min(len(learners), len(numbers))
 
 
 def find_stranger(
@@ -175,27 +213,21 @@ def find_stranger(
     count: int,
     tunnel: int,
     peers: "WriteableBuffer",
-    peer_count: int,
     destinations: "WriteableBuffer",
+    now: int,
+    hold: int,
     /,
 ) -> int:
     """See _codec.pyi."""
     view = memoryview(arena).cast("B")
-    entries, peer_table = _table(received, Received), _table(peers, Peer)
-    remotes = _table(destinations, Destination)
-    fits = 0 <= first <= count <= len(entries) and 0 <= peer_count <= len(peer_table)
-    known = peer_table[:peer_count] if fits else []
-    rows = entries[:count] if fits else []
-    if (
-        not fits
-        or any(row.inner_offset + row.inner_length > len(view) for row in rows)
-        or any(peer.destination >= len(remotes) for peer in known)
-    ):
+    entries = _table(received, Received)
+    table = PeerTable(memoryview(peers).cast("B"))
+    rows = entries[:count] if 0 <= first <= count <= len(entries) else None
+    if rows is None or any(row.inner_offset + row.inner_length > len(view) for row in rows[first:]):
         raise ValueError("find_stranger: a buffer is smaller than its count")
+    hearing = pure_peers.Hearing(tunnel, table, _table(destinations, Destination), now, hold)
     for index in range(first, count):
-        entry = rows[index]
-        ours = entry.tunnel == tunnel and not entry.verdict
-        if ours and is_stranger(view, entry, known, remotes):
+        if hearing.is_stranger(view, rows[index], index):
             return index
     return count
 

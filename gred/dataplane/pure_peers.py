@@ -3,29 +3,78 @@
 Part of the twin of the C codec (peers.c). Nothing here drops a packet.
 """
 
-from typing import TYPE_CHECKING
+import ctypes
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from gred.dataplane.layout import NO_DESTINATION, Destination, Frame, Peer, Received
+from gred.dataplane.layout import (
+    NO_DESTINATION,
+    Datagram,
+    Destination,
+    Frame,
+    Peer,
+    PeerHeader,
+    PeerState,
+    Received,
+    TunnelFlag,
+    TunnelRecord,
+)
+from gred.dataplane.pure_flags import has
+from gred.dataplane.pure_lookup import mix
 from gred.wire.ip import IPV4_HEADER, IPV6_HEADER
 
-if TYPE_CHECKING:
-    import ctypes
-    from collections.abc import Sequence
-
 WIDTH = {4: 4, 6: 16}  # bytes of an address, by IP version
+FIELD = 16  # bytes of a network in a slot
 
 
-def search(peers: "Sequence[Peer]", family: int, address: bytes) -> int:
-    """Return the destination of the first peer whose network has *address*, or NO_DESTINATION."""
+def hash_network(seed: int, family: int, length: int, network: bytes) -> int:
+    """Return the hash of a network. *network*: a field of 16 bytes."""
+    return mix((family | length << 8, *struct.unpack("=4I", network)), seed)
+
+
+def network_of(address: bytes, length: int) -> bytes:
+    """Return the network of *length* bits that *address* is in, as a field of 16 bytes."""
     bits = 8 * len(address)
-    value = int.from_bytes(address)
-    for peer in peers:
-        if peer.family != family or peer.prefix_length > bits:
-            continue
-        network = int.from_bytes(bytes(peer.network)[: len(address)])
-        if (network ^ value) >> (bits - peer.prefix_length) == 0:
-            return int(peer.destination)
-    return NO_DESTINATION
+    value = int.from_bytes(address) >> (bits - length) << (bits - length)
+    return value.to_bytes(len(address)).ljust(FIELD, b"\0")
+
+
+class PeerTable:
+    """A view of a table of peers."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        """Raise ValueError when *buffer* is not one."""
+        head = ctypes.sizeof(PeerHeader)
+        room = (len(buffer) - head) // ctypes.sizeof(Peer)
+        size = 0 if room < 1 else PeerHeader.from_buffer(buffer).mask + 1
+        if not 0 < size <= room or size & (size - 1):
+            raise ValueError("the table of peers is damaged")
+        self.header = PeerHeader.from_buffer(buffer)
+        self.slots = (Peer * size).from_buffer(buffer, head)
+
+    def search(self, family: int, address: bytes) -> Peer | None:
+        """Return the longest network that *address* is in; None: there is none."""
+        lengths = self.header.lengths[0 if family == 4 else 1]
+        for length in range(8 * len(address), -1, -1):
+            if lengths[length // 64] >> length % 64 & 1:
+                found = self._probe(family, length, network_of(address, length))
+                if found is not None:
+                    return found
+        return None
+
+    def _probe(self, family: int, length: int, network: bytes) -> Peer | None:
+        mask = self.header.mask
+        slot = hash_network(self.header.seed, family, length, network)
+        for step in range(mask + 1):
+            peer: Peer = self.slots[slot + step & mask]
+            if not peer.state:
+                return None
+            if (peer.family, peer.prefix_length) == (family, length) and (
+                bytes(peer.network) == network
+            ):
+                return peer
+        return None
 
 
 def address_in(packet: memoryview, v4: int, v6: int) -> tuple[int, bytes] | None:
@@ -38,22 +87,105 @@ def address_in(packet: memoryview, v4: int, v6: int) -> tuple[int, bytes] | None
     return None
 
 
-def route_frame(view: memoryview, frame: Frame, peers: "Sequence[Peer]") -> None:
-    """Set the destination of one frame by its inner destination address."""
-    found = address_in(view[frame.offset : frame.offset + frame.length], 16, 24)
-    frame.destination = NO_DESTINATION if found is None else search(peers, *found)
+def copies_of(destinations: "ctypes.Array[Destination]", number: int) -> int:
+    """Return how many destinations *number* stands for, itself not counted; 0: for itself alone."""
+    if number >= len(destinations):
+        return 0
+    copies = int(destinations[number].copies)
+    return copies if copies < len(destinations) - number else 0
 
 
-def is_stranger(
+def route_frames(
     view: memoryview,
-    entry: Received,
-    peers: "Sequence[Peer]",
+    frames: Sequence[Frame],
+    limit: int,
+    peers: PeerTable,
     destinations: "ctypes.Array[Destination]",
-) -> bool:
-    """Tell whether the inner source of an accepted datagram is not behind its outer source."""
-    start = entry.inner_offset
-    found = address_in(view[start : start + entry.inner_length], 12, 8)
-    if found is None:
+) -> int:
+    """Set the destinations of *frames*; see _codec.pyi."""
+    datagrams = 0
+    for index, frame in enumerate(frames):
+        found = address_in(view[frame.offset : frame.offset + frame.length], 16, 24)
+        peer = None if found is None else peers.search(*found)
+        frame.destination = NO_DESTINATION if peer is None else peer.destination
+        datagrams += copies_of(destinations, frame.destination) or 1
+        if index and datagrams > limit:
+            return index
+    return len(frames)
+
+
+@dataclass(slots=True)
+class Spread:
+    """One call of spread_datagrams: how far it has come."""
+
+    next: int
+    copy: int
+
+    def fill(
+        self,
+        datagrams: "ctypes.Array[Datagram]",
+        count: int,
+        first: int,
+        destinations: "ctypes.Array[Destination]",
+        record: TunnelRecord,
+    ) -> int:
+        """Fill *datagrams* from *first* on; return how many."""
+        end = first
+        while self.next < count and end < len(datagrams):
+            datagrams[end] = datagrams[self.next]
+            row = datagrams[end]
+            end += 1
+            copies = copies_of(destinations, row.destination)
+            if copies:
+                row.destination += 1 + self.copy
+            if self.copy:
+                record.tx_packets += 1
+                record.tx_bytes += row.inner_length
+            self.copy += 1
+            if self.copy >= copies:
+                self.next, self.copy = self.next + 1, 0
+        return end - first
+
+
+def find_learners(entries: Sequence[Received], records: "ctypes.Array[TunnelRecord]") -> list[int]:
+    """Return the tunnels that learn and have accepted one of *entries*, in order of appearance."""
+    found: dict[int, None] = {}
+    for entry in entries:
+        if entry.verdict or entry.tunnel >= len(records):
+            continue
+        if has(records[entry.tunnel].flags, TunnelFlag.LEARNS):
+            found[entry.tunnel] = None
+    return list(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What find_stranger asks of each datagram. *now* and *hold* in seconds."""
+
+    tunnel: int
+    peers: PeerTable
+    destinations: "ctypes.Array[Destination]"
+    now: int
+    hold: int
+
+    def is_stranger(self, view: memoryview, entry: Received, index: int) -> bool:
+        """Judge one datagram; note that a peer was heard, or claimed in vain."""
+        if entry.tunnel != self.tunnel or entry.verdict:
+            return False
+        start = entry.inner_offset
+        found = address_in(view[start : start + entry.inner_length], 12, 8)
+        if found is None:
+            return False
+        known = self.peers.search(*found)
+        if known is None or known.destination >= len(self.destinations):
+            return True
+        if known.state != PeerState.LEARNED:
+            return False
+        if bytes(self.destinations[known.destination].remote) == bytes(entry.source):
+            known.seen = self.now
+        elif self.now - known.seen & 0xFFFFFFFF >= self.hold:
+            return True
+        else:
+            self.peers.header.refused += 1
+            self.peers.header.refused_last = index
         return False
-    known = search(peers, *found)
-    return known == NO_DESTINATION or bytes(destinations[known].remote) != bytes(entry.source)

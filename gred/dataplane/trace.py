@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gred.dataplane.batch import EgressBatch, IngressBatch
-from gred.dataplane.tunnels import TunnelParameters, wire_address
+from gred.dataplane.receivers import wire_address
+from gred.dataplane.tunnels import TunnelParameters
 from gred.wire.drop import DropReason
 
 IPPROTO_GRE = 47
@@ -58,10 +59,11 @@ def trace_sent(
     tunnel: str,
     parameters: TunnelParameters,
     batch: EgressBatch,
-    count: int,
+    first: int,
+    end: int,
 ) -> None:
-    """Call *trace* for each of the batch's first *count* datagrams."""
-    for index in range(count):
+    """Call *trace* for datagrams *first*..*end* of the batch."""
+    for index in range(first, end):
         datagram = batch.datagram(index)
         head = _slice(batch.arena, datagram.head_offset, datagram.head_length)
         body = _slice(batch.arena, datagram.body_offset, datagram.body_length)

@@ -1,4 +1,4 @@
-"""Tunnel records and the receiver's look-up table: what the codec knows of tunnels.
+"""Tunnel records: what the codec knows of tunnels.
 
 Records live in one piece of memory that the codec reads and counts in; a record's index is the
 tunnel's number in this process. Record 0 belongs to no tunnel. Nothing here moves a packet.
@@ -6,22 +6,14 @@ tunnel's number in this process. Record 0 belongs to no tunnel. Nothing here mov
 
 import ctypes
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 from gred.dataplane.batch import table
-from gred.dataplane.layout import (
-    DROP_COUNTERS,
-    Kind,
-    LookupEntry,
-    LookupHeader,
-    Stage,
-    TunnelFlag,
-    TunnelRecord,
-)
-from gred.dataplane.pure_lookup import hash_entry
+from gred.dataplane.layout import DROP_COUNTERS, TunnelFlag, TunnelRecord
+from gred.dataplane.receivers import Receivers, wire_address
 from gred.dataplane.underlay import Membership, SendOptions
 from gred.wire.drop import DropReason
 
@@ -114,6 +106,7 @@ class TunnelParameters:
             TunnelFlag.IGNORE_DONT_FRAGMENT: self.ignore_dont_fragment,
             TunnelFlag.NO_REMOTE: self.remote is None and not self.has_many_remotes,
             TunnelFlag.CLAMP_MSS: self.clamp_mss,
+            TunnelFlag.LEARNS: self.has_many_remotes and self.learn_peers,
         }
         flags = TunnelFlag(0)
         for flag, is_set in wanted.items():
@@ -136,11 +129,6 @@ class Counters:
     rx_lost: int = 0
 
 
-def wire_address(address: IPAddress | None) -> bytes:
-    """Return *address* as 16 bytes: IPv4 in front, zero behind; all zero for any."""
-    return b"\0" * 16 if address is None else address.packed.ljust(16, b"\0")
-
-
 class TunnelTable:
     """The records of all tunnels and the table that finds them.
 
@@ -151,10 +139,14 @@ class TunnelTable:
 
     def __init__(self) -> None:
         self.memory = table(TunnelRecord, self.CAPACITY)
-        self.lookup = mmap.mmap(-1, ctypes.sizeof(LookupHeader) + ctypes.sizeof(LookupEntry))
-        self._parameters: dict[int, TunnelParameters] = {}
+        self._receivers = Receivers()
         self._free = list[int]()
         self._next = 1
+
+    @property
+    def lookup(self) -> mmap.mmap:
+        """The table that finds the record of a received datagram."""
+        return self._receivers.memory
 
     def record(self, index: int) -> TunnelRecord:
         """Return a view of one record."""
@@ -163,7 +155,7 @@ class TunnelTable:
     def add(self, parameters: TunnelParameters) -> int:
         """Take a record for *parameters*, counters at zero; return its index.
 
-        It receives nothing before ``rebuild``. Raises OverflowError when all records are taken.
+        Raises OverflowError when all records are taken.
         """
         if not self._free and self._next == self.CAPACITY:
             raise OverflowError(f"more than {self.CAPACITY - 1} tunnels")
@@ -196,7 +188,7 @@ class TunnelTable:
         record.family = parameters.family
         record.local[:] = wire_address(parameters.local)
         record.remote[:] = wire_address(parameters.remote)
-        self._parameters[index] = parameters
+        self._receivers.put(index, parameters)
 
     def set_flag(self, index: int, flag: TunnelFlag, *, to: bool) -> None:
         """Set or clear one flag of a record."""
@@ -204,8 +196,8 @@ class TunnelTable:
         record.flags = record.flags | flag if to else record.flags & ~flag
 
     def remove(self, index: int) -> None:
-        """Give the record back. Call ``rebuild`` before the next batch."""
-        del self._parameters[index]
+        """Give the record back. It receives nothing any more."""
+        self._receivers.remove(index)
         self._free.append(index)
 
     def counters(self, index: int) -> Counters:
@@ -232,53 +224,6 @@ class TunnelTable:
         record = self.record(index)
         drops = record.tx_drops if direction == "tx" else record.rx_drops
         drops[reason] += 1
-
-    # --- look-up ------------------------------------------------------------------------------
-
-    def rebuild(self) -> None:
-        """Make the look-up table anew. O(tunnels); to be called once after a set of changes."""
-        entries = list(self._entries())
-        size = 1 << max(1, (2 * len(entries)).bit_length())
-        header_size, entry_size = ctypes.sizeof(LookupHeader), ctypes.sizeof(LookupEntry)
-        memory = mmap.mmap(-1, header_size + size * entry_size)
-        header = LookupHeader.from_buffer(memory)
-        header.mask = size - 1
-        for stage, wanted in entries:
-            header.stages |= 1 << stage
-            ends = bytes(wanted.local), bytes(wanted.remote)
-            slot = hash_entry(*ends, wanted.key, wanted.family, Kind(wanted.kind)) & header.mask
-            while True:
-                entry = LookupEntry.from_buffer(memory, header_size + slot * entry_size)
-                if not entry.tunnel:
-                    ctypes.memmove(ctypes.addressof(entry), ctypes.addressof(wanted), entry_size)
-                    break
-                if _same(entry, wanted):
-                    break  # the first of two tunnels stands; configurations refuse the second
-                slot = (slot + 1) & header.mask
-        self.lookup = memory
-
-    def _entries(self) -> Iterator[tuple[Stage, LookupEntry]]:
-        for index, parameters in self._parameters.items():
-            if parameters.local is not None:
-                stage = Stage.BOTH if parameters.remote is not None else Stage.LOCAL
-            else:
-                stage = Stage.REMOTE if parameters.remote is not None else Stage.NEITHER
-            local, remote = parameters.local, parameters.remote
-            if parameters.membership is not None:
-                # What a group member sends comes from its own address, to the group.
-                stage, local, remote = Stage.LOCAL, remote, None
-            kind = Kind.NO_KEY if parameters.input_key is None else Kind.KEY
-            for wanted, key in ((kind, parameters.input_key or 0), (Kind.SOME, 0)):
-                entry = LookupEntry(tunnel=index, key=key, family=parameters.family, kind=wanted)
-                entry.local[:] = wire_address(local)
-                entry.remote[:] = wire_address(remote)
-                yield stage, entry
-
-
-def _same(a: LookupEntry, b: LookupEntry) -> bool:
-    """Tell whether two entries are found by the same packets."""
-    skip = LookupEntry.key.offset
-    return bytes(a)[skip:] == bytes(b)[skip:]
 
 
 assert len(DropReason) <= DROP_COUNTERS  # noqa: S101 - the records have room for so many

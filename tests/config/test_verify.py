@@ -76,6 +76,8 @@ class TestEnds:
     def test_peers(self, tmp_path: Path) -> None:
         assert of_tunnel(tmp_path, "Peers=10.0.0.2@192.0.2.2, 10.0.3.0/24@192.0.2.3") == []
         assert of_tunnel(tmp_path, "Key=1", "LearnPeers=yes") == []
+        for group in ("224.0.0.0/4", "224.0.0.5", "ff00::/8"):
+            assert of_tunnel(tmp_path, f"Peers={group}@192.0.2.2, {group}@192.0.2.3") == []
 
     def test_peers_contradict(self, tmp_path: Path) -> None:
         assert of_tunnel(tmp_path, "Remote=192.0.2.1", "Peers=10.0.0.2@192.0.2.2") == [
@@ -93,8 +95,10 @@ class TestEnds:
         assert of_tunnel(tmp_path, "Peers=10.0.0.2@224.0.0.1") == [
             "Peers: expected the address of another host, got 224.0.0.1"
         ]
-        assert of_tunnel(tmp_path, "Peers=10.0.0.2@192.0.2.2, 10.0.0.2@192.0.2.3") == [
-            "Peers: expected 10.0.0.2/32 once, got it twice"
+        (problem,) = of_tunnel(tmp_path, "Peers=10.0.0.2@192.0.2.2, 10.0.0.2@192.0.2.3")
+        assert problem.startswith("Peers: expected one outer address for 10.0.0.2/32, got 2 (only")
+        assert of_tunnel(tmp_path, "Peers=10.0.0.2@192.0.2.2, 10.0.0.2@192.0.2.2") == [
+            "Peers: expected 10.0.0.2/32@192.0.2.2 once, got it twice"
         ]
 
     @pytest.mark.parametrize("option", ["Local", "Remote"])

@@ -14,6 +14,7 @@ import pytest
 
 from gred.dataplane import io
 from gred.dataplane.forwarder import DataPlane, DeviceLost, Report
+from gred.dataplane.layout import Destination
 from gred.dataplane.port import TunnelPort
 from gred.dataplane.trace import TracedPacket
 from gred.dataplane.tunnels import TunnelParameters
@@ -146,14 +147,22 @@ def test_packets_cross_both_ways_and_are_counted(play: Play, fields: dict[str, A
     play(scenario)
 
 
-def test_peers_that_were_learned_stay_when_only_the_socket_changes(play: Play) -> None:
+def test_peers_that_were_learned_stay_when_anything_else_changes(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
         _, port = bench.tunnel(LEFT, None, learn_peers=True, output_key=1, input_key=1)
-        learned = port.peers
-        port.update(replace(port.parameters, packet_socket=True))
-        assert port.peers is learned
-        port.update(replace(port.parameters, mtu=1300))
-        assert port.peers is not learned
+        inner, outer = ip_address("10.0.0.2").packed, ip_address(RIGHT).packed
+        assert port.peers is not None
+        port.peers.learn(inner, outer, 0)
+        for fields in (
+            {"packet_socket": True},
+            {"mtu": 1300, "path_mtu": 1300},
+            {"local": ip_address("127.0.0.9")},
+        ):
+            port.update(replace(port.parameters, **fields))
+            assert port.peers.learned(inner) == outer
+        row = Destination.from_buffer(port.destinations)
+        assert bytes(row.local)[:4] == bytes([127, 0, 0, 9])
+        assert bytes(row.remote)[:4] == outer
 
     play(scenario)
 

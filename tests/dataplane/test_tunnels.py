@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from gred.dataplane.layout import TunnelFlag, TunnelRecord
-from gred.dataplane.tunnels import NO_PATH_LIMIT, TunnelParameters, TunnelTable, wire_address
+from gred.dataplane.receivers import wire_address
+from gred.dataplane.tunnels import NO_PATH_LIMIT, TunnelParameters, TunnelTable
 from gred.wire.drop import DropReason
 from gred.wire.gre import GreHeader
 from tests.dataplane.benches import Ingress, outer
@@ -99,7 +100,7 @@ class TestRecords:
 
 
 class TestLookup:
-    """Both twins look up in the table that `rebuild` made."""
+    """Both twins look up in the table as it is after each change."""
 
     def found(self, codec: Any, table: TunnelTable, key: int | None = None) -> tuple[int, str]:
         """Return the tunnel of a packet from THERE to HERE, and the verdict."""
@@ -127,30 +128,57 @@ class TestLookup:
         table = TunnelTable()
         for local, remote in tunnels:
             table.add(parameters(local, remote))
-        table.rebuild()
         assert self.found(codec, table)[0] == winner
 
     def test_the_key_is_part_of_the_address(self, codec: Any) -> None:
         table = TunnelTable()
         for key in (None, 0, 1, 0xFFFFFFFF):
             table.add(parameters(HERE, THERE, input_key=key))
-        table.rebuild()
         found = [self.found(codec, table, key)[0] for key in (None, 0, 1, 0xFFFFFFFF)]
         assert found == [1, 2, 3, 4]
 
     def test_a_wrong_key_is_told_from_no_tunnel(self, codec: Any) -> None:
         table = TunnelTable()
         table.add(parameters(HERE, THERE, input_key=24))
-        table.rebuild()
         assert self.found(codec, table, 42) == (1, "KEY_MISMATCH")
         assert self.found(codec, table) == (1, "KEY_MISMATCH")
         table.remove(1)
-        table.rebuild()
         assert self.found(codec, table, 42) == (0, "NO_TUNNEL")
 
     def test_a_thousand_tunnels_are_each_found(self, codec: Any) -> None:
         table = TunnelTable()
         for key in range(1000):
             table.add(parameters(HERE, THERE, input_key=key))
-        table.rebuild()
         assert all(self.found(codec, table, key)[0] == key + 1 for key in range(0, 1000, 37))
+
+    def test_of_two_that_fit_alike_the_first_stands_and_the_second_follows(
+        self, codec: Any
+    ) -> None:
+        table = TunnelTable()
+        first, second = (table.add(parameters(HERE, THERE)) for _ in range(2))
+        assert self.found(codec, table)[0] == first
+        table.remove(first)
+        assert self.found(codec, table)[0] == second
+        table.remove(second)
+        assert self.found(codec, table)[0] == 0
+
+    def test_a_tunnel_that_changes_is_found_as_it_is_now(self, codec: Any) -> None:
+        table = TunnelTable()
+        index = table.add(parameters(HERE, THERE, input_key=1))
+        table.configure(index, parameters(None, THERE, input_key=2))
+        assert self.found(codec, table, 1) == (1, "KEY_MISMATCH")
+        assert self.found(codec, table, 2)[0] == 1
+        table.configure(index, parameters(HERE, ELSEWHERE, input_key=2))
+        assert self.found(codec, table, 2) == (0, "NO_TUNNEL")
+
+    def test_one_of_a_thousand_that_goes_leaves_the_others_where_they_are(self, codec: Any) -> None:
+        table = TunnelTable()
+        for key in range(1000):
+            table.add(parameters(HERE, THERE, input_key=key))
+        for key in range(0, 1000, 3):
+            table.remove(key + 1)
+        for key in range(0, 1000, 37):
+            expected = "KEY_MISMATCH" if key % 3 == 0 else "BAD_INNER"
+            tunnel, verdict = self.found(codec, table, key)
+            assert verdict == expected
+            assert expected == "KEY_MISMATCH" or tunnel == key + 1

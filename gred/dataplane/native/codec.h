@@ -50,12 +50,43 @@ void encapsulate(const struct egress *egress, size_t first, size_t count,
 size_t order_frames(uint8_t *arena, struct frame *frames, size_t leaders, size_t waiting,
                     size_t count, const struct tunnel_record *record);
 
-/* Contract: _codec.pyi, route_frames() and find_stranger(). */
-void route_frames(const uint8_t *arena, struct frame *frames, size_t count,
-                  const struct peer *peers, size_t peer_count);
-size_t find_stranger(const uint8_t *arena, const struct received *received, size_t first,
-                     size_t count, uint32_t tunnel, const struct peer *peers, size_t peer_count,
-                     const struct destination *destinations);
+/* What tunnels with many remotes have: peers.c. The mask has been checked, the rows have not. */
+struct peer_table {
+    struct peer_header *header;
+    struct peer *slots;
+};
+
+struct destination_table {
+    const struct destination *rows;
+    size_t count;
+};
+
+/* One call of spread_datagrams(): from what is left of *next* to *first* and behind it. */
+struct spread {
+    struct datagram *datagrams;
+    size_t next, copy, count;
+    size_t first, capacity;
+};
+
+/* One call of find_stranger(). *now* and *hold* in seconds. */
+struct hearing {
+    const uint8_t *arena;
+    const struct received *received;
+    size_t first, count;
+    uint32_t tunnel;
+    uint32_t now, hold;
+};
+
+/* Contracts: _codec.pyi. */
+size_t route_frames(const uint8_t *arena, struct frame *frames, size_t count, size_t limit,
+                    const struct peer_table *peers, const struct destination_table *destinations);
+size_t spread_datagrams(struct spread *spread, const struct destination_table *destinations,
+                        struct tunnel_record *record);
+size_t find_learners(const struct received *received, size_t count,
+                     const struct tunnel_record *tunnels, size_t tunnel_count, uint32_t *found,
+                     size_t capacity);
+size_t find_stranger(const struct hearing *hearing, const struct peer_table *peers,
+                     const struct destination_table *destinations);
 
 struct ingress {
     uint8_t *arena;

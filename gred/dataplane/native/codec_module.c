@@ -7,6 +7,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "codec.h"
 #include "module.h"
+#include "peers_module.h"
 
 static bool frames_fit(const struct frame *frames, size_t first, size_t count,
                        const struct tunnel_record *record, size_t arena_length)
@@ -150,83 +151,6 @@ exit:
     return answer;
 }
 
-/* Buffers and counts that route_frames() and find_stranger() share. */
-static bool frames_lie_in(const struct frame *frames, size_t count, size_t arena_length)
-{
-    for (size_t i = 0; i < count; i++)
-        if (frames[i].offset > arena_length || frames[i].length > arena_length - frames[i].offset)
-            return false;
-    return true;
-}
-
-static PyObject *py_route_frames(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
-{
-    enum { ARENA, FRAMES, PEERS, BUFFERS };
-    static const int buffer_args[BUFFERS] = {0, 1, 3};
-    Py_buffer buffers[BUFFERS] = {{0}};
-    size_t count, peers;
-    PyObject *answer = NULL;
-
-    (void)module;
-    if (!check_argument_count("route_frames", nargs, 5) || !get_size(args[2], &count) ||
-        !get_size(args[4], &peers) || !get_buffers(args, buffer_args, buffers, BUFFERS))
-        goto exit;
-    if (count > (size_t)buffers[FRAMES].len / sizeof(struct frame) ||
-        peers > (size_t)buffers[PEERS].len / sizeof(struct peer) ||
-        !frames_lie_in(buffers[FRAMES].buf, count, (size_t)buffers[ARENA].len)) {
-        PyErr_SetString(PyExc_ValueError, "route_frames: a buffer is smaller than its count");
-        goto exit;
-    }
-    Py_BEGIN_ALLOW_THREADS route_frames(buffers[ARENA].buf, buffers[FRAMES].buf, count,
-                                        buffers[PEERS].buf, peers);
-    Py_END_ALLOW_THREADS answer = Py_NewRef(Py_None);
-exit:
-    release_buffers(buffers, BUFFERS);
-    return answer;
-}
-
-static bool strangers_fit(const struct received *received, size_t count, size_t arena_length,
-                          const struct peer *peers, size_t peer_count, size_t destinations)
-{
-    for (size_t i = 0; i < count; i++)
-        if (received[i].inner_offset > arena_length ||
-            received[i].inner_length > arena_length - received[i].inner_offset)
-            return false;
-    for (size_t i = 0; i < peer_count; i++)
-        if (peers[i].destination >= destinations)
-            return false;
-    return true;
-}
-
-static PyObject *py_find_stranger(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
-{
-    enum { ARENA, RECEIVED, PEERS, DESTINATIONS, BUFFERS };
-    static const int buffer_args[BUFFERS] = {0, 1, 5, 7};
-    Py_buffer buffers[BUFFERS] = {{0}};
-    size_t first, count, tunnel, peers, found = 0;
-    PyObject *answer = NULL;
-
-    (void)module;
-    if (!check_argument_count("find_stranger", nargs, 8) || !get_size(args[2], &first) ||
-        !get_size(args[3], &count) || !get_size(args[4], &tunnel) || !get_size(args[6], &peers) ||
-        !get_buffers(args, buffer_args, buffers, BUFFERS))
-        goto exit;
-    if (count > (size_t)buffers[RECEIVED].len / sizeof(struct received) || first > count ||
-        peers > (size_t)buffers[PEERS].len / sizeof(struct peer) ||
-        !strangers_fit(buffers[RECEIVED].buf, count, (size_t)buffers[ARENA].len, buffers[PEERS].buf,
-                       peers, (size_t)buffers[DESTINATIONS].len / sizeof(struct destination))) {
-        PyErr_SetString(PyExc_ValueError, "find_stranger: a buffer is smaller than its count");
-        goto exit;
-    }
-    Py_BEGIN_ALLOW_THREADS found =
-        find_stranger(buffers[ARENA].buf, buffers[RECEIVED].buf, first, count, (uint32_t)tunnel,
-                      buffers[PEERS].buf, peers, buffers[DESTINATIONS].buf);
-    Py_END_ALLOW_THREADS answer = PyLong_FromSize_t(found);
-exit:
-    release_buffers(buffers, BUFFERS);
-    return answer;
-}
-
 static PyObject *py_checksum(PyObject *module, PyObject *data)
 {
     Py_buffer buffer = {0};
@@ -284,10 +208,18 @@ static const struct measure measures[] = {
     FIELD(frame, verdict),
     FIELD(frame, destination),
     FIELD(frame, flow),
+    SIZE(peer_header),
+    FIELD(peer_header, mask),
+    FIELD(peer_header, seed),
+    FIELD(peer_header, refused),
+    FIELD(peer_header, refused_last),
+    FIELD(peer_header, lengths),
     SIZE(peer),
+    FIELD(peer, state),
     FIELD(peer, family),
     FIELD(peer, prefix_length),
     FIELD(peer, destination),
+    FIELD(peer, seen),
     FIELD(peer, network),
     SIZE(datagram),
     FIELD(datagram, head_offset),
@@ -306,6 +238,7 @@ static const struct measure measures[] = {
     FIELD(destination, local),
     FIELD(destination, remote),
     FIELD(destination, flow_label),
+    FIELD(destination, copies),
     SIZE(way),
     FIELD(way, until),
     FIELD(way, scouts),
@@ -387,7 +320,7 @@ static int exec_module(PyObject *module)
             goto fail;
     }
     if (PyModule_AddObjectRef(module, "LAYOUT", layout) ||
-        PyModule_AddObjectRef(module, "DROP_REASONS", reasons))
+        PyModule_AddObjectRef(module, "DROP_REASONS", reasons) || add_peers_functions(module))
         goto fail;
     Py_DECREF(layout);
     Py_DECREF(reasons);
@@ -402,8 +335,6 @@ static PyMethodDef methods[] = {
     {"encapsulate", (PyCFunction)(void (*)(void))py_encapsulate, METH_FASTCALL, NULL},
     {"decapsulate", (PyCFunction)(void (*)(void))py_decapsulate, METH_FASTCALL, NULL},
     {"order_frames", (PyCFunction)(void (*)(void))py_order_frames, METH_FASTCALL, NULL},
-    {"route_frames", (PyCFunction)(void (*)(void))py_route_frames, METH_FASTCALL, NULL},
-    {"find_stranger", (PyCFunction)(void (*)(void))py_find_stranger, METH_FASTCALL, NULL},
     {"checksum", py_checksum, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

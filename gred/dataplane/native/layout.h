@@ -69,6 +69,7 @@ enum tunnel_flag {
     WRITE_USO = 1u << 15,            /* the device takes UDP super-packets */
     CLAMP_MSS = 1u << 16,            /* lower the MSS of TCP handshakes to what the path takes */
     PACKET_INFO = 1u << 17, /* frames are preceded by struct tun_pi, not by a vnet header */
+    LEARNS = 1u << 18,      /* its datagrams tell which remote an inner address is behind */
 };
 
 /* One tunnel. Record 0 belongs to no tunnel: it counts what could not be attributed. */
@@ -119,15 +120,29 @@ struct frame {
 enum { FRAME_HEADROOM = 64, PACKET_INFO_LENGTH = 4 };
 #define NO_DESTINATION UINT32_MAX
 
-/* Egress of a tunnel with many remotes: which destination an inner network is behind. A table of
- * these is sorted by prefix length, the longest first: the first that matches is the one. */
+/* A tunnel with many remotes: which destination an inner network is behind. A header, then mask + 1
+ * slots, open addressing with linear probing; asked for each prefix length that there is, the
+ * longest first. */
+struct peer_header {
+    uint32_t mask;          /* number of slots - 1; a power of two less one */
+    uint32_t seed;          /* what hashes begin with */
+    uint32_t refused;       /* datagrams whose remote claimed a peer that another one keeps */
+    uint32_t refused_last;  /* the last of them: index of its struct received */
+    uint64_t lengths[2][3]; /* of IPv4, of IPv6. Bit n: there are networks of n bits */
+};
+
 struct peer {
+    uint8_t state;  /* enum peer_state; 0: the slot is empty */
     uint8_t family; /* of the network: 4 or 6 */
     uint8_t prefix_length;
-    uint16_t reserved;
+    uint8_t reserved;
     uint32_t destination;
+    uint32_t seen; /* learned: when its remote was last heard, seconds of the caller's clock */
+    uint32_t reserved_b;
     uint8_t network[16]; /* wire; IPv4 in the first four bytes */
 };
+
+enum peer_state { PEER_CONFIGURED = 1, PEER_LEARNED = 2 };
 
 /* Egress: one outer packet without its delivery header, in at most two pieces. */
 struct datagram {
@@ -151,7 +166,8 @@ struct destination {
     uint8_t local[16];   /* wire; zero: as routed */
     uint8_t remote[16];  /* wire */
     uint32_t flow_label; /* IPv6, host order; 0: none */
-    uint32_t reserved[5];
+    uint32_t copies;     /* n: stands for the n destinations behind it, each of which gets a copy */
+    uint32_t reserved[4];
 };
 
 /* Egress: how the kernel sent a datagram, for others to follow (scout.c). One for each tunnel; all

@@ -1,0 +1,81 @@
+"""The destinations of a tunnel with many remotes: rows that the I/O reads, one for each remote.
+
+A row keeps its number as long as somebody uses it. A group is a row that stands for those behind
+it, so that one packet goes to each. Nothing here knows what is behind a remote.
+"""
+
+import ctypes
+from typing import TYPE_CHECKING
+
+from gred.dataplane.batch import destination_table
+from gred.dataplane.layout import Destination
+
+if TYPE_CHECKING:
+    import mmap
+
+_SIZE = ctypes.sizeof(Destination)
+
+
+class Destinations:
+    """Rows for remotes. *template*: all that they have in common."""
+
+    def __init__(self, template: Destination) -> None:
+        self.memory: mmap.mmap = destination_table(1)
+        """The rows. Another piece of memory after it has grown."""
+        self._room = 1
+        self._template = template
+        self._remotes: list[bytes] = []  # by row
+        self._groups: dict[int, int] = {}  # row -> how many it stands for
+        self._rows: dict[bytes, int] = {}
+        self._users: dict[bytes, int] = {}
+        self._free: list[int] = []
+
+    def take(self, remote: bytes) -> int:
+        """Return the row for *remote* (packed); to be followed by ``leave``."""
+        row = self._rows.get(remote)
+        if row is None:
+            if self._free:
+                row = self._free.pop()
+                self._remotes[row] = remote
+            else:
+                row = self._append(remote)
+            self._write(row)
+            self._rows[remote] = row
+        self._users[remote] = self._users.get(remote, 0) + 1
+        return row
+
+    def leave(self, remote: bytes) -> None:
+        """Take one ``take`` back."""
+        self._users[remote] -= 1
+        if not self._users[remote]:
+            del self._users[remote]
+            self._free.append(self._rows.pop(remote))
+
+    def take_group(self, remotes: list[bytes]) -> int:
+        """Return a row that stands for *remotes*. It stays for good."""
+        group = self._append(remotes[0])
+        self._groups[group] = len(remotes)
+        for row in (group, *[self._append(remote) for remote in remotes]):
+            self._write(row)
+        return group
+
+    def move(self, template: Destination) -> None:
+        """Change what all rows have in common."""
+        self._template = template
+        for row in range(len(self._remotes)):
+            self._write(row)
+
+    def _append(self, remote: bytes) -> int:
+        row = len(self._remotes)
+        if row == self._room:
+            before, self._room = self.memory, 2 * self._room
+            self.memory = destination_table(self._room)
+            self.memory[: row * _SIZE] = before[: row * _SIZE]
+        self._remotes.append(remote)
+        return row
+
+    def _write(self, row: int) -> None:
+        place = Destination.from_buffer_copy(self._template)
+        place.remote[:] = self._remotes[row].ljust(16, b"\0")
+        place.copies = self._groups.get(row, 0)
+        self.memory[row * _SIZE : (row + 1) * _SIZE] = bytes(place)
