@@ -31,7 +31,7 @@ def load(path: Path) -> Config:
         problems += syntax
         for section in sections:
             gathering.add(section)
-    config = gathering.finish()
+    config = gathering.finish(display(path))
     if problems:
         raise ConfigurationError(_sorted(problems, files))
     return config
@@ -99,10 +99,12 @@ class _Gathering:
                     TunnelConfig(name=name, location=section.location, places=places, **values)
                 )
 
-    def finish(self) -> Config:
+    def finish(self, file: str) -> Config:
         """Return the whole, after a look at it; not to be used when there are problems."""
         self._problems += verify.repeated_names(self._names)
-        config = Config(daemon=DaemonConfig(**self._daemon), tunnels=tuple(self._tunnels))
+        config = Config(
+            daemon=DaemonConfig(**self._daemon), tunnels=tuple(self._tunnels), file=file
+        )
         self._problems += verify.verify(config)
         return config
 

@@ -168,3 +168,6 @@ class Config:
 
     tunnels: tuple[TunnelConfig, ...]
     """The tunnels, in the order they were written; names are unique."""
+
+    file: str = field(default="", compare=False)
+    """The main file; empty when it was not read from one."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from gred.config.model import Config, TunnelConfig
+from gred.control.denials import Denials
 from gred.control.devices import open_device
 from gred.control.errors import SetupError, words
 from gred.control.lifecycle import Lifecycle
@@ -34,6 +35,7 @@ from gred.dataplane.forwarder import (
     UnderlayError,
 )
 from gred.dataplane.tunnels import Counters
+from gred.wire.drop import DropReason
 
 Trace = Callable[[TracedPacket], None]
 Reporter = Callable[[Told], None]
@@ -94,6 +96,7 @@ class Daemon:
             loop, self.tunnels, parts.kernel, self._lifecycle, listener, self._changed.set
         )
         self._errors = UnderlayErrors(loop, self.tunnels, listener, self._changed.set)
+        self._denials = Denials(loop, self.tunnels, listener)
         self._monitor = parts.make_monitor(loop, self._changed.set)
         self._watcher: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -108,6 +111,8 @@ class Daemon:
             except BaseException:
                 await self._take_down()
                 raise
+            if not self._config.tunnels:
+                self._tell("no_tunnels", "warning", detail=self.status())
             self._watcher = self._loop.create_task(self._watch())
             self._watcher.add_done_callback(self._watch_ended)
 
@@ -149,6 +154,8 @@ class Daemon:
 
     def status(self) -> str:
         """Return how many tunnels are in which state, as one line."""
+        if not self._config.tunnels and not self.tunnels:
+            return " in ".join(filter(None, ("no tunnels configured", self._config.file)))
         states = Counter(tunnel.state for tunnel in self.tunnels.values())
         parts = [f"{states[state]} {state}" for state in TunnelState if states[state]]
         noun = "tunnel" if len(self.tunnels) == 1 else "tunnels"
@@ -215,6 +222,7 @@ class Daemon:
     async def _take_down(self) -> None:
         self._monitor.close()
         self._errors.close()
+        self._denials.close()
         self._reconciler.close()
         await self._discard(list(self.tunnels.values()))
         if not self._stopped:
@@ -258,6 +266,8 @@ class Daemon:
             self._reconciler.broken[report.tunnel] = DELETED if gone else words(report.error)
             self._changed.set()
             return
+        if report.reason is DropReason.DENIED:
+            self._denials.take(report.tunnel, report.detail)
         fields: dict[str, object] = {"reason": report.reason.name.lower()}
         known = {"source": report.source, "destination": report.destination, "key": report.key}
         fields |= {name: value for name, value in known.items() if value is not None}

@@ -10,8 +10,10 @@ up or goes is decided elsewhere (daemon.py); what it does while it is up is reco
 
 import socket
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from gred.control.errors import SetupError, device_refused, socket_refused, words
+from gred.control.interfaces import differences
 from gred.control.parts import Device, Event, Kernel, Listener, OpenDevice, Plane
 from gred.control.survey import Observation, survey
 from gred.control.threads import in_thread
@@ -104,11 +106,25 @@ class Lifecycle:
         self._listener(Event(name, level, tunnel, fields))
 
 
-async def look(kernel: Kernel, tunnels: Iterable[Tunnel]) -> dict[str, Observation]:
-    """Survey those of *tunnels* that have a device. Raises SetupError."""
-    asked = [(tunnel.config, device) for tunnel, device in with_device(tunnels)]
+async def look(
+    kernel: Kernel, tunnels: Iterable[Tunnel], *, interfaces: bool = False
+) -> dict[str, Observation]:
+    """Survey those of *tunnels* that have a device. Raises SetupError.
+
+    *interfaces*: also whether they are as gred set them up.
+    """
+    asked = with_device(tunnels)
+
+    def survey_all() -> dict[str, Observation]:
+        seen = survey(kernel, [(tunnel.config, device) for tunnel, device in asked])
+        if interfaces:
+            wanted = [tunnel.settings(device) for tunnel, device in asked]
+            for name, lacks in differences(kernel, wanted).items():
+                seen[name] = replace(seen[name], difference=lacks)
+        return seen
+
     try:
-        return await in_thread(lambda: survey(kernel, asked))
+        return await in_thread(survey_all)
     except OSError as error:
         raise SetupError(f"cannot ask the kernel over netlink: {words(error)}") from error
 

@@ -50,6 +50,8 @@ _PROTOCOL_STATIC = 4  # RTPROT_STATIC: an administrator's route, as systemd-netw
 _TYPE_UNICAST = 1
 _TYPE_LOCAL = 2
 _CLONED = 0x200  # RTM_F_CLONED
+_FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH, linux/rtnetlink.h
+_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS, linux/rtnetlink.h
 _RTAX_MTU = 2  # linux/rtnetlink.h
 _CLOCK_TICKS = 100.0  # of rta_cacheinfo in a second: USER_HZ
 _IPPROTO_GRE = 47
@@ -173,6 +175,36 @@ def rules_query(version: int) -> bytes:
 def addresses_query() -> bytes:
     """Return the request to dump the addresses of all interfaces."""
     return encode(ifaddrmsg(), RTM_GETADDR, NLM_F_DUMP)
+
+
+def links_query() -> bytes:
+    """Return the request to dump all interfaces, without their counters."""
+    message = ifinfmsg()
+    message["attrs"] = [("IFLA_EXT_MASK", _SKIP_STATS)]
+    return encode(message, RTM_GETLINK, NLM_F_DUMP)
+
+
+def own_routes_query(version: int) -> bytes:
+    """Return the request to dump the main table's routes of gred's own kind.
+
+    An older kernel, or one that was not asked to be strict, lists others too.
+    """
+    message = rtmsg()
+    message["family"] = FAMILY[version]
+    message["table"] = _TABLE_MAIN
+    message["proto"] = _PROTOCOL_STATIC
+    message["type"] = _TYPE_UNICAST
+    return encode(message, RTM_GETROUTE, NLM_F_DUMP)
+
+
+def fib_query(network: IPNetwork) -> bytes:
+    """Return the question for the route that the first address of *network* has in the tables."""
+    message = rtmsg()
+    message["family"] = FAMILY[network.version]
+    message["dst_len"] = network.max_prefixlen
+    message["flags"] = _FIB_MATCH
+    message["attrs"] = [("RTA_DST", str(network.network_address))]
+    return encode(message, RTM_GETROUTE, 0)
 
 
 # Answers.

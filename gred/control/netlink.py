@@ -9,17 +9,17 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import randbits
 
 from gred.config.model import IPAddress, IPInterface, IPNetwork
-from gred.control import messages, netfilter
+from gred.control import dumps, messages, netfilter
 from gred.control.errors import ExitCode, SetupError
 from gred.control.messages import FoundRoute
 from gred.control.mtu import DEFAULT_ROUTE_MTU, FLOOR_IPV6
 from gred.control.namespaces import inside
-from gred.control.parts import Device, InterfaceSettings
+from gred.control.parts import Actual, Device, InterfaceSettings, Prefix, prefix
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery
 from gred.control.rtnetlink import Answer, Rtnetlink
 
@@ -148,6 +148,32 @@ class Netlink:
             ]
             _give(orders, namespace)
 
+    def actual(
+        self, wanted: Sequence[InterfaceSettings], namespace: str | None
+    ) -> dict[int, Actual]:
+        """Return what interfaces in one namespace are, by index. Raises OSError.
+
+        Each kind of thing is listed once for all. Of routes the kernel lists those of one origin:
+        a host may have a million of others'. One that is not among them is asked for by itself.
+        """
+        indexes = {settings.index for settings in wanted}
+        with Rtnetlink(namespace, strict=True) as kernel:
+            links = dumps.read_links(kernel.dump(messages.links_query()), indexes)
+            addresses = dumps.read_addresses(kernel.dump(messages.addresses_query()), indexes)
+            routes = dict[int, frozenset[Prefix]]()
+            versions = {route.version for settings in wanted for route in settings.own_routes}
+            for version in versions:
+                listed = kernel.dump(messages.own_routes_query(version))
+                for index, more in dumps.read_routes(listed, indexes).items():
+                    routes[index] = routes.get(index, frozenset()) | more
+            found = {
+                index: Actual(
+                    up, mtu, addresses.get(index, frozenset()), routes.get(index, frozenset())
+                )
+                for index, (up, mtu) in links.items()
+            }
+            return found | _with_others_routes(kernel, wanted, found)
+
     def set_mtus(self, mtus: Mapping[int, int], namespace: str | None = None) -> None:
         """Set the MTU of interfaces: index -> bytes. Raises SetupError at a refusal."""
         _give(
@@ -192,6 +218,26 @@ class Netlink:
             answer = kernel.exchange([messages.delete_group(group)])[0]
         if answer.error:
             raise OSError(answer.error, f"cannot delete link group {group}: {answer.finding}")
+
+
+def _with_others_routes(
+    kernel: Rtnetlink, wanted: Sequence[InterfaceSettings], found: Mapping[int, Actual]
+) -> dict[int, Actual]:
+    """Return those of *found* to which *wanted* routes lead that somebody else has made anew."""
+    missing = [
+        (settings.index, route)
+        for settings in wanted
+        if settings.index in found and found[settings.index].up
+        for route in settings.own_routes
+        if prefix(route) not in found[settings.index].routes
+    ]
+    answers = kernel.exchange([messages.fib_query(route) for _index, route in missing])
+    more = dict[int, Actual]()
+    for (index, route), answer in zip(missing, answers, strict=True):
+        if not answer.error and dumps.leads_to(answer.message, index, prefix(route)):
+            before = more.get(index, found[index])
+            more[index] = replace(before, routes=before.routes | {prefix(route)})
+    return more
 
 
 def _give(orders: Sequence[_Order], namespace: str | None) -> None:
@@ -281,7 +327,6 @@ def _orders(settings: InterfaceSettings, *, quiet: bool) -> list[_Order]:
         orders.append(_Order(added, place, "", optional=True))
     up = messages.link(index, up=True, multicast=True if quiet else None)
     orders.append(_Order(up, place, f"set interface {settings.name} up"))
-    connected = {address.network for address in settings.addresses}
     orders += [
         _Order(
             messages.add_route(index, route),
@@ -289,8 +334,7 @@ def _orders(settings: InterfaceSettings, *, quiet: bool) -> list[_Order]:
             f"add route {route}",
             remedy=_route_remedy(route),
         )
-        for route in settings.routes
-        if route not in connected  # the kernel made this one with the address
+        for route in settings.own_routes
     ]
     return orders
 

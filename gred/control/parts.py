@@ -6,7 +6,7 @@ and `gred.control.netlink.Netlink`; tests put others in their place, and need no
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv6Interface
+from ipaddress import IPv4Network, IPv6Interface, IPv6Network
 from typing import Literal, Protocol
 
 from gred.config.model import IPAddress, IPInterface, IPNetwork
@@ -54,6 +54,39 @@ class InterfaceSettings:
     ipv6: bool = False
     mac_address: str | None = None
     namespace: str | None = None
+
+    @property
+    def all_addresses(self) -> tuple[IPInterface, ...]:
+        """All addresses that the interface gets."""
+        own = () if self.link_local is None else (self.link_local,)
+        return (*self.addresses, *own)
+
+    @property
+    def own_routes(self) -> list[IPNetwork]:
+        """The routes that gred adds; the others the kernel makes with the addresses."""
+        connected = {address.network for address in self.addresses}
+        return [route for route in self.routes if route not in connected]
+
+
+Prefix = tuple[bytes, int]
+"""An address in network order and the length of its prefix, as the kernel lists it."""
+
+
+def prefix(item: IPInterface | IPNetwork) -> Prefix:
+    """Return an interface's address, or a network, as the kernel lists it."""
+    if isinstance(item, IPv4Network | IPv6Network):
+        return item.network_address.packed, item.prefixlen
+    return item.packed, item.network.prefixlen
+
+
+@dataclass(frozen=True, slots=True)
+class Actual:
+    """What an interface is: *mtu* in bytes; *routes*: what the main table leads into it."""
+
+    up: bool
+    mtu: int
+    addresses: frozenset[Prefix] = frozenset()
+    routes: frozenset[Prefix] = frozenset()
 
 
 class Device(Protocol):
@@ -177,6 +210,15 @@ class Kernel(Protocol):
 
     def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
         """Give each interface what it needs and set it up. Raises SetupError."""
+
+    def actual(
+        self, wanted: Sequence[InterfaceSettings], namespace: str | None
+    ) -> dict[int, Actual]:
+        """Return what interfaces in one namespace are, by index. Raises OSError.
+
+        Of *routes* in it only those that are *wanted* are sure to be listed.
+        """
+        ...
 
     def set_mtus(self, mtus: Mapping[int, int], namespace: str | None = None) -> None:
         """Set MTUs in one namespace: index -> bytes. Raises SetupError."""

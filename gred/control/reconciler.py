@@ -43,7 +43,7 @@ class Reconciler:
 
     async def settle(self) -> None:
         """Bring every tunnel into the state that its surroundings call for. Raises SetupError."""
-        seen = await look(self._kernel, self._tunnels.values())
+        seen = await look(self._kernel, self._tunnels.values(), interfaces=True)
         for tunnel, device in with_device(self._tunnels.values()):
             broken = self.broken.pop(tunnel.name, None)
             if broken is not None or not seen[tunnel.name].alive:

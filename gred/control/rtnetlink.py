@@ -24,6 +24,7 @@ from gred.control.namespaces import inside
 _SOL_NETLINK = 270
 _NETLINK_CAP_ACK = 10  # do not repeat the whole request in an error. Linux 4.3
 _NETLINK_EXT_ACK = 11  # say in words what is wrong. Linux 4.12
+_NETLINK_GET_STRICT_CHK = 12  # let requests to dump select. Linux 4.20
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
@@ -36,12 +37,14 @@ NLM_F_ACK = 0x004
 NLM_F_DUMP = 0x300
 NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400
+_NLM_F_DUMP_INTR = 0x10
 _NLM_F_CAPPED = 0x100
 _NLM_F_ACK_TLVS = 0x200
 _NLMSGERR_ATTR_MSG = 1
 
 _CHUNK = 64  # requests under way at once: their answers fit the default receive buffer
 _ANSWER_SIZE = 1 << 16
+_DUMPS_AT_MOST = 4
 _PATIENCE = 10.0  # seconds; the kernel answers at once or never
 
 
@@ -72,17 +75,23 @@ class Rtnetlink:
     """One conversation. Short-lived: opening costs some 20 microseconds, so none is kept.
 
     With the kernel's side in *namespace*, where opening costs a thread; with *protocol*, another
-    part of the kernel. Raises OSError.
+    part of the kernel. *strict*: what is filled in of a request to dump selects, where the kernel
+    can. Raises OSError.
     """
 
     def __init__(
-        self, namespace: str | None = None, *, protocol: int = socket.NETLINK_ROUTE
+        self,
+        namespace: str | None = None,
+        *,
+        protocol: int = socket.NETLINK_ROUTE,
+        strict: bool = False,
     ) -> None:
         self._sequence = itertools.count(1)
         self._socket = inside(namespace, partial(_open, protocol))
         self._socket.settimeout(_PATIENCE)
         self._socket.bind((0, 0))
-        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
+        options = (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK) + (_NETLINK_GET_STRICT_CHK,) * strict
+        for option in options:
             try:
                 self._socket.setsockopt(_SOL_NETLINK, option, 1)
             except OSError as error:
@@ -113,18 +122,30 @@ class Rtnetlink:
         return answers
 
     def dump(self, request: bytes) -> list[bytes]:
-        """Send one NLM_F_DUMP *request*; return the messages of its answer. Raises OSError."""
+        """Send one NLM_F_DUMP *request*; return the messages of its answer. Raises OSError.
+
+        What changes while the kernel lists it may be left out: then it is asked again, in bounds.
+        """
+        for _ in range(_DUMPS_AT_MOST - 1):
+            messages, is_whole = self._dump(request)
+            if is_whole:
+                return messages
+        return self._dump(request)[0]
+
+    def _dump(self, request: bytes) -> tuple[list[bytes], bool]:
         number = self._send([request])[0]
         messages: list[bytes] = []
+        is_whole = True
         while True:
             for message_type, flags, sequence, message in self._receive():
                 if sequence != number:
                     continue
+                is_whole &= not flags & _NLM_F_DUMP_INTR
                 if message_type in {_NLMSG_DONE, _NLMSG_ERROR}:
                     answer = _read_error(flags, message)
                     if answer.error:
                         raise OSError(answer.error, answer.finding)
-                    return messages
+                    return messages, is_whole
                 messages.append(message)
 
     def _exchange_chunk(self, requests: Sequence[bytes]) -> list[Answer]:

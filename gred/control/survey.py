@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gred.config.model import IPAddress, TunnelConfig
+from gred.control.interfaces import Difference
 from gred.control.parts import Device, Kernel
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery, cycles
 
@@ -34,7 +35,7 @@ class Observation:
     *alive*: its interface exists, where gred put it or where it was moved to. *here*: it is where
     gred put it. *local_present*: its local address is one of this host, or any. *route*: to its
     remote; None without a remote. *loop*: the interfaces its packets pass until they are back;
-    empty if never.
+    empty if never. *difference*: what its interface lacks; None if it was not looked at.
     """
 
     alive: bool = True
@@ -43,6 +44,7 @@ class Observation:
     route: Route | None = None
     loop: tuple[str, ...] = ()
     standing: Standing = Standing()
+    difference: Difference | None = None
 
 
 def survey(

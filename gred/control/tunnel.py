@@ -8,6 +8,7 @@ from enum import StrEnum, unique
 from ipaddress import IPv4Address, IPv6Address
 
 from gred.config.model import IPAddress, TunnelConfig
+from gred.control.denial import Denial
 from gred.control.link_local import link_local
 from gred.control.mtu import DEFAULT_ROUTE_MTU, FLOOR_IPV6, carries_ipv6, overhead, tunnel_mtu
 from gred.control.parts import Device, DeviceMode, Event, InterfaceSettings, Port
@@ -31,9 +32,12 @@ class TunnelState(StrEnum):
     DOWN = "down"  # has no interface
     UP = "up"
     LOOP = "loop"  # the remote is routed into the tunnel itself
+    DISABLED = "disabled"  # somebody has set the interface down
     NO_LOCAL = "no_local"  # the local address is not an address of this host
     NO_ROUTE = "no_route"  # the kernel has no route to the remote
     REFUSED = "refused"  # ICMP errors say that outer packets do not get there
+    DENIED = "denied"  # a firewall or an IPsec policy of this host refuses every outer packet
+    INCOMPLETE = "incomplete"  # the interface lacks addresses or routes, or has another MTU
 
 
 class Tunnel:
@@ -49,6 +53,8 @@ class Tunnel:
         """Where outer packets leave from, as last seen."""
         self.path = PathMtu(config.family)
         self.refusal = Refusal()
+        self.denial = Denial()
+        self._link_local = link_local(config)
         self.seen: Observation | None = None
         """What it was shown last."""
         self.detail = ""
@@ -109,7 +115,7 @@ class Tunnel:
             mtu=self.mtu,
             addresses=self.config.addresses,
             routes=self.config.routes,
-            link_local=link_local(self.config),
+            link_local=self._link_local,
             ipv6=carries_ipv6(self.config),
             mac_address=self.config.mac_address,
             namespace=self.config.namespace,
@@ -155,12 +161,13 @@ class Tunnel:
 
     def observe(self, seen: Observation) -> list[Event]:
         """Take the state that *seen* calls for; return what is worth telling: changes only."""
-        before, self.state = self.state, _state(seen)
-        self.detail = self._reason(seen)
-        if self.state is TunnelState.UP and self.refusal.sentence:
-            self.state, self.detail = TunnelState.REFUSED, self.refusal.sentence
+        before, told = self.state, self.detail
+        self.state, self.detail = self._state(seen)
         self.seen = seen
-        if self.state is before:
+        # What is missing may become more, or less, while the state stays.
+        if self.state is before and (
+            self.state is not TunnelState.INCOMPLETE or told == self.detail
+        ):
             return []
         if self.port is not None and TunnelState.LOOP in {before, self.state}:
             blocked = self.state is TunnelState.LOOP
@@ -184,6 +191,7 @@ class Tunnel:
         self.port = None
         self.seen = None
         self.refusal = Refusal()  # whose counts were those of the port
+        self.denial = Denial()
         self.state = TunnelState.DOWN
         self.detail = ""
 
@@ -220,26 +228,27 @@ class Tunnel:
             return f"IPv6 inside needs {FLOOR_IPV6}: outer packets of such are fragmented"
         return ""
 
-    def _reason(self, seen: Observation) -> str:
+    def _state(self, seen: Observation) -> tuple[TunnelState, str]:
+        """Return the state that *seen* calls for, and why: the gravest where there are several."""
         remote, local = self.config.remote, self.standing.local
         if seen.loop:
             ring = " > ".join((*seen.loop, seen.loop[0]))
-            return f"{remote} is routed into the tunnel itself: {ring}"
+            return TunnelState.LOOP, f"{remote} is routed into the tunnel itself: {ring}"
+        lacks = seen.difference
+        if lacks is not None and lacks.down:
+            return TunnelState.DISABLED, lacks.sentence
         if not seen.local_present:
-            return seen.standing.no_local or f"{local} is not an address of this host"
+            reason = seen.standing.no_local or f"{local} is not an address of this host"
+            return TunnelState.NO_LOCAL, reason
         if isinstance(seen.route, NoRoute):
-            return f"no route to {remote}: {seen.route.reason}"
-        return ""
-
-
-def _state(seen: Observation) -> TunnelState:
-    if seen.loop:
-        return TunnelState.LOOP
-    if not seen.local_present:
-        return TunnelState.NO_LOCAL
-    if isinstance(seen.route, NoRoute):
-        return TunnelState.NO_ROUTE
-    return TunnelState.UP
+            return TunnelState.NO_ROUTE, f"no route to {remote}: {seen.route.reason}"
+        if self.refusal.sentence:
+            return TunnelState.REFUSED, self.refusal.sentence
+        if self.denial.sentence:
+            return TunnelState.DENIED, self.denial.sentence
+        if lacks is not None and lacks.incomplete:
+            return TunnelState.INCOMPLETE, lacks.sentence
+        return TunnelState.UP, ""
 
 
 def _text(address: IPAddress | None) -> str:

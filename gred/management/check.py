@@ -120,6 +120,8 @@ def describe(config: Config, view: View) -> Iterator[str]:
 
 def warnings(config: Config, view: View) -> Iterator[str]:
     """Yield what is no error of the configuration, and would keep packets from passing now."""
+    if not config.tunnels:
+        yield f"{config.file}: no tunnels configured"
     for tunnel in config.tunnels:
         where = f"{tunnel.location}: [Tunnel {tunnel.name}]"
         route = view.routes.get(tunnel.name)

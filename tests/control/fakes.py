@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 from gred.config.model import Config, DaemonConfig, IPAddress, Location, TunnelConfig
 from gred.control.daemon import Daemon, Parts, Reporter, Trace
-from gred.control.parts import Device, DeviceMode, Event, InterfaceSettings, Port
+from gred.control.parts import (
+    Actual,
+    Device,
+    DeviceMode,
+    Event,
+    InterfaceSettings,
+    Port,
+    Prefix,
+    prefix,
+)
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tunnels import Counters, TunnelParameters
@@ -100,6 +109,9 @@ class FakeKernel:
         self.refuses_configuration: SetupError | None = None
         self.refuses_mtus: SetupError | None = None
         self.route_failures: list[OSError] = []
+        self.set_down: set[str] = set()
+        self.removed: set[Prefix] = set()
+        self.looked_at: list[str | None] = []
         self.after_configuration: Callable[[], None] = lambda: None
         self.open_errors: dict[str, int] = {}
         self.asked: list[list[RouteQuery]] = []
@@ -180,6 +192,25 @@ class FakeKernel:
         if self.refuses_configuration is not None:
             raise self.refuses_configuration
         self.after_configuration()
+
+    def actual(
+        self, wanted: Sequence[InterfaceSettings], namespace: str | None
+    ) -> dict[int, Actual]:
+        self.looked_at.append(namespace)
+        if namespace is not None and namespace not in self.namespaces:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        found = {}
+        for settings in wanted:
+            if settings.index not in (self.interfaces | self.namespaces.get(namespace or "", {})):
+                continue
+            set_up = self.settings.get(settings.index, settings)
+            found[settings.index] = Actual(
+                up=settings.name not in self.set_down,
+                mtu=self.mtus[settings.index],
+                addresses=frozenset(map(prefix, set_up.all_addresses)) - self.removed,
+                routes=frozenset(map(prefix, set_up.own_routes)) - self.removed,
+            )
+        return found
 
     def set_mtus(self, mtus: Mapping[int, int], namespace: str | None = None) -> None:
         if self.refuses_mtus is not None:

@@ -39,7 +39,9 @@ def test_an_empty_configuration_is_served(run: Run) -> None:
     async def scenario() -> None:
         house = House()
         await house.daemon.start()
-        assert house.daemon.status() == "0 tunnels"
+        assert house.daemon.status() == "no tunnels configured"
+        (event,) = house.events
+        assert (event.name, event.level) == ("no_tunnels", "warning")
         await house.daemon.stop()
 
     run(scenario())

@@ -106,10 +106,11 @@ def test_a_kernel_that_does_not_answer_leaves_the_plan_without_its_words(tmp_pat
     assert check.look(configuration, None) == check.View()
 
 
-def test_a_configuration_without_tunnels_has_no_plan(tmp_path: Path) -> None:
-    assert plan(config(tmp_path, "[Daemon]\n")) == [
-        "No tunnels: gred would wait for a configuration that has some."
-    ]
+def test_a_configuration_without_tunnels_has_no_plan_and_is_warned_of(tmp_path: Path) -> None:
+    empty = config(tmp_path, "[Daemon]\n")
+    assert plan(empty) == ["No tunnels: gred would wait for a configuration that has some."]
+    (warning,) = told(empty)
+    assert warning.endswith("gred.conf: no tunnels configured")
 
 
 def test_nothing_is_warned_of_when_all_is_well(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""What the kernel lists of many interfaces at once: bytes -> values, of those asked for. Pure.
+
+Read with struct, not with pyroute2 as in messages.py: a list may have a thousand entries and more,
+and those of others are passed over by their index. Nothing here knows what ought to be listed.
+"""
+
+import struct
+from collections.abc import Collection, Iterable, Iterator
+
+from gred.control.parts import Prefix
+
+_HEADER = 16  # struct nlmsghdr
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
+_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix, flags, scope, index
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, prefix, ..., table, ..., type, flags
+_ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
+_NUMBER = struct.Struct("=I")
+
+_IFF_UP = 1
+_IFLA_MTU = 4
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
+_TABLE_MAIN = 254
+_UNICAST = 1
+_TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK
+
+_WIDTH = {2: 4, 10: 16}  # bytes of an address, by its family
+
+
+def read_links(messages: Iterable[bytes], indexes: Collection[int]) -> dict[int, tuple[bool, int]]:
+    """Read a dump of links: index -> whether it is up, and its MTU."""
+    found = {}
+    for message in messages:
+        _family, _type, index, flags, _change = _LINK.unpack_from(message, _HEADER)
+        if index not in indexes:
+            continue
+        for kind, value in _attributes(message, _HEADER + _LINK.size):
+            if kind == _IFLA_MTU:
+                found[index] = (bool(flags & _IFF_UP), _NUMBER.unpack(value)[0])
+                break
+    return found
+
+
+def read_addresses(
+    messages: Iterable[bytes], indexes: Collection[int]
+) -> dict[int, frozenset[Prefix]]:
+    """Read a dump of addresses: index -> the interface's own addresses."""
+    found: dict[int, set[Prefix]] = {}
+    for message in messages:
+        _family, length, _flags, _scope, index = _ADDRESS.unpack_from(message, _HEADER)
+        if index not in indexes:
+            continue
+        attributes = dict(_attributes(message, _HEADER + _ADDRESS.size))
+        own = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
+        if own:
+            found.setdefault(index, set()).add((own, length))
+    return {index: frozenset(own) for index, own in found.items()}
+
+
+def read_routes(
+    messages: Iterable[bytes], indexes: Collection[int]
+) -> dict[int, frozenset[Prefix]]:
+    """Read a dump of routes: index -> destinations that the main table leads to the interface."""
+    found: dict[int, set[Prefix]] = {}
+    for message in messages:
+        for index, destination in _destinations(message):
+            if index in indexes:
+                found.setdefault(index, set()).add(destination)
+    return {index: frozenset(routes) for index, routes in found.items()}
+
+
+def leads_to(message: bytes, index: int, destination: Prefix) -> bool:
+    """Tell whether one route is for *destination*, exactly, and leads to interface *index*."""
+    return (index, destination) in _destinations(message)
+
+
+def _destinations(message: bytes) -> Iterator[tuple[int, Prefix]]:
+    family, length, _source, _tos, table, _protocol, _scope, kind, _flags = _ROUTE.unpack_from(
+        message, _HEADER
+    )
+    if kind != _UNICAST or family not in _WIDTH:
+        return
+    attributes = dict(_attributes(message, _HEADER + _ROUTE.size))
+    if _RTA_TABLE in attributes:
+        (table,) = _NUMBER.unpack(attributes[_RTA_TABLE])
+    if table != _TABLE_MAIN or _RTA_OIF not in attributes:
+        return
+    destination = attributes.get(_RTA_DST, bytes(_WIDTH[family]))
+    yield _NUMBER.unpack(attributes[_RTA_OIF])[0], (destination, length)
+
+
+def _attributes(message: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and the value of each attribute; one that is cut off ends them."""
+    while len(message) - offset >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(message, offset)
+        if length < _ATTRIBUTE.size or length > len(message) - offset:
+            return
+        yield kind & _TYPE_MASK, message[offset + _ATTRIBUTE.size : offset + length]
+        offset += (length + 3) & ~3

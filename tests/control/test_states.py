@@ -1,0 +1,174 @@
+"""What somebody does to an interface, and what this host refuses, among fakes."""
+
+import asyncio
+from dataclasses import replace
+from ipaddress import ip_interface, ip_network
+
+import pytest
+
+from gred.config.model import TunnelConfig
+from gred.control import denial
+from gred.control import denials as module
+from gred.control.denials import Denials
+from gred.control.interfaces import differences
+from gred.control.parts import Event, prefix
+from gred.control.survey import Observation
+from gred.control.tunnel import Tunnel, TunnelState
+from gred.dataplane.punt import Report
+from gred.dataplane.tunnels import Counters
+from gred.wire.drop import DropReason
+from tests.control.conftest import Run
+from tests.control.fakes import FakeDevice, FakeKernel, FakePort, House, tunnel, until
+
+ADDRESS, ROUTE = "10.9.1.1/24", "10.99.1.0/24"
+DENIED = Report("t1", DropReason.DENIED, None, None, None, "EPERM")
+
+
+async def started(*tunnels: TunnelConfig) -> House:
+    house = House(tunnels)
+    await house.daemon.start()
+    house.names()
+    return house
+
+
+def test_an_interface_that_was_set_down_is_disabled_until_it_is_up(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel(addresses=[ADDRESS]))
+        house.kernel.set_down.add("t1")
+        await house.change()
+        await house.change()
+        assert house.daemon.status() == "1 tunnel: 1 disabled"
+        assert house.names() == ["tunnel_disabled"]
+        house.kernel.set_down.clear()
+        await house.change()
+        assert house.names() == ["tunnel_up"]
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_what_is_missing_is_told_as_it_becomes_more_and_not_again(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel(addresses=[ADDRESS], routes=[ROUTE]))
+        house.kernel.removed.add(prefix(ip_interface(ADDRESS)))
+        await house.change()
+        await house.change()
+        house.kernel.removed.add(prefix(ip_network(ROUTE)))
+        await house.change()
+        assert house.daemon.status() == "1 tunnel: 1 incomplete"
+        assert [event.fields["detail"] for event in house.events] == [
+            f"address {ADDRESS} is missing",
+            f"address {ADDRESS} is missing, route {ROUTE} is missing",
+        ]
+        assert house.names() == ["tunnel_incomplete"] * 2
+        house.kernel.removed.clear()
+        await house.change()
+        assert house.names() == ["tunnel_up"]
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_the_mtu_that_gred_changes_itself_is_not_somebody_elses(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel())
+        house.kernel.route_outside("192.0.2.2", 1400)
+        await house.change()
+        assert house.names() == ["mtu_changed"]
+        index = house.kernel.devices[0].index
+        house.kernel.mtus[index] = 1300
+        await house.change()
+        assert house.events[0].fields["detail"] == "the MTU was changed to 1300"
+        assert house.names() == ["tunnel_incomplete"]
+        assert house.kernel.mtus[index] == 1300, "it is only said"
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_an_interface_that_was_moved_is_not_compared(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel(addresses=[ADDRESS]))
+        index = house.kernel.devices[0].index
+        del house.kernel.interfaces[index]
+        house.kernel.elsewhere.add(index)
+        await house.change()
+        assert house.names() == []
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+class Counting(FakePort):
+    """A port that has sent and been denied what a test says."""
+
+    sent = denied = 0
+
+    def counters(self) -> Counters:
+        return Counters(self.sent, 0, 0, 0, {DropReason.DENIED: self.denied}, {})
+
+
+def counting(name: str) -> tuple[Tunnel, Counting]:
+    one = Tunnel(tunnel(name))
+    one.device = FakeDevice(FakeKernel(), name, 10)
+    port = one.port = Counting(one.device, one.parameters())
+    one.observe(Observation())
+    return one, port
+
+
+def test_a_report_of_the_data_plane_leads_to_a_denial(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel())
+        house.plane.report(DENIED)
+        assert house.daemon.tunnels["t1"].denial.is_open
+        assert house.names() == ["packet_refused"]
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_many_denied_tunnels_are_looked_at_by_turns(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        tunnels: dict[str, Tunnel] = {}
+        ports = []
+        for number in range(300):
+            one, port = counting(f"t{number}")
+            tunnels[one.name] = one
+            ports.append(port)
+        events: list[Event] = []
+        denials = Denials(loop, tunnels, events.append)
+        for name in tunnels:
+            denials.take(name, "EPERM")
+        denials.take("unknown", "EPERM")
+        denials.take(None, "EPERM")
+        for port in ports:
+            port.denied = 2
+        await until(lambda: len(events) == 300)
+        assert {event.name for event in events} == {"tunnel_denied"}
+        for port in ports:
+            port.sent = 1
+        await until(lambda: len(events) == 600)
+        assert {one.state for one in tunnels.values()} == {TunnelState.UP}
+        denials.close()
+
+    monkeypatch.setattr(module, "CHECK_EVERY", 0.05)
+    monkeypatch.setattr(denial, "GRACE", 0.05)
+    run(scenario())
+
+
+def test_a_refusal_by_others_outweighs_what_is_missing() -> None:
+    one, _port = counting("t1")
+    kernel = FakeKernel()
+    kernel.interfaces[10] = "t1"
+    kernel.mtus[10] = 9
+    settings = one.settings(FakeDevice(kernel, "t1", 10))
+    seen = replace(Observation(), difference=differences(kernel, [settings])["t1"])
+    states = []
+    for sentence in ("a firewall at 192.0.2.9 refuses protocol 47", ""):
+        one.refusal.sentence = sentence
+        one.observe(seen)
+        states.append(one.state)
+    assert states == [TunnelState.REFUSED, TunnelState.INCOMPLETE]
