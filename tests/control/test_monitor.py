@@ -73,12 +73,12 @@ def test_nothing_is_called_after_close(run: Run, kernel_end: socket.socket) -> N
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        monitor = LinkMonitor(loop, lambda: calls.append(1), delay=0.02)
+        monitor = LinkMonitor(loop, lambda: calls.append(1), delay=0.5)
         monitor.open()
         kernel_end.send(b"message")
         await until(lambda: monitor._timer is not None)
         monitor.close()
-        await asyncio.sleep(0.04)
+        await asyncio.sleep(0.6)
 
     run(scenario())
     assert calls == []
