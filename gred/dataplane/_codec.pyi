@@ -31,6 +31,10 @@ def encapsulate(
     the header space arena[headers_begin:headers_end] is full the call stops; send what there is
     and call again with *first* as returned (a super-packet goes on where it stopped). A refused
     frame has its DropReason as verdict and is counted in the tunnel's record.
+
+    A call with room for a datagram that is given a frame makes progress: it fills one or finishes
+    a frame. A super-packet whose headers the whole header space does not hold is refused, and one
+    of more segments than any kernel cuts.
     """
 
 def order_frames(

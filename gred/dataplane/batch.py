@@ -64,6 +64,10 @@ class EgressBatch:
         self.leaders = 0
         self.overtaken = False
         """Whether a frame of the last read went before some that waited."""
+        self.moved = False
+        """Whether the last turn read, sent or refused anything."""
+        self.tenure = 0
+        """Datagrams that whoever holds the batch could send while others queued for it."""
         for index in range(self.FRAMES):
             self.frame(index).offset = index * STRIDE + FRAME_HEADROOM
 
@@ -86,7 +90,7 @@ class EgressBatch:
 
     def clear(self) -> None:
         """Free all slots."""
-        self.waiting = self.leaders = 0
+        self.waiting = self.leaders = self.tenure = 0
 
     @property
     def headers_begin(self) -> int:

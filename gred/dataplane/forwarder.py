@@ -74,7 +74,7 @@ class DataPlane:
         self._loop = loop
         self._trace = trace
         self._report = report
-        self._turns = Turns(loop, self._move_frames)
+        self._turns = Turns(loop, self._move_frames, self._discard_frames)
         self._ingress = IngressBatch()
         self._underlays: dict[Family, Underlay] = {}
         self._icmp_errors: dict[Family, IcmpErrors] = {}
@@ -207,6 +207,7 @@ class DataPlane:
         except OSError as error:
             self._lose_device(port, error)
             return 0
+        batch.moved = read > 0
         self._queue_frames(port, batch, batch.waiting + read)
         count = min(batch.waiting, batch.limit)
         if port.peers is not None:
@@ -218,7 +219,13 @@ class DataPlane:
         if refused:
             self._losses.refused_frames(port, batch, unfinished)
         batch.retire(unfinished)
+        batch.moved = batch.moved or datagrams > 0 or unfinished > 0
         return read
+
+    def _discard_frames(
+        self, port: TunnelPort, batch: EgressBatch, count: int, reason: DropReason
+    ) -> None:
+        self._losses.discarded(port, batch, count, reason)
 
     def _queue_frames(self, port: TunnelPort, batch: EgressBatch, count: int) -> None:
         """Let the frames up to *count* that were just read wait in their place."""
@@ -286,6 +293,8 @@ class DataPlane:
                 port.destinations,
             )
             sent += taken
+            if not taken and not error:
+                error = errno.EIO  # who sends nothing and says nothing would be asked for ever
             if error and not self._losses.unsent(port, batch, sent, error):
                 sent += 1
 

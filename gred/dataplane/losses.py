@@ -63,6 +63,7 @@ class Losses:
         self._report = report
         self._allowance = Allowance()
         self._too_big = TooBig(plane)
+        self._stuck = set[str]()
 
     # --- on the way out -------------------------------------------------------------------------
 
@@ -101,6 +102,23 @@ class Losses:
                 continue
             if reason:
                 self.tell(port, reason, "")
+
+    def discarded(
+        self, port: TunnelPort, batch: EgressBatch, count: int, reason: DropReason
+    ) -> None:
+        """Count the first *count* frames of *batch*, which were given up while they waited.
+
+        OTHER is a fault of this program; it is told once for each tunnel.
+        """
+        if not count:
+            return
+        self._tunnels.record(port.index).tx_drops[reason] += count
+        if reason is not DropReason.OTHER:
+            self.tell(port, reason, "other tunnels waited for too long")
+        elif port.device.name not in self._stuck:
+            self._stuck.add(port.device.name)
+            length = batch.frame(0).length
+            self.tell(port, reason, f"a frame of {length} bytes was neither sent nor refused")
 
     # --- on the way in --------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ packet: a refused one is counted by reason.
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gred.dataplane.layout import (
@@ -37,6 +37,11 @@ GSO_PROTOCOL = {
 }
 TTL_OF_NON_IP = 64
 
+# What no kernel cuts: UDP_MAX_SEGMENTS, as virtio_net_hdr_to_skb() has it, and TCP_MIN_GSO_SIZE,
+# the least that TCP leaves for data beside its options. Else one frame would be 65,000 packets.
+UDP_SEGMENT_LIMIT = 128
+TCP_SEGMENT_LEAST = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -65,6 +70,7 @@ class Encapsulator:
         self.flags: int = record.flags
         self.datagrams = datagrams
         self.headers = headers
+        self.empty_headers = replace(headers)
         self.filled = 0
         self.gre_flags = (
             (gre.CHECKSUM_PRESENT if has(self.flags, TunnelFlag.OUTPUT_CHECKSUM) else 0)
@@ -107,7 +113,7 @@ class Encapsulator:
         size = frame.length
         if meta.gso_type & ~vnet.GSO_ECN != vnet.GSO_NONE:
             packet = self._super_packet(frame, meta, delivery)
-            if packet is None:
+            if packet is None or not self._is_worth_cutting(packet):
                 return DropReason.BAD_INNER
             size = min(size, packet.headers + packet.segment_size)
             if packet.payload_length == 0:
@@ -125,6 +131,11 @@ class Encapsulator:
         if packet is None and has(self.flags, TunnelFlag.CLAMP_MSS) and delivery.version:
             limit = min(self.record.mtu, self.record.path_mtu)
             clamp_mss(self.view, delivery.ip, frame.offset + frame.length, limit)
+        # Headers that the empty space does not hold would be waited for without end.
+        if packet is not None and not self.empty_headers.has_room(
+            self.gre_length + packet.headers, 1
+        ):
+            return DropReason.BAD_INNER
         return delivery, packet
 
     def _read_headers(self, frame: Frame) -> Delivery | DropReason:
@@ -241,6 +252,14 @@ class Encapsulator:
             protocol=protocol,
             segment_size=meta.gso_size,
         )
+
+    @staticmethod
+    def _is_worth_cutting(packet: SuperPacket) -> bool:
+        if packet.payload_length == 0:
+            return True  # nothing is cut
+        if packet.protocol == transport.IPPROTO_UDP:
+            return packet.payload_length <= packet.segment_size * UDP_SEGMENT_LIMIT
+        return packet.segment_size >= TCP_SEGMENT_LEAST
 
     def _add_segments(
         self, frame: Frame, index: int, packet: SuperPacket, delivery: Delivery

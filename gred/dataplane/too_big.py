@@ -181,10 +181,11 @@ class TooBig:
             for count in self._fill(port, pieces, destination):
                 first = 0
                 while first < count:
-                    filled, first, _refused = self._plane.encapsulate(
-                        port, self._batch, first, count
-                    )
+                    filled, end, _refused = self._plane.encapsulate(port, self._batch, first, count)
                     self._plane.send(port, self._batch, filled)
+                    if not filled and end == first:
+                        raise AssertionError("encapsulation makes no progress")
+                    first = end
         finally:
             self._busy = False
         return bool(pieces)
@@ -231,6 +232,8 @@ class TooBig:
             finally:
                 record.path_mtu = limit
             yield filled
+            if not filled and first == index:
+                raise AssertionError("encapsulation makes no progress")
 
 
 def judge(packet: bytes, size: int, limit: int, *, is_ethernet: bool) -> Remedy:

@@ -8,7 +8,9 @@ order_frames). Who holds a batch is not watched by the loop, but has a turn in e
     ready -> batch taken -> turn, turn, ... -> nothing waits any more -> batch given back -> watched
 
 When all batches are taken, tunnels queue for them, and holders read no more than a few frames at
-once and give their batch away when it is empty. Nothing here reads, sends or looks into a packet.
+once and give their batch away when it is empty, or when they have had it for long enough: whatever
+frames cost, nobody waits for ever. A turn that changes nothing costs the first frame. Nothing here
+reads, sends or looks into a packet.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from gred.dataplane.batch import EgressBatch
+from gred.wire.drop import DropReason
 
 BATCHES = 4
 FEW = 8  # frames that a holder reads at once while others queue
@@ -25,6 +28,10 @@ FEW = 8  # frames that a holder reads at once while others queue
 # little: some 30 microseconds of sending. A turn costs a round of the loop: else it is long.
 SHORT_TURN = 8  # datagrams
 HURRY = 0.1  # seconds after the last such packet
+
+# Datagrams that a holder has turns for while others queue. A batch of 64 KB frames, cut for a path
+# of 576 bytes, is sent within them.
+TENURE = 8192
 
 
 class HasDescriptor(Protocol):
@@ -40,14 +47,23 @@ class Turns(Generic[Holder]):
     """Gives holders their turns.
 
     *move* is called for a turn, with the holder, its batch and how many frames the batch may hold
-    after reading, and returns how many it has read. It may call ``remove``.
+    after reading, and returns how many it has read. It may call ``remove``. It says in
+    ``batch.moved`` whether anything was read, sent or refused.
+
+    *discard* is called with a holder, its batch, how many of the frames that wait there are given
+    up, the first ones, and why: OTHER when a turn moved nothing, or failed; NO_BUFS when others
+    have queued for too long. They are freed afterwards.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, move: Callable[[Holder, EgressBatch, int], int]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        move: Callable[[Holder, EgressBatch, int], int],
+        discard: Callable[[Holder, EgressBatch, int, DropReason], None],
     ) -> None:
         self._loop = loop
         self._move = move
+        self._discard = discard
         self._free = [EgressBatch() for _ in range(BATCHES)]
         self._held: dict[Holder, EgressBatch] = {}
         self._unwatched: set[Holder] = set()
@@ -106,18 +122,30 @@ class Turns(Generic[Holder]):
         try:
             read = self._move(holder, batch, room)
         except BaseException:
-            self._give_back(holder, batch, again=False)  # a fault costs a batch, not a tunnel
+            if holder in self._held:  # a fault costs a batch, not a tunnel
+                self._give_up(holder, batch, batch.waiting, DropReason.OTHER)
+                self._give_back(holder, batch, again=False)
             raise
         if holder not in self._held:
             return
         if batch.overtaken:
             self._hurry_until = self._loop.time() + HURRY
-        if batch.waiting:
+        if batch.waiting and not batch.moved:
+            self._give_up(holder, batch, 1, DropReason.OTHER)
+        batch.tenure = batch.tenure + batch.limit if self._queue else 0
+        if batch.waiting and batch.tenure > TENURE:
+            self._give_up(holder, batch, batch.waiting, DropReason.NO_BUFS)
+            self._give_back(holder, batch, again=True)
+        elif batch.waiting:
             self._unwatch(holder)
             self._loop.call_soon(self._turn, holder)
         else:
             # A device that gave all that was asked for may have more.
             self._give_back(holder, batch, again=before + read == room)
+
+    def _give_up(self, holder: Holder, batch: EgressBatch, count: int, reason: DropReason) -> None:
+        self._discard(holder, batch, count, reason)
+        batch.retire(count)
 
     def _give_back(self, holder: Holder, batch: EgressBatch, *, again: bool) -> None:
         """End the tenure of *holder*. *again*: where others queue, it queues behind them."""

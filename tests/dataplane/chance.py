@@ -168,7 +168,7 @@ class Chance:
         meta = VnetHeader(
             flags=NEEDS_CSUM,
             gso_type=self.pick([vnet.GSO_NONE, gso_type, gso_type, gso_type | vnet.GSO_ECN]),
-            gso_size=self.pick([7, 100, 100, 1400, 1400]),
+            gso_size=self.pick([8, 100, 100, 1400, 1400]),
             csum_start=front + (20 + len(packet.options) if packet.version == 4 else 40),
             csum_offset=16 if isinstance(packet, Tcp) else 6,
         )

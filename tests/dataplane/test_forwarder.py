@@ -20,7 +20,9 @@ from gred.dataplane.trace import TracedPacket
 from gred.dataplane.tunnels import TunnelParameters
 from gred.dataplane.underlay import NO_SOCKET
 from gred.wire.drop import DropReason
+from gred.wire.vnet import GSO_TCPV6, NEEDS_CSUM, VnetHeader
 from tests import require
+from tests.dataplane.hostile import chain
 from tests.dataplane.namespaces import in_new_namespace
 from tests.dataplane.packets import Tcp, Udp, pattern
 
@@ -34,12 +36,13 @@ PACKET = Udp(payload=b"over").build()
 class PairDevice:
     """One end of a socket pair that keeps packet boundaries; `far` is where the host would be."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, vnet_header: int = 0) -> None:
         self.near, self.far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for end in (self.near, self.far):
             end.setblocking(False)
         self.name, self.index, self.mode = name, 1, "tun"
-        self.offload, self.vnet_header, self.prefix = "none (a socket pair)", 0, 0
+        self.offload, self.vnet_header = "none (a socket pair)", vnet_header
+        self.prefix = vnet_header
 
     def fileno(self) -> int:
         return self.near.fileno()
@@ -55,9 +58,9 @@ class Bench:
     devices: list[PairDevice] = field(default_factory=list)
 
     def tunnel(
-        self, local: str | None, remote: str | None, **fields: Any
+        self, local: str | None, remote: str | None, vnet_header: int = 0, **fields: Any
     ) -> tuple[PairDevice, TunnelPort]:
-        device = PairDevice(f"gre{len(self.devices)}")
+        device = PairDevice(f"gre{len(self.devices)}", vnet_header)
         self.devices.append(device)
         parameters = TunnelParameters(
             local=ip_address(local) if local else None,
@@ -386,5 +389,48 @@ def test_a_frame_that_cannot_be_written_is_counted_as_dropped(play: Play) -> Non
         counters = right_port.counters()
         assert (counters.rx_packets, counters.rx_drops) == (0, {DropReason.OTHER: 1})
         assert any(isinstance(r, Report) and r.detail == "ECONNREFUSED" for r in bench.reports)
+
+    play(scenario)
+
+
+def test_super_packets_that_cannot_be_cut_stop_nobody(play: Play) -> None:
+    """One for every batch there is, and more: each is a drop, and all tunnels go on."""
+
+    async def scenario(bench: Bench) -> None:
+        deepen_pairs()
+        pairs = [bench.pair(vnet_header=10, input_key=key, output_key=key) for key in range(6)]
+        frame = chain(24_616) + pattern(1000)
+        meta = VnetHeader(NEEDS_CSUM, GSO_TCPV6, 0, 100, 24_616, 16)
+        for left, left_port, right, _ in pairs:
+            left.far.send(meta.pack() + frame)
+            left.far.send(bytes(10) + PACKET)
+            assert await arrival(right) == bytes(10) + PACKET
+            assert left_port.counters().tx_drops == {DropReason.BAD_INNER: 1}
+        assert not bench.plane._turns.pending
+        reasons = [report.reason for report in bench.reports if isinstance(report, Report)]
+        assert DropReason.BAD_INNER in reasons
+
+    play(scenario)
+
+
+def test_a_frame_that_a_turn_cannot_move_is_dropped_and_told_once(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last line of defence, were the codec wrong."""
+
+    async def scenario(bench: Bench) -> None:
+        left, port, right, _ = bench.pair()
+        good = bench.plane.encapsulate
+        monkeypatch.setattr(
+            bench.plane, "encapsulate", lambda port, batch, first, count: (0, first, 0)
+        )
+        for _ in range(3):
+            left.far.send(PACKET)
+        await until(lambda: port.counters().tx_drops == {DropReason.OTHER: 3})
+        monkeypatch.setattr(bench.plane, "encapsulate", good)
+        left.far.send(PACKET)
+        assert await arrival(right) == PACKET
+        told = [report.detail for report in bench.reports if isinstance(report, Report)]
+        assert told == [f"a frame of {len(PACKET)} bytes was neither sent nor refused"]
 
     play(scenario)

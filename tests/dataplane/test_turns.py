@@ -9,7 +9,8 @@ import pytest
 
 from gred.dataplane.batch import EgressBatch
 from gred.dataplane.layout import Datagram
-from gred.dataplane.turns import BATCHES, FEW, HURRY, SHORT_TURN, Turns
+from gred.dataplane.turns import BATCHES, FEW, HURRY, SHORT_TURN, TENURE, Turns
+from gred.wire.drop import DropReason
 
 if TYPE_CHECKING:
     import asyncio
@@ -63,10 +64,14 @@ class Bench:
 
     def __init__(self) -> None:
         self.loop = Loop()
-        self.turns = Turns[Sender](cast("asyncio.AbstractEventLoop", self.loop), self.move)
+        self.turns = Turns[Sender](
+            cast("asyncio.AbstractEventLoop", self.loop), self.move, self.discard
+        )
         self.log: list[tuple[int, int]] = []
         self.datagrams: list[int] = []
         self.batches: list[EgressBatch] = []
+        self.stuck: set[int] = set()
+        self.discarded: list[tuple[int, int, DropReason]] = []
         self.during: Callable[[Sender], Any] = lambda _: None
 
     def move(self, sender: Sender, batch: EgressBatch, room: int) -> int:
@@ -78,6 +83,9 @@ class Bench:
         sender.frames -= read
         batch.waiting += read
         batch.overtaken = sender.overtakes
+        batch.moved = sender.descriptor not in self.stuck or read > 0
+        if sender.descriptor in self.stuck:
+            return read
         allowed = batch.turn.nbytes // ctypes.sizeof(Datagram)
         sent = min(batch.waiting, max(allowed // sender.size, 1))
         batch.retire(sent)
@@ -86,10 +94,17 @@ class Bench:
         self.batches.append(batch)
         return read
 
+    def discard(self, sender: Sender, batch: EgressBatch, count: int, reason: DropReason) -> None:
+        if count:
+            self.discarded.append((sender.descriptor, count, reason))
+
     def sender(self, frames: int, **fields: Any) -> Sender:
         sender = Sender(len(self.loop.readers) + len(self.log) + 1, frames, **fields)
         self.turns.add(sender)
         return sender
+
+    def given_up(self, reason: DropReason) -> int:
+        return sum(count for _, count, why in self.discarded if why is reason)
 
     def play(self, limit: int = 1000) -> None:
         """Turn the loop until nobody has anything to do."""
@@ -209,6 +224,17 @@ def test_a_fault_in_a_turn_costs_the_batch_and_not_the_tunnel() -> None:
     assert sum(count for _, count in bench.log) == EgressBatch.FRAMES + 70
 
 
+def test_what_waits_when_a_turn_fails_is_counted() -> None:
+    bench = Bench()
+    sender = bench.sender(3, size=FULL)
+    bench.loop.round()
+    bench.during = lambda _: 1 // 0
+    with pytest.raises(ZeroDivisionError):
+        bench.loop.round()
+    assert bench.discarded == [(sender.descriptor, 2, DropReason.OTHER)]
+    assert not bench.turns.pending
+
+
 def test_who_is_removed_from_the_queue_is_passed_over() -> None:
     bench = Bench()
     for _ in range(BATCHES):
@@ -268,3 +294,56 @@ def test_nobody_is_prompted_before_those_who_wait_for_a_batch() -> None:
     assert bench.log == []
     bench.play()
     assert bench.log.count((queued.descriptor, 1)) == 1
+
+
+def test_a_turn_that_moves_nothing_costs_the_first_frame() -> None:
+    bench = Bench()
+    sender = bench.sender(5)
+    bench.stuck.add(sender.descriptor)
+    bench.play()
+    assert bench.discarded == [(sender.descriptor, 1, DropReason.OTHER)] * 5
+    assert not bench.turns.pending
+    assert sender.descriptor in bench.loop.readers
+
+
+def test_who_moves_nothing_in_every_batch_stops_nobody() -> None:
+    bench = Bench()
+    stuck = [bench.sender(30) for _ in range(2 * BATCHES)]
+    bench.stuck = {sender.descriptor for sender in stuck}
+    other = Sender(99, 3)
+    bench.turns.add(other)
+    bench.play()
+    assert (99, 3) in bench.log
+    assert bench.given_up(DropReason.OTHER) == 30 * len(stuck)
+
+
+def test_a_batch_is_not_held_for_ever_while_others_queue() -> None:
+    """However many datagrams a frame is, and however long the turns are."""
+    bench = Bench()
+    endless = [bench.sender(3) for _ in range(BATCHES)]
+    original = bench.move
+
+    def move(sender: Sender, batch: EgressBatch, room: int) -> int:
+        if sender not in endless:
+            return original(sender, batch, room)
+        read = min(sender.frames, room - batch.waiting)
+        sender.frames -= read
+        batch.waiting += read
+        batch.moved = True  # a super-packet of which a part leaves
+        return read
+
+    bench.turns._move = move
+    bench.loop.round()
+    bench.turns.add(Sender(99, 3))
+    for _ in range(TENURE // FULL + 2):
+        bench.loop.round()
+    assert (99, 3) in bench.log
+    assert set(bench.discarded[0][1:]) == {3, DropReason.NO_BUFS}
+
+
+def test_while_nobody_queues_a_batch_is_held_as_long_as_it_takes() -> None:
+    bench = Bench()
+    sender = bench.sender(64 * 3, size=FULL)
+    bench.play()
+    assert bench.discarded == []
+    assert sum(sent for number, sent in bench.log if number == sender.descriptor) == 64 * 3

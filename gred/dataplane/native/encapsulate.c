@@ -3,6 +3,10 @@
  */
 #include "codec.h"
 
+/* What no kernel cuts: UDP_MAX_SEGMENTS, as virtio_net_hdr_to_skb() has it, and TCP_MIN_GSO_SIZE,
+ * the least that TCP leaves for data beside its options. Else one frame would be 65,000 packets. */
+enum { UDP_SEGMENT_LIMIT = 128, TCP_SEGMENT_LEAST = 8 };
+
 /* What one frame turned out to be. */
 struct plan {
     struct cut cut; /* cut.view always; the rest only for a super-packet */
@@ -100,6 +104,9 @@ static enum drop_reason plan_super(struct plan *plan)
         return DROP_NONE; /* headers only: nothing to cut */
     cut->size = plan->vnet.gso_size;
     cut->total = view->length - view->payload;
+    if (cut->protocol == IP_UDP ? cut->total > cut->size * UDP_SEGMENT_LIMIT
+                                : cut->size < TCP_SEGMENT_LEAST)
+        return DROP_BAD_INNER;
     cut->pseudo = pseudo_sum(view, cut->protocol);
     plan->super = true;
     return DROP_NONE;
@@ -222,6 +229,7 @@ void encapsulate(const struct egress *egress, size_t first, size_t count,
 {
     size_t gre_length = gre_header_length(record->flags);
     size_t headers = round_up_64(egress->headers_begin);
+    size_t space = headers < egress->headers_end ? egress->headers_end - headers : 0;
 
     *result = (struct egress_result){.next = first};
     for (; result->next < count; result->next++) {
@@ -234,6 +242,9 @@ void encapsulate(const struct egress *egress, size_t first, size_t count,
         if (result->datagrams == egress->datagram_capacity)
             return;
         frame->verdict = plan_frame(record, frame, &plan);
+        /* Headers that the empty space does not hold would be waited for without end. */
+        if (!frame->verdict && plan.super && round_up_64(gre_length + view->payload) > space)
+            frame->verdict = DROP_BAD_INNER;
         if (frame->verdict) {
             record->tx_drops[frame->verdict]++;
             result->refused++;
