@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
 from pathlib import Path
 from secrets import randbits
 
@@ -22,6 +23,12 @@ from gred.control.namespaces import inside
 from gred.control.parts import Actual, Device, InterfaceSettings, Prefix, prefix
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery
 from gred.control.rtnetlink import Answer, Rtnetlink
+from gred.dataplane.underlay import (
+    IPV6_ADDR_PREFERENCES,
+    IPV6_PREFER_SRC_PUBLIC,
+    SO_BINDTOIFINDEX,
+    SO_MARK,
+)
 
 # TUN's own default is 500. The loop serves other tunnels while this queue fills; a full queue
 # drops, and bulk TCP fills 500 easily. Larger costs 8 bytes an entry, used or not.
@@ -29,6 +36,7 @@ TRANSMIT_QUEUE = 2000
 
 _FORWARDING = Path("/proc/sys/net/ipv6/conf/default/forwarding")
 
+_DISCARD = 9  # a port, RFC 863: any will do
 _TUNGETIFF = 0x800454D2
 _IFREQ_SIZE = 40
 _NAME_SIZE = 16
@@ -109,8 +117,10 @@ class Netlink:
             outputs = {route.oif for route in found if not isinstance(route, str)} - {0}
             mtus = _device_mtus(kernel, sorted(outputs))
         return [
-            NoRoute(route) if isinstance(route, str) else _route_info(route, mtus)
-            for route in found
+            NoRoute(route)
+            if isinstance(route, str)
+            else _chosen(_route_info(route, mtus), RouteQuery(*query))
+            for route, query in zip(found, queries, strict=True)
         ]
 
     def versions_with_gre_rules(self) -> set[int]:
@@ -366,6 +376,27 @@ def _device_mtus(kernel: Rtnetlink, indexes: Sequence[int]) -> dict[int, int]:
         for index, answer in zip(indexes, answers, strict=True)
         if not answer.error and (mtu := messages.read_mtu(answer))
     }
+
+
+def _chosen(route: RouteInfo, query: RouteQuery) -> RouteInfo:
+    """Return *route* with the source that the data plane's IPv6 sockets get: a public one.
+
+    For the kernel's own answer to a look-up the host's settings count, which may prefer temporary
+    addresses. To connect sends nothing.
+    """
+    if query.destination.version == 4 or query.source is not None:
+        return route
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asked:
+            asked.setsockopt(socket.IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, IPV6_PREFER_SRC_PUBLIC)
+            if query.mark:
+                asked.setsockopt(socket.SOL_SOCKET, SO_MARK, query.mark)
+            if query.device:
+                asked.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, query.device)
+            asked.connect((str(query.destination), _DISCARD, 0, query.device))
+            return replace(route, prefsrc=IPv6Address(asked.getsockname()[0].split("%")[0]))
+    except OSError:
+        return route
 
 
 def _route_info(route: FoundRoute, device_mtus: Mapping[int, int]) -> RouteInfo:

@@ -6,15 +6,16 @@ Makes no interface and deletes none (lifecycle.py); when to look is decided else
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from gred.control.errors import SetupError
 from gred.control.lifecycle import Lifecycle, look, with_device
 from gred.control.parts import Event, Kernel, Listener
-from gred.control.survey import Observation
+from gred.control.survey import Observation, Standing
 from gred.control.threads import in_thread
 from gred.control.tunnel import Tunnel
+from gred.control.twins import claim, later_ones
 
 DELETED = "deleted by somebody else"
 
@@ -66,18 +67,26 @@ class Reconciler:
             self._look_again = None
 
     def _follow_standings(self, seen: Mapping[str, Observation]) -> None:
-        """Let outer packets leave from where addresses and devices are now."""
-        for tunnel, _device in with_device(self._tunnels.values()):
-            before = tunnel.standing
-            if not tunnel.move(seen[tunnel.name].standing) or tunnel.port is None:
-                continue
-            tunnel.port.update(tunnel.parameters())
-            if tunnel.standing.local != before.local:
-                fields = {"local": str(tunnel.standing.local), "before": str(before.local)}
-                self._tell("local_changed", tunnel=tunnel.name, **fields)
-            if tunnel.config.packet_socket and tunnel.standing.filtered != before.filtered:
-                used = "no (netfilter)" if tunnel.standing.filtered else "yes"
-                self._tell("packet_socket_changed", tunnel=tunnel.name, packet_socket=used)
+        """Let outer packets leave from where addresses and devices are now, one tunnel each."""
+        tunnels = [tunnel for tunnel, _device in with_device(self._tunnels.values())]
+        before = {tunnel.name: tunnel.standing for tunnel in tunnels}
+        moved = {tunnel.name for tunnel in tunnels if tunnel.move(seen[tunnel.name].standing)}
+        moved |= {tunnel.name for tunnel, why in _twins(tunnels, seen) if tunnel.hold(why)}
+        # Those that are held first: their place must be free for another.
+        for tunnel in sorted(
+            (tunnel for tunnel in tunnels if tunnel.name in moved), key=lambda one: not one.held
+        ):
+            if tunnel.port is not None:
+                tunnel.port.update(tunnel.parameters())
+                self._tell_standing(tunnel, before[tunnel.name])
+
+    def _tell_standing(self, tunnel: Tunnel, before: Standing) -> None:
+        if tunnel.standing.local != before.local:
+            fields = {"local": str(tunnel.standing.local), "before": str(before.local)}
+            self._tell("local_changed", tunnel=tunnel.name, **fields)
+        if tunnel.config.packet_socket and tunnel.standing.filtered != before.filtered:
+            used = "no (netfilter)" if tunnel.standing.filtered else "yes"
+            self._tell("packet_socket_changed", tunnel=tunnel.name, packet_socket=used)
 
     def _follow_paths(self, seen: Mapping[str, Observation]) -> None:
         """Follow what the paths carry; look again when the kernel may have forgotten it."""
@@ -117,3 +126,27 @@ class Reconciler:
         self, name: str, level: str = "info", *, tunnel: str | None = None, **fields: object
     ) -> None:
         self._listener(Event(name, level, tunnel, fields))
+
+
+def _twins(
+    tunnels: Sequence[Tunnel], seen: Mapping[str, Observation]
+) -> Iterator[tuple[Tunnel, str]]:
+    """Yield each tunnel and why it must be held down, if it must.
+
+    One that lost its address keeps it until there is another, but has no right to it.
+    """
+    ordered = sorted(tunnels, key=lambda one: bool(seen[one.name].standing.no_local))
+    claims = [
+        (tunnel.name, claim(tunnel.config, tunnel.standing.local))
+        for tunnel in ordered
+        if tunnel.standing.local is not None or not tunnel.standing.no_local
+    ]
+    taken, wanted = later_ones(claims), dict(claims)
+    for tunnel in tunnels:
+        why = ""
+        if (holder := taken.get(tunnel.name)) is not None:
+            why = (
+                f"[Tunnel {holder}] takes the same packets ({wanted[tunnel.name]}):"
+                " give one of them another Local=, Remote= or Key="
+            )
+        yield tunnel, why

@@ -34,6 +34,7 @@ class TunnelState(StrEnum):
     LOOP = "loop"  # the remote is routed into the tunnel itself
     DISABLED = "disabled"  # somebody has set the interface down
     NO_LOCAL = "no_local"  # the local address is not an address of this host
+    TWIN = "twin"  # held down: another tunnel or receiver takes the same packets
     NO_ROUTE = "no_route"  # the kernel has no route to the remote
     REFUSED = "refused"  # ICMP errors say that outer packets do not get there
     DENIED = "denied"  # a firewall or an IPsec policy of this host refuses every outer packet
@@ -54,6 +55,10 @@ class Tunnel:
         self.path = PathMtu(config.family)
         self.refusal = Refusal()
         self.denial = Denial()
+        self.held = ""
+        """Why it is held down, in words; empty when it is not: it neither sends nor receives."""
+        self.source: IPAddress | None = None
+        """Where outer packets come from when *local* is any: the kernel's choice, as last seen."""
         self._link_local = link_local(config)
         self.seen: Observation | None = None
         """What it was shown last."""
@@ -81,7 +86,7 @@ class Tunnel:
         """Return what the data plane must know."""
         config, standing = self.config, self.standing
         return TunnelParameters(
-            local=_NOWHERE[config.family] if standing.no_local else standing.local,
+            local=_NOWHERE[config.family] if self._is_nowhere else standing.local,
             remote=config.remote,
             input_key=config.input_key,
             output_key=config.output_key,
@@ -105,6 +110,10 @@ class Tunnel:
             learn_peers=config.learn_peers,
             packet_socket=config.packet_socket and not standing.filtered,
         )
+
+    @property
+    def _is_nowhere(self) -> bool:
+        return bool(self.standing.no_local or self.held)
 
     def settings(self, device: Device) -> InterfaceSettings:
         """Return what the interface of *device* must get."""
@@ -159,16 +168,24 @@ class Tunnel:
         self.standing = standing
         return self.parameters() != before
 
+    def hold(self, why: str) -> bool:
+        """Neither send nor receive as long as there is a *why*, in words; empty: go on.
+
+        Return whether the data plane must be told.
+        """
+        before, self.held = self._is_nowhere, why
+        return self._is_nowhere != before
+
     def observe(self, seen: Observation) -> list[Event]:
         """Take the state that *seen* calls for; return what is worth telling: changes only."""
         before, told = self.state, self.detail
         self.state, self.detail = self._state(seen)
         self.seen = seen
-        # What is missing may become more, or less, while the state stays.
-        if self.state is before and (
-            self.state is not TunnelState.INCOMPLETE or told == self.detail
-        ):
-            return []
+        moved = self._follow_source(seen)
+        # What is missing may become more, or less, while the state stays; so may who holds it.
+        may_vary = self.state in {TunnelState.INCOMPLETE, TunnelState.TWIN}
+        if self.state is before and not (may_vary and told != self.detail):
+            return moved
         if self.port is not None and TunnelState.LOOP in {before, self.state}:
             blocked = self.state is TunnelState.LOOP
             self.port.block(DropReason.DEAD_LOOP if blocked else None)
@@ -191,13 +208,26 @@ class Tunnel:
         self.port = None
         self.seen = None
         self.refusal = Refusal()  # whose counts were those of the port
+        self.source = None
         self.denial = Denial()
         self.state = TunnelState.DOWN
         self.detail = ""
 
+    def _follow_source(self, seen: Observation) -> list[Event]:
+        """Take in which source the kernel chooses; return what is worth telling."""
+        route = seen.route
+        if self.standing.local is not None or not isinstance(route, RouteInfo):
+            return []
+        before, self.source = self.source, route.prefsrc
+        if before is None or before == self.source:
+            return []
+        fields = {"source": _text(self.source), "before": str(before)}
+        return [Event("source_changed", "info", self.name, fields)]
+
     def _up_events(self, before: TunnelState) -> list[Event]:
         fields: dict[str, object] = {
             "local": _text(self.standing.local),
+            **({} if self.source is None else {"source": str(self.source)}),
             "remote": _text(self.config.remote),
             "mtu": self.mtu,
         }
@@ -240,6 +270,8 @@ class Tunnel:
         if not seen.local_present:
             reason = seen.standing.no_local or f"{local} is not an address of this host"
             return TunnelState.NO_LOCAL, reason
+        if self.held:
+            return TunnelState.TWIN, self.held
         if isinstance(seen.route, NoRoute):
             return TunnelState.NO_ROUTE, f"no route to {remote}: {seen.route.reason}"
         if self.refusal.sentence:

@@ -43,6 +43,8 @@ IPV6_MTU_DISCOVER = 23
 IPV6_RECVERR = 25
 IPV6_FLOWINFO_SEND = 33
 IPV6_AUTOFLOWLABEL = 70
+IPV6_ADDR_PREFERENCES = 72
+IPV6_PREFER_SRC_PUBLIC = 0x0002
 IP_MULTICAST_ALL = 49
 IP_PMTUDISC_DONT = 0
 IP_PMTUDISC_DO = 2
@@ -241,6 +243,11 @@ def _open_sender(
             sender.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, discover)
             sender.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
             sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+            # A source that the kernel chooses should be one that the peer knows tomorrow, no
+            # temporary one. RFC 5014 §3; Linux 2.6.26, elsewhere it may be unknown.
+            with contextlib.suppress(OSError):
+                public = IPV6_PREFER_SRC_PUBLIC
+                sender.setsockopt(socket.IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, public)
             # No lease of a label is asked for: since Linux 5.3 none is needed, unless somebody in
             # this network namespace holds an exclusive one; then sends fail with EINVAL.
             sender.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 1)

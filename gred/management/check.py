@@ -16,6 +16,7 @@ from gred.control.errors import ExitCode
 from gred.control.link_local import link_local
 from gred.control.parts import Kernel
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery, cycles
+from gred.control.twins import Claim, claim
 from gred.management.logs import complain
 
 
@@ -52,6 +53,7 @@ class View:
     links: dict[int, str] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)  # by the name of the tunnel
     foreign: frozenset[IPAddress] = frozenset()  # configured as local, not found on this host
+    addresses: dict[str, list[IPAddress]] = field(default_factory=dict)  # by interface, best first
 
 
 def look(config: Config, kernel: Kernel | None) -> View:
@@ -81,6 +83,9 @@ def look(config: Config, kernel: Kernel | None) -> View:
                 tunnel.name: answer for (tunnel, _), answer in zip(routed, answers, strict=True)
             },
             foreign=frozenset(locals_ - kernel.local_addresses(locals_)),
+            addresses={
+                links.get(index, ""): own for index, own in kernel.interface_addresses().items()
+            },
         )
     except OSError:
         return View()
@@ -115,7 +120,8 @@ def describe(config: Config, view: View) -> Iterator[str]:
         if isinstance(route, RouteInfo):
             device = view.links.get(route.oif, str(route.oif))
             via = f" via {route.gateway}" if route.gateway else ""
-            yield f"  outer packets now leave{via} dev {device}"
+            source = f" src {route.prefsrc}" if route.prefsrc and not tunnel.local else ""
+            yield f"  outer packets now leave{via} dev {device}{source}"
 
 
 def warnings(config: Config, view: View) -> Iterator[str]:
@@ -132,6 +138,40 @@ def warnings(config: Config, view: View) -> Iterator[str]:
         if tunnel.name in view.links.values():
             yield f"{where}: interface {tunnel.name} exists now (of a gred that runs?)"
     yield from _loops(config, view)
+    yield from _twins(config, view)
+
+
+def _twins(config: Config, view: View) -> Iterator[str]:
+    """Find tunnels whose local addresses may come to the same: one of them would be held down."""
+    now: dict[Claim, TunnelConfig] = {}
+    ever: dict[Claim, list[TunnelConfig]] = {}
+    for tunnel in config.tunnels:
+        if tunnel.local is None and tunnel.local_interface is None:
+            continue
+        where = f"{tunnel.location}: [Tunnel {tunnel.name}] Local:"
+        local = _local_now(tunnel, view)
+        others = ever.setdefault(claim(tunnel, None), [])
+        other = now.setdefault(claim(tunnel, local), tunnel) if local is not None else tunnel
+        if other is not tunnel:
+            yield f"{where} {local} is that of [Tunnel {other.name}] now: this one is held down"
+        else:
+            for one in others:
+                # Two interfaces as a rule have two addresses; that one gets a given one may be.
+                if (one.local_interface is None) != (tunnel.local_interface is None):
+                    address = one.local or tunnel.local
+                    interface = one.local_interface or tunnel.local_interface
+                    yield (
+                        f"{where} while {interface} has {address},"
+                        f" [Tunnel {one.name}] takes the same packets and this one is held down"
+                    )
+        others.append(tunnel)
+
+
+def _local_now(tunnel: TunnelConfig, view: View) -> IPAddress | None:
+    if tunnel.local_interface is None:
+        return tunnel.local
+    own = view.addresses.get(tunnel.local_interface, [])
+    return next((address for address in own if address.version == tunnel.family), None)
 
 
 def _loops(config: Config, view: View) -> Iterator[str]:

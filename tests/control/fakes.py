@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from gred.config.model import Config, DaemonConfig, IPAddress, Location, TunnelConfig
 from gred.control.daemon import Daemon, Parts, Reporter, Trace
@@ -44,6 +45,7 @@ def tunnel(
     output_sequence: bool = False,
     mtu: int | None = None,
 ) -> TunnelConfig:
+    """Return a tunnel. All but t1 have an input key of their own: no packet is for two of them."""
     return TunnelConfig(
         name=name,
         location=Location("gred.conf", 7),
@@ -51,6 +53,7 @@ def tunnel(
         remote=None if remote is None else ip_address(remote),
         addresses=tuple(map(ip_interface, addresses)),
         routes=tuple(map(ip_network, routes)),
+        input_key=None if name == "t1" else crc32(name.encode()),
         output_key=output_key,
         output_checksum=output_checksum,
         output_sequence=output_sequence,

@@ -23,6 +23,7 @@ class FakeKernel:
     route: Route = ETH0
     names: dict[int, str] = field(default_factory=lambda: {1: "lo", 2: "eth0"})
     has_addresses: bool = True
+    own: dict[int, list[IPAddress]] = field(default_factory=dict)
     fails: bool = False
 
     def links(self) -> dict[int, str]:
@@ -30,6 +31,9 @@ class FakeKernel:
 
     def local_addresses(self, addresses: Iterable[IPAddress]) -> set[IPAddress]:
         return set(addresses) if self.has_addresses else set()
+
+    def interface_addresses(self) -> dict[int, list[IPAddress]]:
+        return self.own
 
     def routes_to(self, queries: Sequence[tuple[IPAddress, IPAddress | None]]) -> list[Route]:
         if self.fails:
@@ -115,6 +119,37 @@ def test_a_configuration_without_tunnels_has_no_plan_and_is_warned_of(tmp_path: 
 
 def test_nothing_is_warned_of_when_all_is_well(tmp_path: Path) -> None:
     assert told(config(tmp_path, ONE)) == []
+
+
+def test_the_source_that_the_kernel_chooses_is_shown(tmp_path: Path) -> None:
+    route = RouteInfo(oif=2, mtu=1500, prefsrc=ip_address("192.0.2.7"))
+    lines = plan(config(tmp_path, "[Tunnel t]\nRemote=192.0.2.2\n"), route=route)
+    assert "outer packets now leave dev eth0 src 192.0.2.7" in lines
+
+
+FOLLOWS = "[Tunnel u]\nLocal=%eth0\nRemote=192.0.2.2\n"
+
+
+def test_an_address_that_another_tunnel_has_now_is_warned_of(tmp_path: Path) -> None:
+    own = {2: [ip_address("2001:db8::1"), ip_address("192.0.2.1")]}
+    (warning,) = told(config(tmp_path, ONE + FOLLOWS), own=own)
+    assert "[Tunnel u] Local: 192.0.2.1 is that of [Tunnel t] now: this one is held" in warning
+
+
+def test_an_address_that_another_tunnel_may_get_is_warned_of(tmp_path: Path) -> None:
+    own = {2: [ip_address("192.0.2.9")]}
+    (warning,) = told(config(tmp_path, ONE + FOLLOWS), own=own)
+    assert "while eth0 has 192.0.2.1, [Tunnel t] takes the same packets" in warning
+
+
+@pytest.mark.parametrize("differs", ["Key=7\n", "Remote=192.0.2.3\n", "Local=%eth1\n"])
+def test_tunnels_that_differ_are_not_warned_of(tmp_path: Path, differs: str) -> None:
+    option = differs.split("=", maxsplit=1)[0]
+    kept = [line for line in FOLLOWS.splitlines() if not line.startswith(f"{option}=")]
+    own = {2: [ip_address("192.0.2.1")]}
+    first = FOLLOWS.replace("Tunnel u", "Tunnel t") if option == "Local" else ONE
+    text = first + "\n".join(kept) + f"\n{differs}"
+    assert told(config(tmp_path, text), own=own) == []
 
 
 def test_an_absent_local_address_is_warned_of(tmp_path: Path) -> None:

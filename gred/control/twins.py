@@ -1,0 +1,50 @@
+"""Tunnels that one received packet would fit equally well: which of them has it. Pure.
+
+A configuration that says so outright is refused; addresses that are found at run time may come to
+the same later. The first in the configuration's order stays, the others are held down: a second
+receiver of the same packets would not get one of them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gred.config.model import IPAddress, TunnelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a tunnel receives: the packets to *local*, from *remote*, with *key*. None: any, none.
+
+    Checksums and sequence numbers do not tell tunnels apart, as in the kernel (ip_tunnel_find).
+    """
+
+    family: int
+    local: IPAddress | None
+    remote: IPAddress | None
+    key: int | None
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        near, far = ("any" if end is None else end for end in (self.local, self.remote))
+        return f"local {near}, remote {far}, " + (
+            "no key" if self.key is None else f"key {self.key}"
+        )
+
+
+def claim(config: TunnelConfig, local: IPAddress | None) -> Claim:
+    """Return what a tunnel receives whose local address is *local* now."""
+    return Claim(config.family, local, config.remote, config.input_key)
+
+
+def later_ones(claims: Iterable[tuple[str, Claim]]) -> dict[str, str]:
+    """Return each tunnel whose claim an earlier one has -> the name of that one.
+
+    *claims*: name and claim of each tunnel that has a local address, or needs none, in the order
+    of precedence.
+    """
+    first: dict[Claim, str] = {}
+    return {
+        name: holder
+        for name, wanted in claims
+        if (holder := first.setdefault(wanted, name)) != name
+    }
