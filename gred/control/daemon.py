@@ -22,6 +22,7 @@ from gred.control.lifecycle import Lifecycle
 from gred.control.monitor import LinkMonitor
 from gred.control.netlink import Netlink
 from gred.control.parts import Event, Kernel, Listener, OpenDevice, Plane
+from gred.control.queue_drops import QueueDrops
 from gred.control.reconciler import DELETED, Reconciler
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.control.underlay_errors import UnderlayErrors
@@ -97,6 +98,7 @@ class Daemon:
         )
         self._errors = UnderlayErrors(loop, self.tunnels, listener, self._changed.set)
         self._denials = Denials(loop, self.tunnels, listener)
+        self._queues = QueueDrops(loop, self.tunnels, parts.kernel, listener)
         self._monitor = parts.make_monitor(loop, self._changed.set)
         self._watcher: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -113,6 +115,7 @@ class Daemon:
                 raise
             if not self._config.tunnels:
                 self._tell("no_tunnels", "warning", detail=self.status())
+            self._queues.start()
             self._watcher = self._loop.create_task(self._watch())
             self._watcher.add_done_callback(self._watch_ended)
 
@@ -123,6 +126,7 @@ class Daemon:
             await asyncio.wait([self._watcher])
             self._watcher = None
         async with self._lock:
+            await self._queues.stop()
             await self._take_down()
 
     async def add_tunnel(self, config: TunnelConfig) -> None:
@@ -144,12 +148,14 @@ class Daemon:
     def counters(self) -> Mapping[str | None, Counters]:
         """Return a snapshot for each tunnel by name; ``None`` is what belongs to no tunnel.
 
-        An interface that was deleted and made again begins at zero.
+        An interface that was deleted and made again goes on counting, and what a tunnel has counted
+        is known when it is gone.
         """
         snapshot: dict[str | None, Counters] = {None: self._plane.unclaimed()}
+        snapshot |= self._lifecycle.past
         for name, tunnel in self.tunnels.items():
             if tunnel.port is not None:
-                snapshot[name] = tunnel.port.counters()
+                snapshot[name] = self._lifecycle.counted(name, tunnel.port)
         return snapshot
 
     def status(self) -> str:

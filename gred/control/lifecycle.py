@@ -14,10 +14,11 @@ from dataclasses import replace
 
 from gred.control.errors import SetupError, device_refused, socket_refused, words
 from gred.control.interfaces import differences
-from gred.control.parts import Device, Event, Kernel, Listener, OpenDevice, Plane
+from gred.control.parts import Device, Event, Kernel, Listener, OpenDevice, Plane, Port
 from gred.control.survey import Observation, survey
 from gred.control.threads import in_thread
 from gred.control.tunnel import Tunnel
+from gred.dataplane.tunnels import Counters
 
 
 class Lifecycle:
@@ -30,6 +31,18 @@ class Lifecycle:
         self._open_device = open_device
         self._plane = plane
         self._listener = listener
+        self.past: dict[str | None, Counters] = {}
+        """What tunnels have counted that are gone, or were made anew."""
+
+    def counted(self, name: str, port: Port) -> Counters:
+        """Return what a tunnel has counted since its first interface was made."""
+        past, counters = self.past.get(name), port.counters()
+        return counters if past is None else past + counters
+
+    def _part(self, name: str, port: Port) -> None:
+        """Let the data plane forget a tunnel, and remember what it has counted."""
+        self._plane.remove_tunnel(port)
+        self.past[name] = self.counted(name, port)
 
     async def prepare(self, tunnels: Sequence[Tunnel]) -> None:
         """Give *tunnels* devices, and these all they need. On failure the caller deletes.
@@ -57,7 +70,7 @@ class Lifecycle:
     def lose(self, tunnel: Tunnel, device: Device, detail: str) -> None:
         """Give up what is left of a tunnel whose interface is gone or can be read no more."""
         if tunnel.port is not None:
-            self._plane.remove_tunnel(tunnel.port)
+            self._part(tunnel.name, tunnel.port)
         device.close()  # does not wait: as a rule the interface is gone
         tunnel.lose()
         self._tell("interface_deleted", "warning", tunnel=tunnel.name, detail=detail)
@@ -66,7 +79,7 @@ class Lifecycle:
         """Take *tunnels* out of the data plane and out of the kernel."""
         for tunnel in tunnels:
             if tunnel.port is not None:
-                self._plane.remove_tunnel(tunnel.port)
+                self._part(tunnel.name, tunnel.port)
                 tunnel.port = None
                 self._tell("tunnel_down", tunnel=tunnel.name)
         await self.delete(tunnels)

@@ -144,6 +144,15 @@ class Netlink:
         """Return the IP versions whose outgoing packets netfilter looks at one by one."""
         return netfilter.filtered_versions()
 
+    def transmit_drops(self, namespace: str | None = None) -> dict[int, int]:
+        """Return what the interfaces of a namespace could not queue: index -> packets so far.
+
+        Raises OSError, also where the kernel does not tell (before Linux 4.7).
+        """
+        with Rtnetlink(namespace) as kernel:
+            answers = kernel.dump(messages.statistics_query())
+        return dict(map(messages.read_transmit_drops, answers))
+
     def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
         """Give each interface MTU, queue, addresses, up, routes. Raises SetupError at a refusal.
 

@@ -208,6 +208,10 @@ class Kernel(Protocol):
         """Return the IP versions whose outgoing packets netfilter looks at one by one."""
         ...
 
+    def transmit_drops(self, namespace: str | None = None) -> Mapping[int, int]:
+        """Return what the interfaces of a namespace could not queue: index -> packets."""
+        ...
+
     def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
         """Give each interface what it needs and set it up. Raises SetupError."""
 

@@ -119,6 +119,9 @@ class DataPlane:
             return
         self._by_quote.remove(port)
         self._learners -= port.parameters.learn_peers
+        batch = self._turns.batch_of(port)
+        if batch is not None:
+            self.tunnels.count_drop(port.index, "tx", DropReason.DEVICE_DOWN, batch.waiting)
         self._turns.remove(port)
         self.tunnels.record(port.index).fd = -1
         self.tunnels.remove(port.index)
@@ -154,7 +157,9 @@ class DataPlane:
                 batch.frame(index).destination = 0
 
     def unclaimed(self) -> Counters:
-        """Return the count of packets that belong to no tunnel."""
+        """Return the count of packets that belong to no tunnel, or of which none is known."""
+        for underlay in self._underlays.values():
+            self.tunnels.count_drop(0, "rx", DropReason.RX_OVERRUN, underlay.overrun())
         return self.tunnels.counters(0)
 
     def features(self) -> dict[str, str]:
@@ -162,6 +167,8 @@ class DataPlane:
         found = {"codec": codec.IMPLEMENTATION, "io": io.IMPLEMENTATION}
         for underlay in self._underlays.values():
             found["receive_buffer"] = str(underlay.receive_buffer)
+            if underlay.drops is None:
+                found["receive_drops"] = "not counted: the kernel does not tell"
             found["packet_socket"] = "none" if underlay.plain.packet is None else "yes"
         if self._underlays and not self._icmp_errors:
             found["icmp_errors"] = "none"
@@ -171,6 +178,7 @@ class DataPlane:
         """Remove all tunnels and close the underlay sockets. Devices stay open."""
         for port in list(self._ports.values()):
             self.remove_tunnel(port)
+        self.unclaimed()  # what is counted outside is lost with the sockets
         for underlay in self._underlays.values():
             self._loop.remove_reader(underlay.receiver)
             underlay.close()

@@ -46,7 +46,10 @@ __all__ = [
     "spread_datagrams",
 ]
 
-DROP_REASONS: tuple[str, ...] = tuple(reason.name for reason in DropReason)
+# By their numbers, without a gap: others are counted elsewhere.
+DROP_REASONS: tuple[str, ...] = tuple(
+    reason.name for number, reason in enumerate(DropReason) if reason == number
+)
 
 Row = TypeVar("Row", bound=ctypes.Structure)
 

@@ -6,7 +6,7 @@ tunnel's number in this process. Record 0 belongs to no tunnel. Nothing here mov
 
 import ctypes
 import mmap
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
@@ -128,6 +128,23 @@ class Counters:
     rx_resyncs: int = 0
     rx_lost: int = 0
 
+    def __add__(self, other: "Counters") -> "Counters":
+        """Return the sum of two counts of one tunnel, as of before and after it was made anew."""
+        return Counters(
+            self.tx_packets + other.tx_packets,
+            self.tx_bytes + other.tx_bytes,
+            self.rx_packets + other.rx_packets,
+            self.rx_bytes + other.rx_bytes,
+            _sum(self.tx_drops, other.tx_drops),
+            _sum(self.rx_drops, other.rx_drops),
+            self.rx_resyncs + other.rx_resyncs,
+            self.rx_lost + other.rx_lost,
+        )
+
+
+def _sum(one: dict[DropReason, int], other: dict[DropReason, int]) -> dict[DropReason, int]:
+    return {reason: one.get(reason, 0) + other.get(reason, 0) for reason in one | other}
+
 
 class TunnelTable:
     """The records of all tunnels and the table that finds them.
@@ -204,9 +221,8 @@ class TunnelTable:
         """Return what the record has counted."""
         record = self.record(index)
 
-        def drops(counts: Iterable[int]) -> dict[DropReason, int]:
-            named = zip(DropReason, counts, strict=False)
-            return {reason: count for reason, count in named if count}
+        def drops(counts: Sequence[int]) -> dict[DropReason, int]:
+            return {reason: count for reason in DropReason if (count := counts[reason])}
 
         return Counters(
             record.tx_packets,
@@ -219,11 +235,13 @@ class TunnelTable:
             record.rx_lost,
         )
 
-    def count_drop(self, index: int, direction: Literal["tx", "rx"], reason: DropReason) -> None:
-        """Count one packet that was lost outside the codec."""
+    def count_drop(
+        self, index: int, direction: Literal["tx", "rx"], reason: DropReason, packets: int = 1
+    ) -> None:
+        """Count packets that were lost outside the codec."""
         record = self.record(index)
         drops = record.tx_drops if direction == "tx" else record.rx_drops
-        drops[reason] += 1
+        drops[reason] += packets
 
 
-assert len(DropReason) <= DROP_COUNTERS  # noqa: S101 - the records have room for so many
+assert max(DropReason) < DROP_COUNTERS  # noqa: S101 - the records have room for so many

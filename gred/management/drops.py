@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
     from gred.dataplane.tunnels import Counters
 
+# Reasons that are gred's own trouble, and what helps.
+REMEDIES = {
+    DropReason.RX_OVERRUN: "packets came faster than gred read them: its receive buffer was full;"
+    " it needs more CPU, or a larger buffer where it was refused one (net.core.rmem_max)",
+}
+
 
 class DropSummary:
     """Logs one ``drops`` line per tunnel with the counts that moved since its last line."""
@@ -23,6 +29,7 @@ class DropSummary:
     def note(self, tunnel: str | None, counters: "Counters") -> None:
         """Compare *counters* with those of the last call for *tunnel* (``None``: no tunnel's)."""
         moved: dict[str, int] = {}
+        remedies: list[str] = []
         for direction, drops in (("tx", counters.tx_drops), ("rx", counters.rx_drops)):
             for reason, count in drops.items():
                 key = (tunnel, direction, reason)
@@ -31,6 +38,13 @@ class DropSummary:
                 more = count - told if count >= told else count
                 self._told[key] = count
                 if more:
-                    moved[f"{direction}_{DropReason(reason).name.lower()}"] = more
+                    moved[_word(direction, reason)] = more
+                    remedies += [REMEDIES[reason]] if reason in REMEDIES else []
         if moved:
-            self._log.info("drops", tunnel=tunnel, **moved)
+            tell = self._log.warning if remedies else self._log.info
+            tell("drops", tunnel=tunnel, **moved, detail="; ".join(remedies) or None)
+
+
+def _word(direction: str, reason: DropReason) -> str:
+    word = DropReason(reason).name.lower()
+    return word if word.startswith(f"{direction}_") else f"{direction}_{word}"

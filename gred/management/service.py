@@ -133,6 +133,8 @@ class Service:
             await self._daemon.stop()
         except Exception as error:  # noqa: BLE001 - logged with its traceback, and exit code 1
             self._fail("stop raised", error)
+        if self._status is not None:
+            self._note_drops()  # of what was under way
         self._log.info("stopped")
 
     def _every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
@@ -143,9 +145,12 @@ class Service:
         self._timers[name] = self._loop.call_later(seconds, fire)
 
     def _summarize(self) -> None:
+        self._note_drops()
+        self._on_interval()
+
+    def _note_drops(self) -> None:
         for tunnel, counters in self._daemon.counters().items():
             self._drops.note(tunnel, counters)
-        self._on_interval()
 
     def _tell_status(self) -> None:
         self._timers.pop("status", None)

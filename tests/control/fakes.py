@@ -107,6 +107,7 @@ class FakeKernel:
         self.routes: dict[IPAddress, Route] = {}
         self.gre_rules: set[int] = set()
         self.filtered: set[int] = set()
+        self.transmit_drops_of: dict[int, int] = {}
         self.settings: dict[int, InterfaceSettings] = {}
         self.devices: list[FakeDevice] = []
         self.refuses_configuration: SetupError | None = None
@@ -187,6 +188,9 @@ class FakeKernel:
 
     def filtered_versions(self) -> set[int]:
         return set(self.filtered)
+
+    def transmit_drops(self, _namespace: str | None = None) -> dict[int, int]:
+        return dict(self.transmit_drops_of)
 
     def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
         for settings in interfaces:

@@ -50,3 +50,15 @@ def test_tunnels_are_counted_apart_and_so_is_what_belongs_to_none() -> None:
     summary.note(None, counters(rx={DropReason.NO_TUNNEL: 1}))
     summary.note("Tunnel-1", counters(rx={DropReason.NO_TUNNEL: 1}))
     assert [line.fields.get("tunnel") for line in log.lines] == [None, "Tunnel-1"]
+
+
+def test_a_receiver_that_is_overrun_is_a_warning_with_a_remedy() -> None:
+    log = RememberingLog()
+    summary = DropSummary(log.logger)
+    summary.note(None, counters(rx={DropReason.RX_OVERRUN: 7, DropReason.NO_TUNNEL: 1}))
+    summary.note(None, counters(rx={DropReason.RX_OVERRUN: 7, DropReason.NO_TUNNEL: 2}))
+    first, second = log.lines
+    assert first.level == "warning"
+    assert first.fields["rx_overrun"] == 7
+    assert "more CPU" in first.fields["detail"]
+    assert (second.level, second.fields) == ("info", {"rx_no_tunnel": 1})

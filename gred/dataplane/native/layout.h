@@ -9,7 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Why a packet was discarded: gred/wire/drop.py, in the same order. */
+/* Why a packet was discarded: gred/wire/drop.py, in the same order, as far
+ * as the codec counts them. */
 #define GRED_DROP_REASONS(X)                                                                       \
     X(NONE)                                                                                        \
     X(TRUNCATED)                                                                                   \
