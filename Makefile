@@ -54,7 +54,7 @@ sanitize: $(VENV)/.dev
 	cp -r gred tests conf pyproject.toml $(SANITIZED)/
 	rm -f $(SANITIZED)/gred/dataplane/*.so
 	for module in codec io; do \
-	    case $$module in codec) sources="codec_module encapsulate decapsulate coalesce flows packet peers peers_module";; \
+	    case $$module in codec) sources="codec_module encapsulate decapsulate coalesce flows packet peers peers_module sequence";; \
 	        io) sources="io_module tun send scout receive";; esac; \
 	    $(CC) $(STRICT) $(SANITIZE) -fPIC -shared -DPy_LIMITED_API=0x030b0000 \
 	        $$($(BIN)/python -c 'import sysconfig; print("-I" + sysconfig.get_path("include"))') \

@@ -124,6 +124,7 @@ def decapsulate(
     pieces: Buffer,
     headers_begin: int,
     headers_end: int,
+    now: int,
     /,
 ) -> tuple[int, int]:
     """Turn received[:count] into frames to write; return (frames, datagrams refused).
@@ -131,4 +132,7 @@ def decapsulate(
     A refused datagram has its DropReason as verdict and is counted in the record of its tunnel, or
     in record 0. Inner headers are changed in place. Segments for devices that take no
     super-packets get their headers in arena[headers_begin:headers_end].
+
+    *now*: milliseconds of a clock that does not go back, of which 32 bits count. It tells late
+    packets from a peer that began anew.
     """

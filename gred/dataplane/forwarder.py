@@ -342,6 +342,7 @@ class DataPlane:
             batch.pieces,
             batch.headers_begin,
             batch.headers_end,
+            int(self._loop.time() * 1000),
         )
         if io.write_frames(batch.arena, batch.outgoing, batch.pieces, frames):
             self._losses.unwritten(batch, frames)

@@ -245,6 +245,7 @@ def decapsulate(
     pieces: "WriteableBuffer",
     headers_begin: int,
     headers_end: int,
+    now: int,
     /,
 ) -> tuple[int, int]:
     """See _codec.pyi."""
@@ -269,6 +270,7 @@ def decapsulate(
             Queue(_table(outgoing, Outgoing), _table(pieces, Piece)),
             HeaderSpace(headers_begin, headers_end),
         ),
+        now,
     )
     refused = sum(bool(worker.add(entries[index])) for index in range(count))
     worker.finish()

@@ -16,6 +16,7 @@ from gred.dataplane.pure_emit import Decapsulated, Writer, inspect, merged_size
 from gred.dataplane.pure_flags import has
 from gred.dataplane.pure_inner import VERSION, find_ip, has_partial_checksum, locate, measure
 from gred.dataplane.pure_lookup import Addresses, LookupTable
+from gred.dataplane.pure_sequence import check_number
 from gred.wire import ethernet, gre, ip
 from gred.wire.checksum import ones_complement_sum
 from gred.wire.drop import DropReason
@@ -24,13 +25,6 @@ from gred.wire.malformed import MalformedPacketError
 
 if TYPE_CHECKING:
     import ctypes
-
-# Numbers this far behind are not late packets but a peer that began anew: real reordering is a few
-# hundred packets deep at most.
-SEQUENCE_WINDOW = 1024
-# A peer that restarts within the window is known by this many old numbers in a row, each one more
-# than the last. Late packets and duplicates do not come like that.
-RESTART_RUN = 8
 
 
 class Decapsulator:
@@ -42,7 +36,9 @@ class Decapsulator:
         tunnels: "ctypes.Array[TunnelRecord]",
         lookup: LookupTable,
         writer: Writer,
+        now: int,
     ) -> None:
+        self.now = now & 0xFFFFFFFF
         self.view = view
         self.tunnels = tunnels
         self.lookup = lookup
@@ -97,7 +93,7 @@ class Decapsulator:
         reason = self._propagate_ecn(entry)
         if reason:
             return reason
-        reason = _check_sequence(record, header)
+        reason = _check_sequence(record, header, self.now)
         if reason:
             return reason
         packet = self._inspect(entry)
@@ -215,25 +211,9 @@ def name_protocol(protocol: int) -> DropReason:
     return gre.NAMED_PROTOCOLS.get(protocol, DropReason.UNKNOWN_PROTOCOL)
 
 
-def _check_sequence(record: TunnelRecord, header: GreHeader) -> DropReason:
-    """RFC 2890 §2.2, and a way back for a peer that restarted, which the RFC does not give."""
+def _check_sequence(record: TunnelRecord, header: GreHeader, now: int) -> DropReason:
     if not has(record.flags, TunnelFlag.INPUT_SEQUENCE):
         return DropReason.NONE
     if header.sequence is None:
         return DropReason.SEQ_MISSING
-    if record.input_seen:
-        ahead = (header.sequence - record.input_next) & 0xFFFFFFFF
-        if ahead < 1 << 31:
-            record.rx_lost += ahead
-        else:
-            if (1 << 32) - ahead <= SEQUENCE_WINDOW:
-                follows = record.old_run > 0 and header.sequence == record.old_next
-                record.old_run = record.old_run + 1 if follows else 1
-                record.old_next = (header.sequence + 1) & 0xFFFFFFFF
-                if record.old_run < RESTART_RUN:
-                    return DropReason.OUT_OF_SEQ
-            record.rx_resyncs += 1
-    record.input_next = (header.sequence + 1) & 0xFFFFFFFF
-    record.input_seen = 1
-    record.old_run = 0
-    return DropReason.NONE
+    return check_number(record, header.sequence, now)

@@ -224,6 +224,7 @@ class Ingress:
     pieces: int = 256
     header_space: int = 64 * 128
     skew: int = 0
+    now: int = 1000  # milliseconds
 
     def __post_init__(self) -> None:
         self.arena = bytearray()
@@ -263,6 +264,7 @@ class Ingress:
             self.piece_table,
             self.headers_begin,
             len(self.arena),
+            self.now,
         )
         return result
 

@@ -136,6 +136,14 @@ class Chance:
             input_seen=self.pick([0, 1]),
             old_run=self.pick([0, 1, 6, 7]),
             old_next=self.random.randrange(7),
+            input_time=self.pick([0, 500, 1000]),
+            mark_time=self.pick([0, 500, 1000]),
+            input_mark=self.pick([0, 3, 1990]),
+            input_passed=self.pick([0, 3, 1980, 0xFFFFFF00]),
+            life_time=self.pick([0, 1000]),
+            first_seen=self.pick([0, 3, 0xFF]),
+            has_former=self.pick([0, 1, 2]),
+            former_next=self.pick([0, 7, 2002]),
         )
 
     # --- egress -----------------------------------------------------------------------------------

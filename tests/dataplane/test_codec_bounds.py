@@ -38,6 +38,7 @@ def ingress_arguments() -> dict[str, Any]:
         "pieces": bench.piece_table,
         "headers_begin": bench.headers_begin,
         "headers_end": len(bench.arena),
+        "now": 0,
     }
 
 

@@ -100,6 +100,7 @@ struct ingress {
     struct piece *pieces;
     size_t piece_capacity;
     size_t headers_begin, headers_end;
+    uint32_t now; /* milliseconds of any clock that does not go back; it may wrap */
 };
 
 struct ingress_result {
@@ -109,6 +110,9 @@ struct ingress_result {
 
 /* Contract: _codec.pyi. The caller has checked that every offset lies inside the buffers. */
 void decapsulate(const struct ingress *ingress, size_t count, struct ingress_result *result);
+
+/* Is a packet with this sequence number in order? For tunnels with INPUT_SEQUENCE. */
+enum drop_reason check_number(struct tunnel_record *record, uint32_t number, uint32_t now);
 
 /* What coalescing and writing share within one call of decapsulate. */
 enum { RUN_SLOTS = 16, RUN_UDP_PACKETS = 64 };

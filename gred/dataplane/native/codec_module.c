@@ -105,15 +105,15 @@ static PyObject *py_decapsulate(PyObject *module, PyObject *const *args, Py_ssiz
     enum { ARENA, RECEIVED, TUNNELS, LOOKUP, OUTGOING, PIECES, BUFFERS };
     static const int buffer_args[BUFFERS] = {0, 1, 3, 4, 5, 6};
     Py_buffer buffers[BUFFERS] = {{0}};
-    size_t count;
+    size_t count, now;
     struct ingress ingress = {0};
     struct ingress_result result = {0};
     PyObject *answer = NULL;
 
     (void)module;
-    if (!check_argument_count("decapsulate", nargs, 9) || !get_size(args[2], &count) ||
+    if (!check_argument_count("decapsulate", nargs, 10) || !get_size(args[2], &count) ||
         !get_size(args[7], &ingress.headers_begin) || !get_size(args[8], &ingress.headers_end) ||
-        !get_buffers(args, buffer_args, buffers, BUFFERS))
+        !get_size(args[9], &now) || !get_buffers(args, buffer_args, buffers, BUFFERS))
         goto exit;
     size_t arena_length = (size_t)buffers[ARENA].len;
     size_t lookup_length = (size_t)buffers[LOOKUP].len;
@@ -124,6 +124,7 @@ static PyObject *py_decapsulate(PyObject *module, PyObject *const *args, Py_ssiz
         PyErr_SetString(PyExc_ValueError, "decapsulate: a table is smaller than its count");
         goto exit;
     }
+    ingress.now = (uint32_t)now;
     ingress.arena = buffers[ARENA].buf;
     ingress.received = buffers[RECEIVED].buf;
     ingress.tunnels = buffers[TUNNELS].buf;
@@ -199,6 +200,14 @@ static const struct measure measures[] = {
     FIELD(tunnel_record, rx_bytes),
     FIELD(tunnel_record, rx_resyncs),
     FIELD(tunnel_record, rx_lost),
+    FIELD(tunnel_record, input_time),
+    FIELD(tunnel_record, input_mark),
+    FIELD(tunnel_record, mark_time),
+    FIELD(tunnel_record, input_passed),
+    FIELD(tunnel_record, life_time),
+    FIELD(tunnel_record, first_seen),
+    FIELD(tunnel_record, has_former),
+    FIELD(tunnel_record, former_next),
     FIELD(tunnel_record, tx_drops),
     FIELD(tunnel_record, rx_drops),
     SIZE(frame),

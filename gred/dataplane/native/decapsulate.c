@@ -4,13 +4,6 @@
  */
 #include "codec.h"
 
-/* Numbers this far behind are not late packets but a peer that began anew: real reordering is a few
- * hundred packets deep at most. */
-enum { SEQUENCE_WINDOW = 1024 };
-/* A peer that restarts within the window is recognised by this many old numbers in a row, each one
- * more than the last. Late packets and duplicates do not come like that. */
-enum { RESTART_RUN = 8 };
-
 /* A GRE header and what is behind it. */
 struct gre {
     uint8_t *start;
@@ -265,30 +258,14 @@ static enum drop_reason propagate_ecn(uint8_t outer_tos, struct view *view)
     return DROP_NONE;
 }
 
-static enum drop_reason check_sequence(struct tunnel_record *record, const struct gre *gre)
+static enum drop_reason check_sequence(struct tunnel_record *record, const struct gre *gre,
+                                       uint32_t now)
 {
     if (!(record->flags & INPUT_SEQUENCE))
         return DROP_NONE;
     if (!(gre->flags & GRE_SEQUENCE))
         return DROP_SEQ_MISSING;
-    uint32_t ahead = gre->sequence - record->input_next;
-    if (record->input_seen && ahead < 0x80000000) {
-        record->rx_lost += ahead;
-    } else if (record->input_seen && ahead >= 0x80000000) {
-        uint32_t behind = 0u - ahead;
-        if (behind <= SEQUENCE_WINDOW) {
-            bool follows = record->old_run > 0 && gre->sequence == record->old_next;
-            record->old_run = follows ? record->old_run + 1 : 1;
-            record->old_next = gre->sequence + 1;
-            if (record->old_run < RESTART_RUN)
-                return DROP_OUT_OF_SEQ;
-        }
-        record->rx_resyncs++;
-    }
-    record->input_next = gre->sequence + 1;
-    record->input_seen = 1;
-    record->old_run = 0;
-    return DROP_NONE;
+    return check_number(record, gre->sequence, now);
 }
 
 static enum drop_reason admit(const struct ingress *in, struct received *received,
@@ -315,7 +292,7 @@ static enum drop_reason admit(const struct ingress *in, struct received *receive
     received->inner_length = (uint32_t)view->length;
     if ((reason = propagate_ecn(received->tos, view)))
         return reason;
-    return check_sequence(record, &gre);
+    return check_sequence(record, &gre, in->now);
 }
 
 void decapsulate(const struct ingress *in, size_t count, struct ingress_result *result)

@@ -82,7 +82,7 @@ struct tunnel_record {
     uint32_t output_next; /* sequence number of the next packet sent */
     uint32_t input_next;  /* sequence number expected next */
     uint32_t input_seen;  /* 0: nothing received yet, any number is right */
-    uint32_t old_run;     /* how many old numbers in a row, each one more than the last */
+    uint32_t old_run;     /* evidence of a restart: old numbers in a row */
     uint32_t old_next;    /* the number that would make the run longer */
     uint32_t mtu;         /* of the interface, bytes */
     uint32_t path_mtu;    /* largest inner packet that the path carries, bytes */
@@ -102,7 +102,16 @@ struct tunnel_record {
     uint64_t rx_bytes;   /* inner bytes */
     uint64_t rx_resyncs; /* times the sequence window was moved to a restarted peer */
     uint64_t rx_lost;    /* sequence numbers that were skipped */
-    uint64_t reserved_e[14];
+    /* More of the sequence numbers received (sequence.c). Times are milliseconds. */
+    uint32_t input_time;   /* of the last packet that was accepted */
+    uint32_t input_mark;   /* the number that was expected at mark_time */
+    uint32_t mark_time;    /* moved about once a second */
+    uint32_t input_passed; /* what is older than this was passed so long ago that it is not late */
+    uint32_t life_time;    /* of the first packet since the peer began anew */
+    uint32_t first_seen;   /* bit n: number n was accepted since then */
+    uint32_t has_former;   /* 0: the life before has no packets under way any more */
+    uint32_t former_next;  /* the number that was expected next in the life before */
+    uint64_t reserved_e[10];
     uint64_t tx_drops[DROP_COUNTERS];
     uint64_t rx_drops[DROP_COUNTERS];
 };
