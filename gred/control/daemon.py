@@ -143,7 +143,11 @@ class Daemon:
 
     def facts(self) -> Mapping[str, object]:
         """Return what the start-up line says besides the version."""
-        return {"tunnels": len(self.tunnels), **self._plane.features()}
+        attached = [tunnel for tunnel in self.tunnels.values() if tunnel.port is not None]
+        found = Counter(tunnel.packet_socket for tunnel in attached)
+        said = found if len(found) < 2 else [f"{count} {used}" for used, count in found.items()]
+        packet_socket = {"packet_socket": ", ".join(said)} if found else {}
+        return {"tunnels": len(self.tunnels), **self._plane.features(), **packet_socket}
 
     def counters(self) -> Mapping[str | None, Counters]:
         """Return a snapshot for each tunnel by name; ``None`` is what belongs to no tunnel.

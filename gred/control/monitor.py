@@ -1,8 +1,8 @@
 """Notices that links, addresses, routes, rules or filters changed. Says nothing about what changed.
 
 Messages of netlink(7) are thrown away unread: whoever is told looks for itself, which is right
-also when messages were lost. Of tables of iptables-legacy the kernel tells nothing: two files in
-/proc are read now and then. Nothing here waits or decides.
+also when messages were lost. Of tables of iptables-legacy the kernel tells nothing: they are looked
+at now and then. Nothing here waits or decides.
 """
 
 import asyncio
@@ -11,7 +11,8 @@ import errno
 import socket
 from collections.abc import Callable
 
-from gred.control.netfilter import NETLINK_NETFILTER, iptables_versions
+from gred.control.iptables import iptables_reasons
+from gred.control.netfilter import NETLINK_NETFILTER
 
 # Multicast groups of NETLINK_ROUTE by number, linux/rtnetlink.h.
 _GROUPS = {
@@ -51,7 +52,7 @@ class LinkMonitor:
         self._delay = delay
         self._listeners: list[socket.socket] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._tables: set[int] = set()
+        self._tables: dict[int, str] = {}
         self._look: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
@@ -63,7 +64,7 @@ class LinkMonitor:
         except BaseException:
             self.close()
             raise
-        self._tables = iptables_versions()
+        self._tables = iptables_reasons()
         self._look = self._loop.call_later(_TABLES_EVERY, self._look_at_tables)
 
     def close(self) -> None:
@@ -84,7 +85,7 @@ class LinkMonitor:
             self._note()
 
     def _look_at_tables(self) -> None:
-        before, self._tables = self._tables, iptables_versions()
+        before, self._tables = self._tables, iptables_reasons()
         if self._tables != before:
             self._note()
         self._look = self._loop.call_later(_TABLES_EVERY, self._look_at_tables)

@@ -140,9 +140,9 @@ class Netlink:
                     versions.add(version)
         return versions
 
-    def filtered_versions(self) -> set[int]:
+    def filtered(self) -> Mapping[int, str]:
         """Return the IP versions whose outgoing packets netfilter looks at one by one."""
-        return netfilter.filtered_versions()
+        return netfilter.filtered()
 
     def transmit_drops(self, namespace: str | None = None) -> dict[int, int]:
         """Return what the interfaces of a namespace could not queue: index -> packets so far.

@@ -128,6 +128,11 @@ class Port(Protocol):
 
     last_error: LastError
 
+    @property
+    def no_packet_socket(self) -> str:
+        """Why nothing is sent through a packet socket; empty when it is."""
+        ...
+
     def update(self, parameters: TunnelParameters) -> None:
         """Use *parameters* from the next packet on."""
 
@@ -204,8 +209,8 @@ class Kernel(Protocol):
         """Return the IP versions in which some routing rule selects GRE by protocol."""
         ...
 
-    def filtered_versions(self) -> set[int]:
-        """Return the IP versions whose outgoing packets netfilter looks at one by one."""
+    def filtered(self) -> Mapping[int, str]:
+        """Return the IP versions whose outgoing packets netfilter may look at, and why."""
         ...
 
     def transmit_drops(self, namespace: str | None = None) -> Mapping[int, int]:

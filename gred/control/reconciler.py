@@ -69,7 +69,7 @@ class Reconciler:
     def _follow_standings(self, seen: Mapping[str, Observation]) -> None:
         """Let outer packets leave from where addresses and devices are now, one tunnel each."""
         tunnels = [tunnel for tunnel, _device in with_device(self._tunnels.values())]
-        before = {tunnel.name: tunnel.standing for tunnel in tunnels}
+        before = {tunnel.name: (tunnel.standing, tunnel.packet_socket) for tunnel in tunnels}
         moved = {tunnel.name for tunnel in tunnels if tunnel.move(seen[tunnel.name].standing)}
         moved |= {tunnel.name for tunnel, why in _twins(tunnels, seen) if tunnel.hold(why)}
         # Those that are held first: their place must be free for another.
@@ -78,15 +78,15 @@ class Reconciler:
         ):
             if tunnel.port is not None:
                 tunnel.port.update(tunnel.parameters())
-                self._tell_standing(tunnel, before[tunnel.name])
+                self._tell_standing(tunnel, *before[tunnel.name])
 
-    def _tell_standing(self, tunnel: Tunnel, before: Standing) -> None:
+    def _tell_standing(self, tunnel: Tunnel, before: Standing, used: str) -> None:
         if tunnel.standing.local != before.local:
             fields = {"local": str(tunnel.standing.local), "before": str(before.local)}
             self._tell("local_changed", tunnel=tunnel.name, **fields)
-        if tunnel.config.packet_socket and tunnel.standing.filtered != before.filtered:
-            used = "no (netfilter)" if tunnel.standing.filtered else "yes"
-            self._tell("packet_socket_changed", tunnel=tunnel.name, packet_socket=used)
+        if tunnel.packet_socket != used:
+            fields = {"packet_socket": tunnel.packet_socket, "before": used}
+            self._tell("packet_socket_changed", tunnel=tunnel.name, **fields)
 
     def _follow_paths(self, seen: Mapping[str, Observation]) -> None:
         """Follow what the paths carry; look again when the kernel may have forgotten it."""

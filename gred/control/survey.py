@@ -18,14 +18,14 @@ class Standing:
 
     *local*: the address in use; None is any, or *no_local* says why there is none. *device*: index
     of the interface they leave through; 0 is none, or *no_device* says why it is not known.
-    *filtered*: netfilter looks at them one by one.
+    *filtered*: why netfilter may look at them one by one; empty if it does not.
     """
 
     local: IPAddress | None = None
     no_local: str = ""
     device: int = 0
     no_device: str = ""
-    filtered: bool = False
+    filtered: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,7 @@ def _standings(
     indexes = {name: index for index, name in names.items()}
     follows = any(config.local_interface is not None for config in configs)
     addresses = kernel.interface_addresses() if follows else {}
-    filtered = (
-        kernel.filtered_versions() if any(config.packet_socket for config in configs) else set()
-    )
+    filtered = kernel.filtered() if any(config.packet_socket for config in configs) else {}
     found = {}
     for config in configs:
         local, no_local = config.local, ""
@@ -134,7 +132,7 @@ def _standings(
             no_local=no_local,
             device=device,
             no_device=no_device,
-            filtered=config.family in filtered,
+            filtered=filtered.get(config.family, ""),
         )
     return found
 

@@ -82,6 +82,14 @@ class Tunnel:
             return "tap"
         return "tun" if self.config.protocol is None else "any"
 
+    @property
+    def packet_socket(self) -> str:
+        """Whether packets follow others through a packet socket, and why not."""
+        why = self.standing.filtered or (self.port.no_packet_socket if self.port else "")
+        if not self.config.packet_socket:
+            why = "configured"
+        return f"no ({why})" if why else "yes"
+
     def parameters(self) -> TunnelParameters:
         """Return what the data plane must know."""
         config, standing = self.config, self.standing
@@ -230,13 +238,12 @@ class Tunnel:
             **({} if self.source is None else {"source": str(self.source)}),
             "remote": _text(self.config.remote),
             "mtu": self.mtu,
+            "packet_socket": self.packet_socket,
         }
         if before is not TunnelState.DOWN:
             return [Event("tunnel_up", "info", self.name, {**fields, "after": str(before)})]
         if self.device is not None:
             fields |= {"index": self.device.index, "offload": self.device.offload}
-        if self.config.packet_socket and self.standing.filtered:
-            fields["packet_socket"] = "no (netfilter)"
         events = [Event("tunnel_up", "info", self.name, fields)]
         if self.config.remote is None and not (self.config.peers or self.config.learn_peers):
             detail = "without a remote it only receives; what is sent into it is dropped"

@@ -169,7 +169,6 @@ class DataPlane:
             found["receive_buffer"] = str(underlay.receive_buffer)
             if underlay.drops is None:
                 found["receive_drops"] = "not counted: the kernel does not tell"
-            found["packet_socket"] = "none" if underlay.plain.packet is None else "yes"
         if self._underlays and not self._icmp_errors:
             found["icmp_errors"] = "none"
         return found

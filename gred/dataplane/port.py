@@ -52,6 +52,8 @@ class TunnelPort:
         self.whole: socket.socket
         """What sends datagrams with Don't Fragment."""
         self._packet: socket.socket | None
+        self.no_packet_socket: str
+        """Why nothing is sent through a packet socket; empty when it is."""
         self._choose_senders()
         self._point()
         self.peers = self._make_peers()
@@ -122,9 +124,12 @@ class TunnelPort:
         another one than for the followers.
         """
         senders, parameters = self.senders, self.parameters
-        labelled = parameters.family == 4 or parameters.flow_label is not None
-        follows = parameters.packet_socket and labelled
-        scouts = senders.scouts if follows else None
+        self.no_packet_socket = senders.no_packet
+        if not parameters.packet_socket:
+            self.no_packet_socket = "not allowed"
+        elif parameters.family == 6 and parameters.flow_label is None:
+            self.no_packet_socket = "IPv6FlowLabel=auto"
+        scouts = None if self.no_packet_socket else senders.scouts
         self.whole = senders.whole if scouts is None else scouts
         self._packet = None if scouts is None else senders.packet
 

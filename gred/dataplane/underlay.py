@@ -23,6 +23,7 @@ watching a descriptor.
 
 import contextlib
 import ctypes
+import os
 import socket
 import struct
 from collections import Counter
@@ -94,7 +95,7 @@ class Senders:
     """A pair of sending sockets: with Don't Fragment and without. Raises OSError.
 
     *scouts* and *packet*: the sender of scouts and the packet socket of their followers; None where
-    the kernel gives none.
+    the kernel gives none, and *no_packet* says why.
     """
 
     def __init__(self, family: Family, options: SendOptions) -> None:
@@ -108,9 +109,11 @@ class Senders:
             raise
         self.scouts: socket.socket | None = None
         self.packet: socket.socket | None = None
-        # Sandboxes have raw sockets and nothing else.
-        with contextlib.suppress(OSError):
+        self.no_packet = ""
+        try:
             self.scouts, self.packet = _open_followers(family, options)
+        except OSError as error:  # sandboxes have raw sockets and nothing else
+            self.no_packet = os.strerror(error.errno or 0)
 
     def close(self) -> None:
         """Close all."""

@@ -106,8 +106,8 @@ class FakeKernel:
         self.addresses = {ip_address(LOCAL)}
         self.routes: dict[IPAddress, Route] = {}
         self.gre_rules: set[int] = set()
-        self.filtered: set[int] = set()
         self.transmit_drops_of: dict[int, int] = {}
+        self.filters: dict[int, str] = {}
         self.settings: dict[int, InterfaceSettings] = {}
         self.devices: list[FakeDevice] = []
         self.refuses_configuration: SetupError | None = None
@@ -186,8 +186,8 @@ class FakeKernel:
     def versions_with_gre_rules(self) -> set[int]:
         return set(self.gre_rules)
 
-    def filtered_versions(self) -> set[int]:
-        return set(self.filtered)
+    def filtered(self) -> dict[int, str]:
+        return dict(self.filters)
 
     def transmit_drops(self, _namespace: str | None = None) -> dict[int, int]:
         return dict(self.transmit_drops_of)
@@ -238,6 +238,7 @@ class FakePort:
     removed: bool = False
     moved: Traffic = field(default_factory=Traffic)
     last_error: LastError = field(default_factory=LastError)
+    no_packet_socket: str = ""
 
     def update(self, parameters: TunnelParameters) -> None:
         self.parameters = parameters

@@ -58,7 +58,7 @@ def test_facts_and_counters_are_those_of_the_data_plane(run: Run) -> None:
     async def scenario() -> None:
         house = House((tunnel(),))
         await house.daemon.start()
-        assert house.daemon.facts() == {"tunnels": 1, "codec": "fake"}
+        assert house.daemon.facts() == {"tunnels": 1, "codec": "fake", "packet_socket": "yes"}
         counters = house.daemon.counters()
         assert counters[None].rx_drops == {DropReason.NO_TUNNEL: 5}
         assert counters["t1"].tx_packets == 1

@@ -239,30 +239,63 @@ def test_no_packet_passes_a_filter_by(run: Run) -> None:
             return [house.plane.port(name).parameters.packet_socket for name in ("t1", "t2")]
 
         assert used() == [True, False]
-        house.kernel.filtered = {4}
+        house.kernel.filters = {4: "netfilter rules"}
         await house.change()
         assert used() == [False, False]
         assert [(e.name, e.tunnel, e.fields) for e in house.events] == [
-            ("packet_socket_changed", "t1", {"packet_socket": "no (netfilter)"})
+            (
+                "packet_socket_changed",
+                "t1",
+                {"packet_socket": "no (netfilter rules)", "before": "yes"},
+            )
         ]
         house.events.clear()
-        house.kernel.filtered = set()
+        house.kernel.filters = {}
         await house.change()
         assert used() == [True, False]
-        assert [e.fields for e in house.events] == [{"packet_socket": "yes"}]
+        assert [e.fields["packet_socket"] for e in house.events] == ["yes"]
         await house.daemon.stop()
 
     run(scenario())
 
 
-def test_a_filter_at_the_start_is_told_with_the_tunnel(run: Run) -> None:
+def test_a_filter_is_told_with_the_tunnel_and_with_the_start(run: Run) -> None:
     async def scenario() -> None:
         house = House((tunnel(),))
-        house.kernel.filtered = {4}
+        house.kernel.filters = {4: "cannot see iptables tables: Permission denied"}
         await house.daemon.start()
+        expected = "no (cannot see iptables tables: Permission denied)"
         up = next(event for event in house.events if event.name == "tunnel_up")
-        assert up.fields["packet_socket"] == "no (netfilter)"
+        assert up.fields["packet_socket"] == expected
+        assert house.daemon.facts()["packet_socket"] == expected
         assert not house.plane.port("t1").parameters.packet_socket
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_a_tunnel_that_comes_up_late_tells_of_a_filter(run: Run) -> None:
+    async def scenario() -> None:
+        house = House((tunnel(),))
+        house.kernel.no_route(REMOTE)
+        await house.daemon.start()
+        house.kernel.filters = {4: "netfilter rules"}
+        house.kernel.routes.clear()
+        await house.change()
+        up = next(event for event in house.events if event.name == "tunnel_up")
+        assert up.fields["packet_socket"] == "no (netfilter rules)"
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_the_start_tells_of_tunnels_that_differ(run: Run) -> None:
+    async def scenario() -> None:
+        without = replace(tunnel("t2", remote=OTHER_REMOTE), packet_socket=False)
+        house = await started(tunnel(), without)
+        house.plane.port("t1").no_packet_socket = "Operation not permitted"
+        told = house.daemon.facts()["packet_socket"]
+        assert told == "1 no (Operation not permitted), 1 no (configured)"
         await house.daemon.stop()
 
     run(scenario())

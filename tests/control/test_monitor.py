@@ -50,15 +50,15 @@ def _has(calls: list[int], count: int) -> bool:
 def test_tables_of_iptables_are_looked_at_again_and_again(
     run: Run, kernel_end: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tables: set[int] = set()
+    tables: dict[int, str] = {}
     calls: list[int] = []
-    monkeypatch.setattr("gred.control.monitor.iptables_versions", lambda: set(tables))
+    monkeypatch.setattr("gred.control.monitor.iptables_reasons", lambda: dict(tables))
     monkeypatch.setattr("gred.control.monitor._TABLES_EVERY", 0.01)
 
     async def scenario() -> None:
         monitor = LinkMonitor(asyncio.get_running_loop(), lambda: calls.append(1), delay=0.01)
         monitor.open()
-        for number, change in enumerate(({4}, {4, 6}, set[int]())):
+        for number, change in enumerate(({4: "rules"}, {4: "unknown"}, dict[int, str]())):
             tables.clear()
             tables.update(change)
             await until(partial(_has, calls, number + 1))

@@ -154,15 +154,15 @@ def test_a_local_address_may_be_in_the_vrf_of_the_device() -> None:
 
 def test_what_netfilter_looks_at_is_seen_for_each_ip_version() -> None:
     kernel = FakeKernel()
-    kernel.filtered = {6}
+    kernel.filters = {6: "netfilter rules"}
     six = tunnel("t2", local="2001:db8::1", remote="2001:db8::2")
     seen = look(kernel, tunnel("t1"), six)
-    assert [seen[name].standing.filtered for name in ("t1", "t2")] == [False, True]
+    assert [seen[name].standing.filtered for name in ("t1", "t2")] == ["", "netfilter rules"]
 
 
 def test_netfilter_is_not_asked_about_for_nothing() -> None:
     kernel = FakeKernel()
-    kernel.filtered = {4}
+    kernel.filters = {4: "netfilter rules"}
     without = replace(tunnel("t1"), packet_socket=False)
     assert not look(kernel, without)["t1"].standing.filtered
 

@@ -187,6 +187,7 @@ def test_who_may_follow(
         _, port = bench.tunnel(*ends, **fields)
         assert (port.packet_socket != NO_SOCKET) is follows
         assert port.whole is (port.senders.scouts if follows else port.senders.whole)
+        assert (not port.no_packet_socket) is follows
 
     play(scenario)
 

@@ -1,14 +1,14 @@
 """Where netfilter looks at packets, every one of them goes past it."""
 
-import ctypes
 import re
-import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gred.control import netfilter
+from gred.control.iptables import RULES
 from gred.control.monitor import open_listeners
 from gred.control.netlink import Netlink
 from gred.management.demo_traffic import transfer
@@ -18,8 +18,6 @@ from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, wait_for, wait_for_event
 from tests.nft import nft
 
-IPT_SO_GET_INFO = 64  # linux/netfilter_ipv4/ip_tables.h
-IPT_GETINFO_SIZE = 84  # struct ipt_getinfo; the table's name comes first
 STREAM = 2_000_000  # bytes
 
 
@@ -32,7 +30,9 @@ def alone() -> Iterator[Host]:
 
 
 def filtered(host: Host) -> set[int]:
-    return host.inside(Netlink().filtered_versions)
+    found = host.inside(Netlink().filtered)
+    assert set(found.values()) <= {RULES}
+    return set(found)
 
 
 def chain(family: str, hook: str, *, kind: str = "filter", policy: str = "accept") -> list[str]:
@@ -77,22 +77,52 @@ def test_address_translation_is_decided_once_for_all(alone: Host) -> None:
     assert filtered(alone) == set()
 
 
-@pytest.mark.parametrize(("table", "versions"), [(b"filter", {4}), (b"mangle", {4})])
-def test_tables_of_iptables_are_noticed(alone: Host, table: bytes, versions: set[int]) -> None:
-    def register() -> int:
-        request = ctypes.create_string_buffer(table, IPT_GETINFO_SIZE)
-        length = ctypes.c_uint32(IPT_GETINFO_SIZE)
-        libc = ctypes.CDLL(None, use_errno=True)
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as asking:
-            answer: int = libc.getsockopt(
-                *(asking.fileno(), socket.IPPROTO_IP, IPT_SO_GET_INFO, request),
-                ctypes.byref(length),
-            )
-        return answer
+def legacy(host: Host, *arguments: str, version: int = 4) -> None:
+    """Run iptables-legacy on *host*."""
+    name = "iptables-legacy" if version == 4 else "ip6tables-legacy"
+    path = require.program(name, package="iptables")
+    command = ["ip", "netns", "exec", host.namespace, path, *arguments]
+    done = subprocess.run(command, text=True, check=False, capture_output=True)
+    if "does not exist" in done.stderr:
+        require.lacks(f"needs a kernel with iptables-legacy: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
 
-    if alone.inside(register):
-        require.lacks(f"needs a kernel with the iptables table {table.decode()}")
-    assert filtered(alone) == versions
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("table", ["filter", "mangle", "raw", "security"])
+def test_a_rule_of_iptables_is_noticed(alone: Host, table: str, version: int) -> None:
+    legacy(alone, "-t", table, "-A", "OUTPUT", version=version)
+    assert filtered(alone) == {version}
+    legacy(alone, "-t", table, "-F", version=version)
+    assert filtered(alone) == set()
+
+
+def test_what_iptables_does_to_others_does_not_matter(alone: Host) -> None:
+    """As a host of containers has it: rules for what is forwarded, translation of addresses."""
+    legacy(alone, "-N", "CONTAINERS")
+    legacy(alone, "-A", "FORWARD", "-j", "CONTAINERS")
+    legacy(alone, "-A", "CONTAINERS", "-j", "ACCEPT")
+    legacy(alone, "-A", "INPUT", "-j", "ACCEPT")
+    legacy(alone, "-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE")
+    assert filtered(alone) == set()
+    legacy(alone, "-t", "mangle", "-A", "POSTROUTING")
+    assert filtered(alone) == {4}
+
+
+def test_to_look_makes_no_table(alone: Host) -> None:
+    def listed() -> str:
+        return Path("/proc/thread-self/net/ip_tables_names").read_text()
+
+    def read() -> str:
+        try:
+            return listed()
+        except FileNotFoundError:
+            require.lacks("needs a kernel with iptables-legacy")
+            raise
+
+    assert alone.inside(read) == ""
+    assert filtered(alone) == set()
+    assert alone.inside(listed) == ""
 
 
 def test_who_may_not_look_finds_everything_filtered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +130,8 @@ def test_who_may_not_look_finds_everything_filtered(monkeypatch: pytest.MonkeyPa
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(netfilter, "Rtnetlink", refuse)
-    assert netfilter.filtered_versions() == {4, 6}
+    unseen = "cannot see nftables rules: Operation not permitted"
+    assert netfilter.filtered() == {4: unseen, 6: unseen}
 
 
 def test_a_change_is_told(alone: Host) -> None:
@@ -175,7 +206,7 @@ def test_a_rule_sees_every_packet(hosts: tuple[Host, Host], daemons: Daemons) ->
     lines = [*chain("ip", "output"), "add rule ip t outputfilter meta l4proto 47 counter"]
     nft(left, *lines)
     try:
-        wait_for_event(daemon, "packet_socket_changed", packet_socket="no (netfilter)")
+        wait_for_event(daemon, "packet_socket_changed", packet_socket="no (netfilter rules)")
         nft(left, "flush chain ip t outputfilter", lines[-1])
         tunnelled = left.statistics("t")["tx_packets"]
         outer = left.statistics("under0")["tx_packets"]
