@@ -16,7 +16,7 @@ from gred.management.lab import Host, Lab
 from tests.interop.matrix import TUNNELS, Tunnel
 
 FAR_MTU = 1400
-_READY_S = 90.0  # emulated, with every module read over 9p
+READY_S = 90.0  # emulated, with every module read over 9p
 _DEVICES = {
     "wire": ("wire", "wire"),
     "unfinished": ("unfinished", "unfinished"),
@@ -63,7 +63,7 @@ class Laboratory:
         path = self.lab.directory() / "gred.conf"
         path.write_text(f"[Daemon]\nLogFormat=logfmt\n{self.configuration}")
         self.daemon = Daemon(self.lab, self.gred, path)
-        self.daemon.wait_ready(_READY_S)
+        self.daemon.wait_ready(READY_S)
 
     def log(self) -> str:
         """Return what gred logged, if it was started."""
