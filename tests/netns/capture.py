@@ -32,6 +32,15 @@ class Outer:
     flow_label: int
     payload: bytes
 
+    @property
+    def carries_echo(self) -> bool:
+        """Whether an ICMP echo, or the reply to one, is inside GRE and IPv4."""
+        gre = self.payload[8 if self.next_header == DESTINATION_OPTIONS else 0 :]
+        fields = sum(bool(gre[0] & flag) for flag in (0x80, 0x20, 0x10))  # RFC 2890 section 2
+        inner = gre[4 + 4 * fields :]
+        is_icmp = gre[2:4] == b"\x08\x00" and len(inner) > 20 and inner[9] == 1
+        return is_icmp and inner[(inner[0] & 15) * 4] in {0, 8}
+
 
 @dataclass(frozen=True, slots=True)
 class Wire:
@@ -60,10 +69,18 @@ class Wire:
                 return data
         return None
 
-    def gre(self, timeout: float = 3.0) -> Outer:
-        """Return the delivery header of the first GRE packet that came in."""
-        frame = self.frame(lambda data: outer(data) is not None, timeout)
-        assert frame is not None, "no GRE packet on the wire"
+    def echo(self, timeout: float = 3.0) -> Outer:
+        """Return the delivery header of the first ICMP echo inside IPv4 inside GRE that came in.
+
+        Interfaces send packets of their own, whenever they like: those prove nothing.
+        """
+
+        def wanted(data: bytes) -> bool:
+            found = outer(data)
+            return found is not None and found.carries_echo
+
+        frame = self.frame(wanted, timeout)
+        assert frame is not None, "no echo inside GRE on the wire"
         found = outer(frame)
         assert found is not None
         return found

@@ -45,6 +45,19 @@ def hosts(lab: Lab) -> tuple[Host, Host]:
 
 
 @pytest.fixture
+def silence(hosts: tuple[Host, Host]) -> Iterator[None]:
+    """Let tunnels made meanwhile send nothing by themselves: where packets are counted.
+
+    They have no IPv6; the underlay keeps it.
+    """
+    for host in hosts:
+        host.sysctl("net.ipv6.conf.default.disable_ipv6", "1")
+    yield
+    for host in hosts:
+        host.sysctl("net.ipv6.conf.default.disable_ipv6", "0")
+
+
+@pytest.fixture
 def daemons(lab: Lab, implementation: str) -> Iterator[Daemons]:
     """Daemons that stop with the test."""
     daemons = Daemons(lab, implementation)

@@ -165,6 +165,7 @@ def test_a_peer_that_restarts_early_costs_few_packets(
     assert ping(left, "10.9.1.2", count=10).received == 10
 
 
+@pytest.mark.usefixtures("silence")
 def test_an_address_that_disappears_and_returns(hosts: tuple[Host, Host], daemons: Daemons) -> None:
     left, right = hosts
     daemons.start(right, tunnel(right))

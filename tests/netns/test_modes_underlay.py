@@ -69,8 +69,10 @@ def test_packets_leave_through_the_device_and_arrive_through_any(
     daemons.start(left, tunnel(left, f"Device={OTHER}", version=version))
     with wire(right, OTHER) as second, wire(left, UNDERLAY) as first:
         assert crosses(left)
-        assert second.gre().destination == RIGHT[index]
-        assert first.gre().destination == LEFT[index], "the other side's way back is its own matter"
+        assert second.echo().destination == RIGHT[index]
+        assert first.echo().destination == LEFT[index], (
+            "the other side's way back is its own matter"
+        )
     assert transfer(left, right, "10.9.1.2", size=1 << 18).intact
 
 
@@ -220,7 +222,7 @@ def test_an_encapsulation_limit_is_sent_and_accepted(
     assert "mtu 1440 " in left.ip("link", "show", "dev", "t")
     with wire(right, UNDERLAY) as packets:
         assert crosses(left)
-        seen = packets.gre()
+        seen = packets.echo()
     assert seen.next_header == DESTINATION_OPTIONS
     assert seen.payload[:8] == bytes((GRE, 0, 4, 1, 4, 1, 1, 0))
     assert ping(left, "10.9.1.2", size=1440 - 28, count=2).received == 2
@@ -230,7 +232,7 @@ def test_an_encapsulation_limit_is_sent_and_accepted(
 def label_seen(left: Host, right: Host) -> int:
     with wire(right, UNDERLAY) as packets:
         assert crosses(left)
-        return packets.gre().flow_label
+        return packets.echo().flow_label
 
 
 @pytest.mark.parametrize(
@@ -273,7 +275,7 @@ def test_the_outer_dont_fragment(
     daemons.start(left, tunnel(left, options))
     with wire(right, UNDERLAY) as packets:
         assert ping(left, "10.9.1.2", fragmentable=not inner).received == TIMES
-        assert packets.gre().dont_fragment is outer
+        assert packets.echo().dont_fragment is outer
 
 
 # Namespace

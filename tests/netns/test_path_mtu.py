@@ -84,7 +84,13 @@ def test_datagrams_without_dont_fragment_get_through_after_the_first(
     path: Path, daemons: Daemons
 ) -> None:
     """Cut by gred, before they are encapsulated: the interface lets them through whole."""
-    left = start(path, daemons, FIXED)
+    for host in (path.left, path.right):  # interfaces with IPv6 send packets of their own
+        host.sysctl("net.ipv6.conf.default.disable_ipv6", "1")
+    try:
+        left = start(path, daemons, FIXED, ipv6=False)
+    finally:
+        for host in (path.left, path.right):
+            host.sysctl("net.ipv6.conf.default.disable_ipv6", "0")
     found = ping(path.left, "10.9.1.2", size=1400, count=5, timeout=0.2, fragmentable=True)
     assert found.received >= 3, "the first request and the first reply were lost"
     fragments = path.right.statistics("t")["rx_packets"]

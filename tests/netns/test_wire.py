@@ -28,15 +28,23 @@ class Wire:
     def packets(
         self, options: str = "", *, underlay: int = 0, fragmentable: bool = False
     ) -> list[Packet]:
+        """Return the outer packets that carry the echo requests."""
+        everything = self.everything(options, underlay=underlay, fragmentable=fragmentable)
+        asked = [packet for packet in everything if type(packet[GRE].payload.payload) is ICMP]
+        assert len(asked) == TIMES
+        return asked
+
+    def everything(
+        self, options: str = "", *, underlay: int = 0, fragmentable: bool = False
+    ) -> list[Packet]:
+        """Return all outer packets: interfaces send packets of their own as well."""
         left, right = self._hosts
         ends = f"Local={LEFT[underlay]}\nRemote={RIGHT[underlay]}\nAddress=10.9.1.1/24\n"
         with Capture(right, UNDERLAY, self._file):
             self._daemons.start(left, f"[Tunnel t]\n{ends}{options}\n")
             ping(left, "10.9.1.2", count=TIMES, timeout=0.05, fragmentable=fragmentable)
         # A host without a daemon answers "protocol unreachable", which quotes the packet.
-        asked = [p for p in rdpcap(str(self._file)) if type(p.payload.payload) is GRE]
-        assert len(asked) == TIMES
-        return [packet.payload for packet in asked]
+        return [p.payload for p in rdpcap(str(self._file)) if type(p.payload.payload) is GRE]
 
 
 @pytest.fixture
@@ -53,8 +61,10 @@ def test_a_plain_packet_is_24_bytes_longer(wire: Wire) -> None:
 
 
 def test_numbers_begin_at_zero(wire: Wire) -> None:
-    packets = wire.packets("SerializeTunneledPackets=yes")
-    assert [outer[GRE].sequence_number for outer in packets] == [0, 1, 2]
+    packets = wire.everything("SerializeTunneledPackets=yes")
+    numbers = [outer[GRE].sequence_number for outer in packets]
+    assert len(numbers) >= TIMES
+    assert numbers == list(range(len(numbers)))
 
 
 def test_the_output_key_is_sent(wire: Wire) -> None:
