@@ -6,15 +6,25 @@ interface but its place.
 
 import os
 import socket
+import stat
+from pathlib import Path
 
 from gred.control import messages
 from gred.control.namespaces import NamespaceError, inside, open_namespace
 from gred.control.parts import DeviceMode
 from gred.control.rtnetlink import Rtnetlink
-from gred.dataplane.tun import TunDevice
+from gred.dataplane.tun import NODE, NODE_NUMBERS, TunDevice
 
 # The kernel puts a number in place of %d. The tunnel's own name may be another interface's here.
 _ON_ITS_WAY = "gred%d"
+
+_KINDS = {
+    stat.S_IFREG: "a plain file",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 def open_device(name: str, *, offload: bool, mode: DeviceMode, namespace: str | None) -> TunDevice:
@@ -33,6 +43,21 @@ def open_device(name: str, *, offload: bool, mode: DeviceMode, namespace: str | 
         device.close()
         raise
     return device
+
+
+def describe_node() -> str:
+    """Return what /dev/net/tun is in the place of the device it should be; empty when it is that.
+
+    Empty also where it is not there or may not be looked at: opening it says so.
+    """
+    try:
+        found = Path(NODE).stat()
+    except OSError:
+        return ""
+    if not stat.S_ISCHR(found.st_mode):
+        return _KINDS.get(stat.S_IFMT(found.st_mode), "no device")
+    numbers = os.major(found.st_rdev), os.minor(found.st_rdev)
+    return "" if numbers == NODE_NUMBERS else f"character device {numbers[0]}, {numbers[1]}"
 
 
 def _look_into(namespace: str) -> None:

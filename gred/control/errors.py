@@ -36,18 +36,31 @@ _REFUSED = frozenset({errno.EPERM, errno.EACCES})
 _NO_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
 
 
-def device_refused(error: OSError, *, place: str, name: str, exists: bool) -> SetupError:
-    """Say why the TUN device *name* could not be opened; *exists*: an interface has that name."""
+def device_refused(
+    error: OSError, *, place: str, name: str, exists: bool, node: str = ""
+) -> SetupError:
+    """Say why the TUN device *name* could not be opened; *exists*: an interface has that name.
+
+    *node*: what /dev/net/tun is where it is not the device; see ``devices.describe_node``.
+    """
     finding = words(error)
     if isinstance(error, NamespaceError):
         return _namespace_refused(error, place=place, name=name)
+    if node:
+        return SetupError(wrong_node(node), ExitCode.NO_TUN)
     if error.errno in _NO_DEVICE:
         return SetupError(
             f"cannot open /dev/net/tun: {finding} (load the module: modprobe tun;"
             " in a container: --device /dev/net/tun)",
             ExitCode.NO_TUN,
         )
-    if error.errno in _REFUSED:
+    if error.errno == errno.EACCES:
+        return SetupError(
+            f"cannot open /dev/net/tun: {finding} (may this user read and write it, and is it on no"
+            " file system mounted nodev? chmod 666 /dev/net/tun)",
+            ExitCode.NO_PERMISSION,
+        )
+    if error.errno == errno.EPERM:
         return SetupError(
             f"cannot open /dev/net/tun: {finding} (gred needs CAP_NET_ADMIN,"
             " and in a container the device: --device /dev/net/tun)",
@@ -59,6 +72,15 @@ def device_refused(error: OSError, *, place: str, name: str, exists: bool) -> Se
             f" (see: ip link show dev {name})"
         )
     return SetupError(f"{place}: cannot make interface {name}: {finding}")
+
+
+def wrong_node(node: str) -> str:
+    """Say that /dev/net/tun is *node*, which it should not be, and what helps."""
+    return (
+        f"/dev/net/tun is {node}, expected character device 10, 200"
+        " (rm -r /dev/net/tun; mknod -m 666 /dev/net/tun c 10 200;"
+        " in a container: --device /dev/net/tun)"
+    )
 
 
 def _namespace_refused(error: NamespaceError, *, place: str, name: str) -> SetupError:

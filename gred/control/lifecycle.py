@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from gred.control.devices import describe_node
 from gred.control.errors import SetupError, device_refused, socket_refused, words
 from gred.control.interfaces import differences
 from gred.control.parts import Device, Event, Kernel, Listener, OpenDevice, Plane, Port
@@ -110,7 +111,11 @@ class Lifecycle:
                 )
             except OSError as error:
                 raise device_refused(
-                    error, place=tunnel.place, name=tunnel.name, exists=_exists(tunnel.name)
+                    error,
+                    place=tunnel.place,
+                    name=tunnel.name,
+                    exists=_exists(tunnel.name),
+                    node=describe_node(),
                 ) from error
 
     def _tell(

@@ -14,6 +14,9 @@ import pytun
 
 from gred.dataplane.layout import PACKET_INFO_LENGTH, VNET_HEADER
 
+NODE = "/dev/net/tun"
+NODE_NUMBERS = (10, 200)  # MISC_MAJOR and TUN_MINOR, <linux/miscdevice.h>
+
 # <linux/if_tun.h>; python-pytun has no call for these.
 TUNSETOFFLOAD = 0x400454D0
 TUNSETVNETHDRSZ = 0x400454D8

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gred import __version__
+from gred.management import signals
 
 DEFAULT_CONFIGURATION = Path("/etc/gred/gred.conf")
 
@@ -19,12 +20,14 @@ exit codes:
   0   fine
   1   failure at run time
   2   usage
-  69  /dev/net/tun is not there
+  69  /dev/net/tun is not there, or is not what it should be
   77  no permission: gred needs CAP_NET_ADMIN and CAP_NET_RAW
   78  bad configuration
 
 signals:
-  SIGINT, SIGTERM  stop and take down what was set up; a second SIGINT does not wait for that
+  SIGINT, SIGTERM, SIGQUIT  stop and take down what was set up; a second SIGINT does not wait for it
+  SIGUSR1                   log the states of the tunnels, and drops since the last time
+  SIGHUP                    nothing yet but a line in the log; on a terminal that is gone: stop
 """
 _INTERRUPTED = 130  # what a shell shows for a program that SIGINT ended
 
@@ -44,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         # A container's first process has no default action for SIGTERM: without this one a stop
         # during the imports is lost.
         signal.signal(signal.SIGTERM, _leave)
+        signals.ignore_useless()
         from gred.management.run import run  # noqa: PLC0415 - not for gred --version
 
         return run(
@@ -72,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--foreground",
         action="store_true",
-        help="log for people, as on a terminal, whatever stderr is",
+        help="log for people, as on a terminal, whatever stderr is; with or without it gred stays"
+        " in the foreground and never forks",
     )
     parser.add_argument(
         "-v",

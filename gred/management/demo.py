@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gred.config import load
-from gred.control.errors import ExitCode
+from gred.control.devices import describe_node
+from gred.control.errors import ExitCode, wrong_node
 from gred.control.netlink import Netlink
 from gred.management import demo_configurations as configurations
 from gred.management.check import describe, look
@@ -89,6 +90,8 @@ def _refusal() -> tuple[str, ExitCode] | None:
     if missing or os.geteuid() != 0:
         wanted = ", ".join(missing or _CAPABILITIES)
         return f"run it as root: it makes network namespaces ({wanted})", ExitCode.NO_PERMISSION
+    if node := describe_node():
+        return wrong_node(node), ExitCode.NO_TUN
     if not Path("/dev/net/tun").exists():
         return "no /dev/net/tun: load the module tun (modprobe tun)", ExitCode.NO_TUN
     if shutil.which("ip") is None:

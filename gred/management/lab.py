@@ -110,7 +110,8 @@ class Host:
 
     def ip(self, *arguments: str) -> str:
         """Run ``ip`` with *arguments* in this namespace; return its output. Raises LabError."""
-        return self._lab.ip("-n", self.namespace, *arguments)
+        self._lab.say(shlex.join(["ip", "-n", self.namespace, *arguments]))
+        return self._run_ip(*arguments)
 
     def address(self, address: str, device: str = UNDERLAY) -> None:
         """Add *address*, with its prefix length, to *device*. It is usable at once."""
@@ -159,7 +160,7 @@ class Host:
     ) -> subprocess.Popen[bytes]:
         """Start a program in this namespace. The laboratory ends it, if ``Lab.stop`` has not."""
         return self._lab.start(
-            ["ip", "netns", "exec", self.namespace, *arguments],
+            self._entered(*arguments),
             environment=environment,
             stdout=stdout,
             stderr=stderr,
@@ -175,9 +176,21 @@ class Host:
         return str(self._show(interface)["operstate"])
 
     def _show(self, interface: str) -> dict[str, Any]:
-        command = ["ip", "-n", self.namespace, "-s", "-j", "link", "show", "dev", interface]
-        found: list[dict[str, Any]] = json.loads(self._lab.run(command))
+        shown = self._run_ip("-s", "-j", "link", "show", "dev", interface)
+        found: list[dict[str, Any]] = json.loads(shown)
         return found[0]
+
+    def _run_ip(self, *arguments: str) -> str:
+        shown = ["ip", "-n", self.namespace, *arguments]
+        return self._lab.run(self._entered("ip", *arguments), shown=shown)
+
+    def _entered(self, *command: str) -> list[str]:
+        """Return *command* as it is run in this namespace.
+
+        By nsenter(1): ip(8) mounts a /sys of the namespace's own, with -n as well, and that fails
+        in a chroot whose root is no mount point.
+        """
+        return ["nsenter", f"--net={NAMESPACES / self.namespace}", *command]
 
 
 class Lab:
@@ -197,8 +210,9 @@ class Lab:
         self.say: Say = say or (lambda _line: None)
 
     def __enter__(self) -> Self:
-        if shutil.which("ip") is None:
-            raise LabError("ip(8) not found: install iproute2")
+        for program, package in (("ip", "iproute2"), ("nsenter", "util-linux")):
+            if shutil.which(program) is None:
+                raise LabError(f"{program} not found: install {package}")
         atexit.register(self.close)  # for a signal in the instant before __exit__ holds them
         self._interruptions.install()
         return self
@@ -275,8 +289,11 @@ class Lab:
         self.say(shlex.join(command))
         return self.run(command)
 
-    def run(self, command: Sequence[str]) -> str:
-        """Run *command* to its end; return its output. Raises LabError when it fails."""
+    def run(self, command: Sequence[str], *, shown: Sequence[str] | None = None) -> str:
+        """Run *command* to its end; return its output. Raises LabError when it fails.
+
+        *shown*: how an error names it.
+        """
         with self._interruptions.held():
             done = subprocess.run(
                 command,
@@ -288,7 +305,7 @@ class Lab:
             )
         if done.returncode:
             answer = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-            raise LabError(f"{shlex.join(command)}: {answer}")
+            raise LabError(f"{shlex.join(shown or command)}: {answer}")
         return done.stdout
 
     def start(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gred.control.errors import ExitCode, SetupError
+from gred.management import signals
 from gred.management.drops import DropSummary
 
 if TYPE_CHECKING:
@@ -81,10 +82,14 @@ class Service:
     async def run(self) -> int:
         """Start, serve until told to stop, stop; return the exit code."""
         self._loop.set_exception_handler(self._on_bug)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self._on_stop_signal, number)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup(1) leaves it
-            self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        for stopping in signals.STOP:
+            self._loop.add_signal_handler(stopping, self._on_stop_signal, stopping)
+        if signal.getsignal(signals.HANGUP) is not signal.SIG_IGN:  # as nohup(1) leaves it
+            self._loop.add_signal_handler(signals.HANGUP, self._on_hangup)
+        self._loop.add_signal_handler(signals.REPORT, self._report)
+        useless = signals.useless()
+        for number in useless:
+            self._loop.add_signal_handler(number, self._ignore, number)
         try:
             if await self._start():
                 await self._stop.wait()
@@ -94,6 +99,10 @@ class Service:
         except Exception as error:  # noqa: BLE001 - logged with its traceback; the stop follows
             self._fail("start raised", error)
         await self._finish()
+        for number in (*useless, signals.REPORT):
+            # The loop would leave a deadly default behind, or itself: neither while we leave.
+            self._loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
         return int(self._exit_code)
 
     def status_changed(self) -> None:
@@ -176,6 +185,15 @@ class Service:
             self._on_stop_signal(signal.SIGHUP)
         else:
             self._log.warning("reload_unsupported", signal="SIGHUP", remedy=_RELOAD_REMEDY)
+
+    def _report(self) -> None:
+        """Say at once what is otherwise said at intervals, and in which states the tunnels are."""
+        if self._status is not None and not self._stop.is_set():
+            self._summarize()
+            self._log.info("status", detail=self._daemon.status())
+
+    def _ignore(self, number: int) -> None:
+        self._log.warning("signal_ignored", signal=signals.name(number))
 
     def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Stop at an exception that nobody caught: half a daemon that looks whole is worse."""

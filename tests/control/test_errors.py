@@ -37,6 +37,22 @@ def test_a_missing_device_node_names_module_and_container_option(number: int) ->
     assert error.exit_code is ExitCode.NO_TUN
 
 
+@pytest.mark.parametrize("number", [errno.ENOTTY, errno.EISDIR, errno.EACCES])
+def test_a_node_that_is_something_else_is_said_with_its_remedy(number: int) -> None:
+    error = OSError(number, os.strerror(number))
+    told = device_refused(error, place=PLACE, name="t1", exists=False, node="a plain file")
+    assert str(told).startswith("/dev/net/tun is a plain file, expected character device 10, 200 (")
+    assert "mknod -m 666 /dev/net/tun c 10 200" in str(told)
+    assert told.exit_code is ExitCode.NO_TUN
+
+
+def test_a_node_that_may_not_be_opened_is_no_matter_of_capabilities() -> None:
+    error = refused(errno.EACCES)
+    assert "chmod 666 /dev/net/tun" in str(error)
+    assert "CAP_" not in str(error)
+    assert error.exit_code is ExitCode.NO_PERMISSION
+
+
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EINVAL])
 def test_a_taken_name_is_said_with_its_place(number: int) -> None:
     error = refused(number, exists=True)

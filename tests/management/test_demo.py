@@ -204,6 +204,34 @@ def test_without_the_capabilities_it_says_so() -> None:
     assert len(errors.splitlines()) == 1
 
 
+@pytest.mark.usefixtures("able")
+def test_a_chroot_whose_root_is_no_mount_point_will_do(tmp_path: Path) -> None:
+    """As debootstrap(8) makes it: nothing in there can change how mounts propagate from /."""
+    unshare = require.program("unshare", package="util-linux")
+    script = (
+        'for d in /*; do test -L "$d" && cp -P "$d" "$0/" && continue; test -d "$d" || continue; '
+        'mkdir "$0/$d" && mount --rbind "$d" "$0/$d"; done; cd "$0" && exec chroot . '
+        'sh -c "cd $1 && shift && exec \\"\\$@\\"" sh "$@"'
+    )
+    process = start(wrapper=[unshare, "--mount", "sh", "-c", script, str(tmp_path), str(ROOT)])
+    output, errors = finish(process)
+    assert process.returncode == 0, output + errors
+    assert "Everything arrived." in output
+
+
+@pytest.mark.parametrize("kind", ["plain file", "wrong node"])
+def test_a_wrong_dev_net_tun_is_said(kind: str) -> None:
+    require.root()
+    unshare = require.program("unshare", package="util-linux")
+    make = "touch /dev/net/tun" if kind == "plain file" else "mknod /dev/net/tun c 1 3"
+    hide = f'mount -t tmpfs none /dev/net && {make} && exec "$@"'
+    process = start(wrapper=[unshare, "--mount", "sh", "-c", hide, "sh"])
+    output, errors = finish(process)
+    assert (process.returncode, output) == (ExitCode.NO_TUN, "")
+    assert "mknod -m 666 /dev/net/tun c 10 200" in errors
+    assert len(errors.splitlines()) == 1
+
+
 def test_without_dev_net_tun_it_says_so() -> None:
     require.root()
     unshare = require.program("unshare", package="util-linux")

@@ -11,7 +11,7 @@ import uvloop
 
 from gred.control.errors import ExitCode, SetupError
 from gred.dataplane.tunnels import Counters
-from gred.management import service
+from gred.management import service, signals
 from gred.management.notify import Notifier
 from gred.management.service import Service
 from gred.wire.drop import DropReason
@@ -118,7 +118,7 @@ async def terminate(_service: Service, _notifier: RememberingNotifier) -> None:
     signal.raise_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_signal_stops_cleanly(live: Callable[..., Outcome], number: signal.Signals) -> None:
     async def script(_service: Service, _notifier: RememberingNotifier) -> None:
         signal.raise_signal(number)
@@ -257,6 +257,32 @@ def test_sighup_stops_when_it_means_that_the_terminal_is_gone(
 
     outcome = live(FakeDaemon(), script, hangup_stops=True)
     assert outcome.log.only("stopping").fields == {"signal": "SIGHUP"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGIO, signal.SIGRTMIN + 3])
+def test_a_signal_that_means_nothing_is_said_and_ends_nothing(
+    live: Callable[..., Outcome], number: int
+) -> None:
+    async def script(service: Service, notifier: RememberingNotifier) -> None:
+        signal.raise_signal(number)
+        await asyncio.sleep(0.05)
+        await terminate(service, notifier)
+
+    outcome = live(FakeDaemon(), script)
+    assert outcome.code == 0
+    assert outcome.log.events() == ["started", "signal_ignored", "stopping", "stopped"]
+    assert outcome.log.only("signal_ignored").fields == {"signal": signals.name(number)}
+
+
+def test_sigusr1_tells_drops_and_states_at_once(live: Callable[..., Outcome]) -> None:
+    async def script(service: Service, notifier: RememberingNotifier) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        await asyncio.sleep(0.05)
+        await terminate(service, notifier)
+
+    outcome = live(FakeDaemon(drops={DropReason.CSUM_ERR: 4}), script)
+    assert outcome.log.events() == ["started", "drops", "status", "stopping", "stopped"]
+    assert outcome.log.only("status").fields == {"detail": "1 tunnel, 0 up"}
 
 
 def test_the_watchdog_is_petted(live: Callable[..., Outcome]) -> None:

@@ -31,7 +31,7 @@ def interfaces(host: Host) -> str:
     return host.ip("-br", "link", "show")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_signal_stops_it_and_leaves_nothing(
     hosts: tuple[Host, Host], daemons: Daemons, number: int
 ) -> None:
@@ -82,16 +82,63 @@ def test_sigterm_under_load_stops_it(hosts: tuple[Host, Host], daemons: Daemons)
             daemons.lab.stop(load)
 
 
-def test_without_dev_net_tun_it_says_so(hosts: tuple[Host, Host], daemons: Daemons) -> None:
+def test_what_means_nothing_to_it_does_not_end_it(
+    hosts: tuple[Host, Host], daemons: Daemons
+) -> None:
+    left, right = hosts
+    daemons.start(right, tunnel(right))
+    daemon = daemons.start(left, tunnel(left))
+    useless = [signal.SIGUSR2, signal.SIGALRM, signal.SIGIO, signal.SIGPWR, signal.SIGRTMAX]
+    for number in (signal.SIGHUP, signal.SIGUSR1, *useless):
+        daemon.send_signal(number)
+    wait_for_event(daemon, "reload_unsupported")
+    wait_for_event(daemon, "status", detail="1 tunnel: 1 up")
+    for number in useless:
+        wait_for_event(daemon, "signal_ignored", signal=number.name)
+    assert ping(left, "10.9.1.2").received == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        ("true", "cannot open /dev/net/tun: No such file or directory"),
+        ("touch /dev/net/tun", "/dev/net/tun is a plain file, expected"),
+        ("mkdir /dev/net/tun", "/dev/net/tun is a directory, expected"),
+        ("mknod /dev/net/tun c 1 3", "/dev/net/tun is character device 1, 3, expected"),
+        ("mknod /dev/net/tun b 10 200", "/dev/net/tun is a block device, expected"),
+        ("mkfifo /dev/net/tun", "/dev/net/tun is a pipe, expected"),
+        ("ln -s nowhere /dev/net/tun", "cannot open /dev/net/tun: No such file or directory"),
+    ],
+    ids=["nothing", "file", "directory", "null", "block", "pipe", "link"],
+)
+def test_without_dev_net_tun_it_says_so(
+    hosts: tuple[Host, Host], daemons: Daemons, make: str, said: str
+) -> None:
     unshare = require.program("unshare", package="util-linux")
-    hide = 'mount -t tmpfs none /dev/net && exec "$@"'
+    hide = f'mount -t tmpfs none /dev/net && {make} && exec "$@"'
     wrapper = [unshare, "--mount", "sh", "-c", hide, "sh"]
     daemon = daemons.launch(hosts[0], tunnel(hosts[0]), wrapper=wrapper)
     with pytest.raises(DaemonError):
         daemon.wait_ready()
     assert daemon.status == ExitCode.NO_TUN
-    assert "/dev/net/tun" in daemon.log()
+    told = wait_for_event(daemon, "start_failed")
+    assert told["detail"].startswith(said)
+    assert "--device /dev/net/tun" in told["detail"]
     assert "Traceback" not in daemon.log()
+
+
+def test_a_device_node_that_may_not_be_opened_is_said(
+    hosts: tuple[Host, Host], daemons: Daemons
+) -> None:
+    """As root without CAP_DAC_OVERRIDE, as any user; or on a file system mounted nodev."""
+    unshare = require.program("unshare", package="util-linux")
+    hide = 'mount -t tmpfs -o nodev none /dev/net && mknod /dev/net/tun c 10 200 && exec "$@"'
+    wrapper = [unshare, "--mount", "sh", "-c", hide, "sh"]
+    daemon = daemons.launch(hosts[0], tunnel(hosts[0]), wrapper=wrapper)
+    with pytest.raises(DaemonError):
+        daemon.wait_ready()
+    assert daemon.status == ExitCode.NO_PERMISSION
+    assert "mounted nodev" in wait_for_event(daemon, "start_failed")["detail"]
 
 
 @pytest.mark.parametrize("missing", ["net_admin", "net_raw"])
