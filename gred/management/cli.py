@@ -76,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--foreground",
         action="store_true",
-        help="log for people, as on a terminal, whatever stderr is; with or without it gred stays"
-        " in the foreground and never forks",
+        help="log for people, as on a terminal, whatever stderr is, and stop when the terminal"
+        " goes; gred never forks, with or without it",
     )
     parser.add_argument(
         "-v",

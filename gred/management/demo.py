@@ -46,6 +46,7 @@ _FILES = {
 _PINGS = 5
 _DATAGRAMS = 10
 _TRANSFER = 8 << 20
+_MOVE_S = 60.0  # a slow or busy machine is no broken tunnel
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}  # capability.h
 
 
@@ -193,7 +194,9 @@ def _send_everything(left: Host, right: Host, daemons: Sequence[Daemon]) -> list
         )
 
     def stream() -> _Check:
-        result = transfer(left, right, "20.1.3.1", source="20.1.2.1", size=_TRANSFER)
+        result = transfer(
+            left, right, "20.1.3.1", source="20.1.2.1", size=_TRANSFER, timeout=_MOVE_S
+        )
         note = f"SHA-256 {result.received_hash[:8]}... in {result.seconds:.2f} s"
         if not result.intact:
             note = "SHA-256 differs" if result.received == _TRANSFER else "incomplete"

@@ -19,7 +19,7 @@ from tests import require
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "conf" / "examples"
 DEMO = [sys.executable, "-m", "gred", "demo"]
-PATIENCE_S = 60
+PATIENCE_S = 110
 
 
 @pytest.mark.parametrize("end", ["1-left", "1-right", "2-left", "2-right"])
