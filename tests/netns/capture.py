@@ -69,18 +69,24 @@ class Wire:
                 return data
         return None
 
+    def gre(self, timeout: float = 3.0) -> Outer:
+        """Return the delivery header of the first GRE packet that came in, whoever sent it."""
+        return self._outer(lambda _found: True, timeout)
+
     def echo(self, timeout: float = 3.0) -> Outer:
         """Return the delivery header of the first ICMP echo inside IPv4 inside GRE that came in.
 
         Interfaces send packets of their own, whenever they like: those prove nothing.
         """
+        return self._outer(lambda found: found.carries_echo, timeout)
 
-        def wanted(data: bytes) -> bool:
+    def _outer(self, wanted: Callable[[Outer], bool], timeout: float) -> Outer:
+        def is_wanted(data: bytes) -> bool:
             found = outer(data)
-            return found is not None and found.carries_echo
+            return found is not None and wanted(found)
 
-        frame = self.frame(wanted, timeout)
-        assert frame is not None, "no echo inside GRE on the wire"
+        frame = self.frame(is_wanted, timeout)
+        assert frame is not None, "no such GRE packet on the wire"
         found = outer(frame)
         assert found is not None
         return found
