@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := $(wildcard gred/dataplane/native/*.[ch])
 
-.PHONY: venv demo test lint format sanitize fuzz bench clean
+.PHONY: venv demo test lint format sanitize fuzz bench guest install uninstall clean
 
 venv: $(VENV)/.runtime
 
@@ -69,6 +69,56 @@ sanitize: $(VENV)/.dev
 # BENCH adds arguments, as in: make bench BENCH=--quick
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# The service in a small Debian with its own systemd, in QEMU; as root. The first time it downloads
+# kernel and system, a quarter of a gigabyte.
+guest: $(VENV)/.dev
+	$(BIN)/python -m tests.interop.kernel
+	$(BIN)/python -m tests.systemd.root
+	$(BIN)/python -m pytest tests/systemd $(PYTEST)
+
+# gred as a service. PREFIX is a virtual environment of gred's own, so that neither this directory nor
+# a compiler is needed afterwards, and not below /root or /home, which the service does not see.
+# DESTDIR, for packages, goes before every path, and then nothing outside it is touched: the package
+# makes the user gred and gives its group /etc/gred/gred.conf.
+PREFIX     := /opt/gred
+SBINDIR    := /usr/local/sbin
+UNITDIR    := /etc/systemd/system
+SYSUSERS   := /etc/sysusers.d
+DESTDIR    :=
+HERE       := $(DESTDIR)$(PREFIX)
+IF_SYSTEMD := test -n "$(DESTDIR)" || ! test -d /run/systemd/system ||
+
+install:
+	@test ! -e $(HERE) || test -e $(HERE)/pyvenv.cfg || \
+	    { echo "$(HERE) is there and is not gred's: PREFIX is a directory for gred alone"; exit 1; }
+	umask 022; $(PYTHON) -m venv $(HERE)
+	umask 022; $(HERE)/bin/pip install --quiet --disable-pip-version-check .
+	test -z "$(DESTDIR)" || sed -i "1s|^#!$(HERE)/|#!$(PREFIX)/|" $$(grep -lI "^#!$(HERE)/" $(HERE)/bin/*)
+	umask 022; mkdir -p $(HERE)/share/doc/gred/docs $(HERE)/share/doc/gred/examples
+	install -m 644 README.md CHANGELOG.md LICENSE $(HERE)/share/doc/gred/
+	install -m 644 docs/*.md $(HERE)/share/doc/gred/docs/
+	install -m 644 conf/gred.conf conf/examples/*.conf $(HERE)/share/doc/gred/examples/
+	umask 022; mkdir -p $(DESTDIR)$(SBINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERS) \
+	    $(DESTDIR)/etc/gred/gred.conf.d
+	ln -sf $(PREFIX)/bin/gred $(DESTDIR)$(SBINDIR)/gred
+	sed "s|/opt/gred/|$(PREFIX)/|" systemd/gred.service >$(DESTDIR)$(UNITDIR)/gred.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/gred.service
+	install -m 644 systemd/gred.sysusers.conf $(DESTDIR)$(SYSUSERS)/gred.conf
+	test -n "$(DESTDIR)" || systemd-sysusers $(SYSUSERS)/gred.conf
+	test -e $(DESTDIR)/etc/gred/gred.conf || \
+	    install -m 640 conf/gred.conf $(DESTDIR)/etc/gred/gred.conf
+	test -n "$(DESTDIR)" || chgrp gred /etc/gred/gred.conf
+	$(IF_SYSTEMD) systemctl daemon-reload
+	@echo "Next: write /etc/gred/gred.conf; gred check; systemctl enable --now gred"
+
+# Leaves the configuration, and the user it belongs to.
+uninstall:
+	$(IF_SYSTEMD) systemctl stop gred
+	test -n "$(DESTDIR)" || systemctl disable --quiet gred
+	rm -f $(DESTDIR)$(SBINDIR)/gred $(DESTDIR)$(UNITDIR)/gred.service $(DESTDIR)$(SYSUSERS)/gred.conf
+	test ! -e $(HERE)/pyvenv.cfg || rm -rf $(HERE)
+	$(IF_SYSTEMD) systemctl daemon-reload
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info gred/dataplane/*.so

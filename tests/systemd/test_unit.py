@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gred.control.errors import ExitCode
 from tests import require
 
 SYSTEMD = Path(__file__).parent.parent.parent / "systemd"
@@ -21,15 +22,16 @@ def unit(tmp_path: Path) -> Path:
     program.chmod(0o755)
     copy = tmp_path / "gred.service"
     text = UNIT.read_text(encoding="utf-8")
-    assert "\nExecStart=gred\n" in text
-    copy.write_text(text.replace("\nExecStart=gred\n", f"\nExecStart={program}\n"))
+    assert "\nExecStart=/opt/gred/bin/gred\n" in text
+    copy.write_text(text.replace("\nExecStart=/opt/gred/bin/gred\n", f"\nExecStart={program}\n"))
     return copy
 
 
 def test_systemd_finds_nothing_wrong(unit: Path) -> None:
+    """Nor with its documentation: a man page that is not there would be wrong, too."""
     analyze = require.program("systemd-analyze", package="systemd")
     done = subprocess.run(
-        [analyze, "verify", "--man=no", str(unit)], check=False, capture_output=True, text=True
+        [analyze, "verify", "--man=yes", str(unit)], check=False, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
@@ -61,9 +63,10 @@ def test_two_capabilities_are_all_there_are(name: str) -> None:
     assert settings()[name] == ["CAP_NET_ADMIN CAP_NET_RAW"]
 
 
-def test_a_bad_configuration_is_not_tried_again() -> None:
+def test_what_does_not_mend_by_itself_is_not_tried_again() -> None:
     """RestartPreventExitStatus= does not look at ExecStartPre= (systemd.service(5))."""
-    assert settings()["RestartPreventExitStatus"] == ["77 78"]
+    lasting = (ExitCode.NO_TUN, ExitCode.NO_PERMISSION, ExitCode.BAD_CONFIGURATION)
+    assert settings()["RestartPreventExitStatus"] == [" ".join(str(int(c)) for c in lasting)]
     assert "ExecStartPre" not in settings()
 
 
