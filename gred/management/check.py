@@ -17,6 +17,7 @@ from gred.control.link_local import link_local
 from gred.control.parts import Kernel
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery, cycles
 from gred.control.twins import Claim, claim
+from gred.management import account
 from gred.management.logs import complain
 
 
@@ -31,7 +32,7 @@ def check(path: Path) -> int:
     view = look(config, _kernel())
     plan = [f"# {line}".rstrip() for line in describe(config, view)]
     print(render(config), *plan, sep="\n")
-    for warning in warnings(config, view):
+    for warning in (*warnings(config, view), *account.complaints(path)):
         print(f"warning: {warning}", file=sys.stderr)
     return int(ExitCode.OK)
 
