@@ -22,6 +22,7 @@ from gred.control.lifecycle import Lifecycle
 from gred.control.monitor import LinkMonitor
 from gred.control.netlink import Netlink
 from gred.control.parts import Event, Kernel, Listener, OpenDevice, Plane
+from gred.control.progress import Progress
 from gred.control.queue_drops import QueueDrops
 from gred.control.reconciler import DELETED, Reconciler
 from gred.control.tunnel import Tunnel, TunnelState
@@ -92,7 +93,10 @@ class Daemon:
         self._listener = listener
         self._plane = parts.make_plane(loop, trace, self._on_report)
         self._changed = asyncio.Event()
-        self._lifecycle = Lifecycle(parts.kernel, parts.open_device, self._plane, listener)
+        self._progress = Progress()
+        self._lifecycle = Lifecycle(
+            parts.kernel, parts.open_device, self._plane, listener, self._progress
+        )
         self._reconciler = Reconciler(
             loop, self.tunnels, parts.kernel, self._lifecycle, listener, self._changed.set
         )
@@ -140,6 +144,10 @@ class Daemon:
         """Take one tunnel down. Raises KeyError when there is none of that name."""
         async with self._lock:
             await self._discard([self.tunnels[name]])
+
+    def progress(self) -> str:
+        """Return how far start or stop is; the same again when nothing was done meanwhile."""
+        return str(self._progress)
 
     def facts(self) -> Mapping[str, object]:
         """Return what the start-up line says besides the version."""

@@ -8,30 +8,44 @@ the kernel go out in batches: a thousand tunnels are up in a second. When and wh
 up or goes is decided elsewhere (daemon.py); what it does while it is up is reconciler.py's.
 """
 
+import asyncio
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from gred.control.devices import describe_node
 from gred.control.errors import SetupError, device_refused, socket_refused, words
 from gred.control.interfaces import differences
 from gred.control.parts import Device, Event, Kernel, Listener, OpenDevice, Plane, Port
+from gred.control.progress import Progress
 from gred.control.survey import Observation, survey
 from gred.control.threads import in_thread
 from gred.control.tunnel import Tunnel
 from gred.dataplane.tunnels import Counters
 
+AT_ONCE = 64  # interfaces configured, or tunnels let go, before somebody else has a turn
+
 
 class Lifecycle:
-    """How tunnels come and go. Used on one loop, by one caller at a time."""
+    """How tunnels come and go. Used on one loop, by one caller at a time.
+
+    *progress* is told how far that is.
+    """
 
     def __init__(
-        self, kernel: Kernel, open_device: OpenDevice, plane: Plane, listener: Listener
+        self,
+        kernel: Kernel,
+        open_device: OpenDevice,
+        plane: Plane,
+        listener: Listener,
+        progress: Progress,
     ) -> None:
         self._kernel = kernel
         self._open_device = open_device
         self._plane = plane
         self._listener = listener
+        self._progress = progress
         self.past: dict[str | None, Counters] = {}
         """What tunnels have counted that are gone, or were made anew."""
 
@@ -50,6 +64,7 @@ class Lifecycle:
 
         Raises SetupError.
         """
+        self._progress.begin("opened", len(tunnels))
         await in_thread(lambda: self._open(tunnels))
         # The first look comes before our own addresses and routes can bend it.
         seen = await look(self._kernel, tunnels)
@@ -57,7 +72,12 @@ class Lifecycle:
             tunnel.move(seen[tunnel.name].standing)
             tunnel.mtu = tunnel.wanted_mtu(seen[tunnel.name])
         settings = [tunnel.settings(device) for tunnel, device in with_device(tunnels)]
-        await in_thread(lambda: self._kernel.configure(settings))
+        self._progress.begin("configured", len(settings))
+        for start in range(0, len(settings), AT_ONCE):
+            some = settings[start : start + AT_ONCE]
+            await in_thread(partial(self._kernel.configure, some))
+            self._progress.advance(len(some))
+        self._progress.begin("up", len(settings))
 
     def attach(self, tunnel: Tunnel, device: Device) -> None:
         """Hand *device* to the data plane: from here on packets move. Raises SetupError."""
@@ -67,6 +87,7 @@ class Lifecycle:
             raise socket_refused(error, place=tunnel.place, version=tunnel.config.family) from error
         except OverflowError as error:
             raise SetupError(f"{tunnel.place}: cannot add the tunnel: {error}") from error
+        self._progress.advance()
 
     def lose(self, tunnel: Tunnel, device: Device, detail: str) -> None:
         """Give up what is left of a tunnel whose interface is gone or can be read no more."""
@@ -78,11 +99,15 @@ class Lifecycle:
 
     async def take_down(self, tunnels: Sequence[Tunnel]) -> None:
         """Take *tunnels* out of the data plane and out of the kernel."""
-        for tunnel in tunnels:
+        self._progress.begin("let go", len(tunnels))
+        for number, tunnel in enumerate(tunnels, 1):
             if tunnel.port is not None:
                 self._part(tunnel.name, tunnel.port)
                 tunnel.port = None
                 self._tell("tunnel_down", tunnel=tunnel.name)
+            self._progress.advance()
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
         await self.delete(tunnels)
 
     async def delete(self, tunnels: Sequence[Tunnel]) -> None:
@@ -92,13 +117,14 @@ class Lifecycle:
             tunnel.lose()
         if not devices:
             return
+        self._progress.begin("deleted", len(devices))  # the kernel does it in one step
         try:
             await in_thread(lambda: self._kernel.delete(devices))
         except OSError as error:
             # Closing deletes them as well, one by one.
             self._tell("delete_failed", "warning", detail=str(error))
         finally:
-            await in_thread(lambda: _close(devices))
+            await in_thread(lambda: self._close(devices))
 
     def _open(self, tunnels: Sequence[Tunnel]) -> None:
         for tunnel in tunnels:
@@ -117,6 +143,12 @@ class Lifecycle:
                     exists=_exists(tunnel.name),
                     node=describe_node(),
                 ) from error
+            self._progress.advance()
+
+    def _close(self, devices: Iterable[Device]) -> None:
+        for device in devices:
+            device.close()
+            self._progress.advance()
 
     def _tell(
         self, name: str, level: str = "info", *, tunnel: str | None = None, **fields: object
@@ -150,11 +182,6 @@ async def look(
 def with_device(tunnels: Iterable[Tunnel]) -> list[tuple[Tunnel, Device]]:
     """Return those of *tunnels* that have a device, with it."""
     return [(tunnel, tunnel.device) for tunnel in tunnels if tunnel.device is not None]
-
-
-def _close(devices: Iterable[Device]) -> None:
-    for device in devices:
-        device.close()
 
 
 def _exists(name: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from gred.control.errors import SetupError
-from gred.control.lifecycle import Lifecycle, look, with_device
+from gred.control.lifecycle import AT_ONCE, Lifecycle, look, with_device
 from gred.control.parts import Event, Kernel, Listener
 from gred.control.survey import Observation, Standing
 from gred.control.threads import in_thread
@@ -52,8 +52,10 @@ class Reconciler:
         self._follow_standings(seen)
         self._follow_paths(seen)
         await self._follow_mtus(seen)
-        for tunnel, device in with_device(self._tunnels.values()):
+        for number, (tunnel, device) in enumerate(with_device(self._tunnels.values()), 1):
             if tunnel.port is None:
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)  # a thousand new ones take a second
                 self._lifecycle.attach(tunnel, device)
             # Nothing is awaited since the tunnel was attached: a loop is stopped before the first
             # packet enters it.

@@ -29,6 +29,10 @@ class Notifier:
         """Say the one line that ``systemctl status`` shows."""
         self._send(f"STATUS={status}")
 
+    def working(self, status: str, seconds: float) -> None:
+        """Say how far a start or a stop is; it is not given up for *seconds* from now."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}\nSTATUS={status}")
+
     def alive(self) -> None:
         """Pet the watchdog."""
         self._send("WATCHDOG=1")

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from gred.management.notify import Notifier
 
 SUMMARY_SECONDS = 10.0
+# While a start or a stop goes on, the service manager hears of it this often, and waits for this
+# long from the last time that something was done.
+WORK_SECONDS = 2.0
+PATIENCE_SECONDS = 60.0
 _RELOAD_REMEDY = "restart gred to read the configuration again"
 
 
@@ -32,6 +36,10 @@ class Startable(Protocol):
 
     async def stop(self) -> None:
         """Take everything down, however far the start got."""
+
+    def progress(self) -> str:
+        """Return how far start or stop is; the same again when nothing was done meanwhile."""
+        ...
 
     def facts(self) -> Mapping[str, object]:
         """Return what the start-up line says besides the version."""
@@ -112,6 +120,7 @@ class Service:
 
     async def _start(self) -> bool:
         """Start the daemon. False when told to stop meanwhile: the start is then abandoned."""
+        self._tell_work("starting")
         starting = self._loop.create_task(self._daemon.start())
         stopping = self._loop.create_task(self._stop.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -123,6 +132,7 @@ class Service:
                 starting.exception()  # too late to matter; looked at so that nobody is told
             return False
         starting.result()
+        self._timers.pop("work").cancel()
         self._log.info("started", **self._facts, **self._daemon.facts())
         self._status = self._daemon.status()
         self._notifier.ready(self._status)
@@ -138,13 +148,28 @@ class Service:
             timer.cancel()
         if self._status is not None:
             self._summarize()
+        self._tell_work("stopping")
         try:
             await self._daemon.stop()
         except Exception as error:  # noqa: BLE001 - logged with its traceback, and exit code 1
             self._fail("stop raised", error)
         if self._status is not None:
             self._note_drops()  # of what was under way
+        self._timers.pop("work").cancel()
         self._log.info("stopped")
+
+    def _tell_work(self, doing: str) -> None:
+        """Tell again and again how far *doing* is, as long as it goes on."""
+        told = self._daemon.progress()
+
+        def tell() -> None:
+            nonlocal told
+            progress = self._daemon.progress()
+            if progress != told:
+                told = progress
+                self._notifier.working(f"{doing}: {progress}", PATIENCE_SECONDS)
+
+        self._every("work", WORK_SECONDS, tell)
 
     def _every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
         def fire() -> None:

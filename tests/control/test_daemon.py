@@ -7,6 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from gred.control.errors import ExitCode, SetupError
+from gred.control.lifecycle import AT_ONCE
 from gred.control.tunnel import TunnelState
 from gred.dataplane.forwarder import Report
 from gred.wire.drop import DropReason
@@ -194,5 +195,35 @@ def test_a_report_of_the_data_plane_becomes_an_event(run: Run) -> None:
         assert event.fields["key"] == 42
         house.plane.report(Report("t1", DropReason.OTHER, None, None, None, "seen"))
         assert house.events[-1].fields == {"reason": "other", "detail": "seen"}
+
+    run(scenario())
+
+
+def test_how_far_start_and_stop_are_is_told_while_they_go_on(run: Run) -> None:
+    """From turn to turn of the loop: nobody hears of what is done in one."""
+
+    async def scenario() -> None:
+        count = 3 * AT_ONCE
+        house = House(tuple(tunnel(f"t{number}") for number in range(count)))
+        told: list[str] = []
+
+        async def listen() -> None:
+            while True:
+                told.append(house.daemon.progress())
+                await asyncio.sleep(0)
+
+        listening = asyncio.ensure_future(listen())
+        await house.daemon.start()
+        started = set(told)
+        for step in ("configured", "up"):
+            assert f"{AT_ONCE} of {count} tunnels {step}" in started or (
+                f"{AT_ONCE - 1} of {count} tunnels {step}" in started
+            ), sorted(started)
+        assert house.daemon.progress() == f"{count} of {count} tunnels up"
+        told.clear()
+        await house.daemon.stop()
+        listening.cancel()
+        assert f"{AT_ONCE} of {count} tunnels let go" in told
+        assert house.daemon.progress() == f"{count} of {count} tunnels deleted"
 
     run(scenario())

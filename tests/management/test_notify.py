@@ -32,11 +32,13 @@ def test_each_message_is_one_datagram(listener: tuple[socket.socket, str]) -> No
     notifier.status("1 tunnel, 1 up")
     notifier.alive()
     notifier.stopping()
-    assert [line.recv(1000).decode() for _ in range(4)] == [
+    notifier.working("stopping: 1 of 2 tunnels", 1.5)
+    assert [line.recv(1000).decode() for _ in range(5)] == [
         "READY=1\nSTATUS=1 tunnel",
         "STATUS=1 tunnel, 1 up",
         "WATCHDOG=1",
         "STOPPING=1\nSTATUS=stopping",
+        "EXTEND_TIMEOUT_USEC=1500000\nSTATUS=stopping: 1 of 2 tunnels",
     ]
 
 

@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from gred.control.errors import ExitCode, SetupError
+from gred.control.progress import Progress
 from gred.dataplane.tunnels import Counters
 from gred.management import service, signals
 from gred.management.notify import Notifier
@@ -31,6 +32,7 @@ class FakeDaemon:
     calls: list[str] = field(default_factory=list)
     drops: dict[DropReason, int] = field(default_factory=dict)
     text: str = "1 tunnel, 0 up"
+    work: Progress = field(default_factory=Progress)
 
     async def start(self) -> None:
         self.calls.append("start")
@@ -40,6 +42,9 @@ class FakeDaemon:
     async def stop(self) -> None:
         self.calls.append("stop")
         await self.on_stop()
+
+    def progress(self) -> str:
+        return str(self.work)
 
     def facts(self) -> Mapping[str, object]:
         return {"tunnels": 1, "codec": "c"}
@@ -86,12 +91,14 @@ def live(request: pytest.FixtureRequest) -> Callable[..., Outcome]:
         *,
         watchdog_seconds: float | None = None,
         hangup_stops: bool = False,
+        before: Callable[[RememberingNotifier], None] = lambda _notifier: None,
     ) -> Outcome:
         log = RememberingLog()
         aborted: list[int] = []
 
         async def main() -> Outcome:
             notifier = RememberingNotifier(watchdog_seconds)
+            before(notifier)
             running = Service(
                 daemon,
                 log.logger,
@@ -135,6 +142,44 @@ def test_the_service_manager_hears_of_start_and_stop(live: Callable[..., Outcome
         "READY=1\nSTATUS=1 tunnel, 0 up",
         "STOPPING=1\nSTATUS=stopping",
     ]
+
+
+@pytest.mark.parametrize("doing", ["starting", "stopping"])
+def test_work_that_goes_on_extends_the_timeout(
+    live: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, doing: str
+) -> None:
+    """A step of work that is done is told once; nothing more is told until another is."""
+    monkeypatch.setattr(service, "WORK_SECONDS", 0.001)
+    daemon = FakeDaemon()
+    notifiers: list[RememberingNotifier] = []
+    heard: list[str] = []
+
+    async def work() -> None:
+        (notifier,) = notifiers
+        daemon.work.begin("configured", 300)
+        for _ in range(2):
+            daemon.work.advance(120)
+            notifier.heard.clear()
+            await asyncio.wait_for(notifier.heard.wait(), 10)
+            heard.append(notifier.sent[-1])
+        before = len(notifier.sent)
+        for _turn in range(10):
+            await asyncio.sleep(0.001)
+        assert len(notifier.sent) == before
+        heard.append("no more")
+
+    async def terminate_when_ready(_service: Service, notifier: RememberingNotifier) -> None:
+        while not any(message.startswith("READY=1") for message in notifier.sent):
+            notifier.heard.clear()
+            await asyncio.wait_for(notifier.heard.wait(), 10)
+        signal.raise_signal(signal.SIGTERM)
+
+    setattr(daemon, {"starting": "on_start", "stopping": "on_stop"}[doing], work)
+    live(daemon, terminate_when_ready, before=notifiers.append)
+    assert heard == [
+        f"EXTEND_TIMEOUT_USEC=60000000\nSTATUS={doing}: {done} of 300 tunnels configured"
+        for done in (120, 240)
+    ] + ["no more"]
 
 
 def test_the_start_up_line_says_what_runs(live: Callable[..., Outcome]) -> None:
