@@ -1,8 +1,10 @@
 """A virtual machine that sees this machine's files and runs one command under another kernel.
 
-QEMU boots a kernel with an initramfs made here; the root of the machine is this one's, over 9p and
-read-only, with a tmpfs above it for what the command writes. Knows nothing of tunnels. Emulation
-(tcg) unless ``GRED_INTEROP_KVM=1`` asks for KVM: a /dev/kvm that opens may still hang the guest.
+QEMU boots a kernel with an initramfs made here; the root of the machine is made of directories of
+this one, over 9p and read-only, with a tmpfs above them for what is written. `run` takes the whole
+of this machine and one command; `boot` another system and its own first process. Knows nothing of
+tunnels. Emulation (tcg) unless ``GRED_INTEROP_KVM=1`` asks for KVM: a /dev/kvm that opens may still
+hang the guest.
 """
 
 import os
@@ -10,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,15 +33,15 @@ _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 _INIT = """\
 #!/bin/busybox sh
 busybox() {{ /bin/busybox "$@"; }}
+share() {{ busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose "$@"; }}
 busybox mount -t proc proc /proc
 for module in /modules/*; do busybox insmod "$module"; done
-busybox mkdir /lower /upper /whole
-busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose host /lower
+busybox mkdir /upper /whole
 busybox mount -t tmpfs tmpfs /upper
 busybox mkdir /upper/files /upper/work
-busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work root /whole
+{mounts}
 busybox mount -t devtmpfs dev /whole/dev
-exec /bin/busybox switch_root /whole /bin/sh -c {script}
+exec /bin/busybox switch_root /whole {command}
 """
 _SCRIPT = """\
 mount -t proc proc /proc
@@ -90,13 +92,35 @@ def run(kernel: Kernel, command: Sequence[str], *, directory: Path, timeout: flo
 
     *timeout*, in seconds, is for everything.
     """
+    script = _script(kernel, command, directory)
+    return _boot(kernel, ["/bin/sh", "-c", script], layers=[Path("/")], shares={}, timeout=timeout)
+
+
+def boot(kernel: Kernel, *, layers: Sequence[Path], timeout: float) -> Output:
+    """Boot a system until it powers off; return what it wrote to REPORTS. Raises MachineError.
+
+    The root is the directories *layers*, the uppermost first, with the kernel's modules in it.
+    """
+    shares = {"/usr/lib/modules": kernel.root / "lib/modules"}
+    return _boot(kernel, ["/sbin/init"], layers=layers, shares=shares, timeout=timeout)
+
+
+def _boot(
+    kernel: Kernel,
+    command: Sequence[str],
+    *,
+    layers: Sequence[Path],
+    shares: Mapping[str, Path],
+    timeout: float,
+) -> Output:
     with tempfile.TemporaryDirectory(prefix="gred-machine-") as temporary:
         place = Path(temporary)
         initramfs, reports, console = (place / name for name in ("initramfs", "reports", "console"))
-        _make_initramfs(kernel, _script(kernel, command, directory), place / "tree", initramfs)
+        init = _INIT.format(mounts=_mounts(len(layers), list(shares)), command=shlex.join(command))
+        _make_initramfs(kernel, init, place / "tree", initramfs)
         with console.open("wb") as output:
             process = subprocess.Popen(
-                _qemu(kernel, initramfs, reports),
+                _qemu(kernel, initramfs, reports, [*layers, *shares.values()]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -116,6 +140,18 @@ def run(kernel: Kernel, command: Sequence[str], *, directory: Path, timeout: flo
         return Output(reports.read_text(errors="replace").splitlines(), shown)
 
 
+def _mounts(layers: int, points: Sequence[str]) -> str:
+    """Return the commands that mount the first *layers* shares at /whole, the others in it."""
+    lower = [f"/lower{number}" for number in range(layers)]
+    lines = [f"busybox mkdir {path}; share host{n} {path}" for n, path in enumerate(lower)]
+    options = f"lowerdir={':'.join(lower)},upperdir=/upper/files,workdir=/upper/work"
+    lines.append(f"busybox mount -t overlay -o {options} root /whole")
+    for number, point in enumerate(points, layers):
+        path = shlex.quote(f"/whole{point}")
+        lines.append(f"busybox mkdir -p {path}; share host{number} {path}")
+    return "\n".join(lines)
+
+
 def _script(kernel: Kernel, command: Sequence[str], directory: Path) -> str:
     return _SCRIPT.format(
         modules=shlex.quote(str(kernel.root / "lib/modules")),
@@ -125,8 +161,8 @@ def _script(kernel: Kernel, command: Sequence[str], directory: Path) -> str:
     )
 
 
-def _make_initramfs(kernel: Kernel, script: str, tree: Path, target: Path) -> None:
-    """Pack busybox, the modules that reach the root file system, and /init."""
+def _make_initramfs(kernel: Kernel, text: str, tree: Path, target: Path) -> None:
+    """Pack busybox, the modules that reach the root file system, and *text* as /init."""
     for name in ("bin", "dev", "proc", "modules"):
         (tree / name).mkdir(parents=True)
     shutil.copy(BUSYBOX, tree / "bin/busybox")
@@ -134,7 +170,7 @@ def _make_initramfs(kernel: Kernel, script: str, tree: Path, target: Path) -> No
         name = path.name.partition(".")[0]
         (tree / f"modules/{number:02}-{name}.ko").write_bytes(kernels.read_module(path))
     init = tree / "init"
-    init.write_text(_INIT.format(script=shlex.quote(script)))
+    init.write_text(text)
     init.chmod(0o755)
     names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
     with target.open("wb") as packed:
@@ -142,17 +178,21 @@ def _make_initramfs(kernel: Kernel, script: str, tree: Path, target: Path) -> No
         subprocess.run(pack, cwd=tree, input=names.encode(), stdout=packed, check=True)
 
 
-def _qemu(kernel: Kernel, initramfs: Path, reports: Path) -> list[str]:
+def _qemu(kernel: Kernel, initramfs: Path, reports: Path, shared: Sequence[Path]) -> list[str]:
     kvm = os.environ.get("GRED_INTEROP_KVM") == "1"
     accelerator = ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi"]
     if not kvm:
         accelerator += ["-cpu", "max"]
+    shares = []
+    for number, path in enumerate(shared):
+        options = "security_model=none,readonly=on,multidevs=remap"
+        shares += ["-fsdev", f"local,id=host{number},path={path},{options}"]
+        shares += ["-device", f"virtio-9p-pci,fsdev=host{number},mount_tag=host{number}"]
     return [
         "qemu-system-x86_64", *accelerator, "-m", "2048", "-smp", "2",
         "-nodefaults", "-nographic", "-no-reboot",
         "-serial", "stdio", "-serial", f"file:{reports}",
         "-kernel", str(kernel.image), "-initrd", str(initramfs),
         "-append", "console=ttyS0 panic=-1 quiet",
-        "-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
-        "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
+        *shares,
     ]  # fmt: skip

@@ -1,0 +1,32 @@
+"""What is tried in a guest with systemd as its first process, as values.
+
+Read by two: the guest, which tries the cells in this order, and pytest, which shows each as a test.
+The functions behind most are in ``guest/checks.py``, by the same name.
+"""
+
+from dataclasses import dataclass
+
+CELLS = (
+    "the_system_is_up",
+    "the_service_runs_as_its_user",
+    "pings_cross_both_ways",
+    "the_status_is_told",
+    "nothing_is_compiled_at_start",
+    "a_bad_configuration_is_not_tried_again",
+    "an_unreadable_configuration_is_told",
+    "no_tunnel_device_is_not_tried_again",
+    # "a_hundred_tunnels_start",
+    # "three_hundred_tunnels_start_and_stop",
+)
+LAST_WORDS = ("after_network_online", "after_network")
+"""Services that ping through the tunnel while the machine stops; each is a cell of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one cell: a figure or a reason, and how long it took, in seconds."""
+
+    cell: str
+    passed: bool
+    detail: str
+    seconds: float
