@@ -15,9 +15,10 @@ CELLS = (
     "a_bad_configuration_is_not_tried_again",
     "an_unreadable_configuration_is_told",
     "no_tunnel_device_is_not_tried_again",
-    # "a_hundred_tunnels_start",
-    # "three_hundred_tunnels_start_and_stop",
+    "many_tunnels_start_and_stop",
 )
+MANY = 100
+"""Tunnels, beside udevd and networkd, which look at each interface."""
 LAST_WORDS = ("after_network_online", "after_network")
 """Services that ping through the tunnel while the machine stops; each is a cell of that name."""
 
