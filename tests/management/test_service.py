@@ -285,8 +285,11 @@ def test_another_signal_after_sigterm_changes_nothing(
 
 def test_sighup_says_that_there_is_no_reload(live: Callable[..., Outcome]) -> None:
     async def script(service: Service, notifier: RememberingNotifier) -> None:
+        told = asyncio.Event()
+        remembered: Any = service._log
+        remembered.on_line = told.set
         signal.raise_signal(signal.SIGHUP)
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(told.wait(), 10)
         await terminate(service, notifier)
 
     outcome = live(FakeDaemon(), script)
