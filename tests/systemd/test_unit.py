@@ -70,6 +70,11 @@ def test_what_does_not_mend_by_itself_is_not_tried_again() -> None:
     assert "ExecStartPre" not in settings()
 
 
+def test_gred_has_its_turn_beside_what_udevd_runs_for_each_interface() -> None:
+    """What it makes of the start of many tunnels is in test_guest."""
+    assert int(settings()["CPUWeight"][0]) > 100  # the default
+
+
 def test_the_user_of_the_unit_is_made_by_sysusers(tmp_path: Path) -> None:
     sysusers = require.program("systemd-sysusers", package="systemd")
     (tmp_path / "etc").mkdir()
