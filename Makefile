@@ -92,8 +92,11 @@ IF_SYSTEMD := test -n "$(DESTDIR)" || ! test -d /run/systemd/system ||
 install:
 	@test ! -e $(HERE) || test -e $(HERE)/pyvenv.cfg || \
 	    { echo "$(HERE) is there and is not gred's: PREFIX is a directory for gred alone"; exit 1; }
-	umask 022; $(PYTHON) -m venv $(HERE)
+	@umask 022; $(PYTHON) -m venv $(HERE) || \
+	    { echo "no virtual environment: apt install python3-venv" >&2; exit 1; }
 	umask 022; $(HERE)/bin/pip install --quiet --disable-pip-version-check .
+	@cd / && $(HERE)/bin/python -c 'from gred.dataplane import codec; print("codec:", codec.IMPLEMENTATION, \
+	    "" if codec.IMPLEMENTATION == "c" else "(no C extension, 12 times slower: apt install gcc python3-dev)")'
 	test -z "$(DESTDIR)" || sed -i "1s|^#!$(HERE)/|#!$(PREFIX)/|" $$(grep -lI "^#!$(HERE)/" $(HERE)/bin/*)
 	umask 022; mkdir -p $(HERE)/share/doc/gred/docs $(HERE)/share/doc/gred/examples
 	install -m 644 README.md CHANGELOG.md LICENSE $(HERE)/share/doc/gred/

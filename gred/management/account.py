@@ -76,10 +76,10 @@ def invisible(directories: Iterable[Path]) -> Iterator[str]:
         if any(real.is_relative_to(directory) for directory in _HIDDEN):
             yield (
                 f"{unit}: the service cannot see {display(real)}: ProtectHome=yes hides it"
-                " (install gred elsewhere: sudo make install)"
+                " (install gred elsewhere: make install)"
             )
         elif not path.exists():
-            yield f"{unit}: {display(path)} is not there (sudo make install)"
+            yield f"{unit}: {display(path)} is not there (make install)"
 
 
 def _files(configuration: Path) -> list[Path]:

@@ -115,7 +115,7 @@ def test_nor_does_a_python_in_a_home(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
     path = unit(tmp_path, f"{tmp_path}/gred")
     assert list(account.invisible([tmp_path])) == [
-        f"{path}: {display(tmp_path / 'gred')} is not there (sudo make install)"
+        f"{path}: {display(tmp_path / 'gred')} is not there (make install)"
     ]
 
 

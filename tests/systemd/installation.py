@@ -17,9 +17,8 @@ REPOSITORY = Path(tests.__file__).parents[1]
 SOURCE = Path("/usr/local/src/gred")
 _WHEELS = Path("/mnt/wheels")
 _SHIMS = Path("/mnt/shims")
-# The system is root's own, and none of it runs yet: what is enabled is started at boot.
+# Nothing of the system runs yet: what is enabled is started at boot.
 _PROGRAMS = {
-    "sudo": 'exec "$@"',
     "systemctl": 'test "$1 $2" != "enable --now" || { shift 2; set -- enable "$@"; }\n'
     'exec /usr/bin/systemctl "$@"',
 }

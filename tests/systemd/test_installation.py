@@ -36,7 +36,7 @@ def upper(tmp_path: Path) -> Path:
 
 def test_readme_has_the_lines() -> None:
     lines = installation.service_lines()
-    assert lines[:2] == ["sudo make install", "sudo systemctl enable --now gred"]
+    assert lines[:2] == ["make install", "systemctl enable --now gred"]
 
 
 def test_the_service_is_enabled(installed: Path) -> None:
