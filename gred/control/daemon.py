@@ -1,7 +1,11 @@
 """The supervisor: starts and stops all tunnels of one process, watches, and hands on.
 
     start: bring tunnels up (lifecycle.py) -> settle (reconciler.py) -> watch
-    watch: something changed in the kernel -> settle; make again what was deleted
+    watch: something changed in the kernel -> settle; it is time -> bring up what is down
+
+Whatever one tunnel lacks is that tunnel's trouble: it is down, with a reason, and tried again, at
+changes in the kernel and after a while (retry.py). What no tunnel can do without (/dev/net/tun, a
+capability, netlink) ends the start; later it is a trouble of the tunnels like any other.
 
 Never touches a packet and never logs: what is worth telling goes to the listener. Makes no
 interface and changes no tunnel itself; one thing is done at a time.
@@ -25,6 +29,7 @@ from gred.control.parts import Event, Kernel, Listener, OpenDevice, Plane
 from gred.control.progress import Progress
 from gred.control.queue_drops import QueueDrops
 from gred.control.reconciler import DELETED, Reconciler
+from gred.control.retry import Retry
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.control.underlay_errors import UnderlayErrors
 from gred.dataplane.forwarder import (
@@ -46,7 +51,6 @@ Reporter = Callable[[Told], None]
 # changing costs at most a fifth of one core; and by at most this much, in seconds.
 _REST = 4.0
 _REST_AT_MOST = 2.0
-_RETRY_AFTER = 5.0  # seconds after a survey that failed
 
 
 class Monitor(Protocol):
@@ -95,31 +99,41 @@ class Daemon:
         self._changed = asyncio.Event()
         self._progress = Progress()
         self._lifecycle = Lifecycle(
-            parts.kernel, parts.open_device, self._plane, listener, self._progress
+            loop, parts.kernel, parts.open_device, self._plane, listener, self._progress
         )
         self._reconciler = Reconciler(
-            loop, self.tunnels, parts.kernel, self._lifecycle, listener, self._changed.set
+            loop, self.tunnels, parts.kernel, self._lifecycle, listener, self._look
         )
-        self._errors = UnderlayErrors(loop, self.tunnels, listener, self._changed.set)
+        self._errors = UnderlayErrors(loop, self.tunnels, listener, self._look)
         self._denials = Denials(loop, self.tunnels, listener)
         self._queues = QueueDrops(loop, self.tunnels, parts.kernel, listener)
-        self._monitor = parts.make_monitor(loop, self._changed.set)
+        self._monitor = parts.make_monitor(loop, self._kernel_changed)
+        self._must_look = False
+        self._passes = Retry()
+        self._trouble = ""
+        self._next_try: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._stopped = False
 
     async def start(self) -> None:
-        """Bring all tunnels up. Raises SetupError; then, and when cancelled, nothing is left."""
+        """Bring up all tunnels that can be; the others are down, and tried again.
+
+        Raises SetupError for what no tunnel can do without; then, and when cancelled, nothing is
+        left.
+        """
         async with self._lock:
             try:
                 self._listen()
-                await self._bring_up([Tunnel(config) for config in self._config.tunnels])
+                tunnels = [Tunnel(config) for config in self._config.tunnels]
+                await self._bring_up(tunnels, starting=True)
             except BaseException:
                 await self._take_down()
                 raise
             if not self._config.tunnels:
                 self._tell("no_tunnels", "warning", detail=self.status())
             self._queues.start()
+            self._plan()
             self._watcher = self._loop.create_task(self._watch())
             self._watcher.add_done_callback(self._watch_ended)
 
@@ -134,11 +148,15 @@ class Daemon:
             await self._take_down()
 
     async def add_tunnel(self, config: TunnelConfig) -> None:
-        """Bring one more tunnel up. Raises SetupError; the others are not disturbed."""
+        """Bring one more tunnel up, or have it down and tried again, as at the start.
+
+        Raises SetupError when there is one of that name; the others are not disturbed.
+        """
         async with self._lock:
             if config.name in self.tunnels:
                 raise SetupError(f"{config.location}: [Tunnel {config.name}]: it is there already")
             await self._bring_up([Tunnel(config)])
+            self._plan()
 
     async def remove_tunnel(self, name: str) -> None:
         """Take one tunnel down. Raises KeyError when there is none of that name."""
@@ -155,7 +173,9 @@ class Daemon:
         found = Counter(tunnel.packet_socket for tunnel in attached)
         said = found if len(found) < 2 else [f"{count} {used}" for used, count in found.items()]
         packet_socket = {"packet_socket": ", ".join(said)} if found else {}
-        return {"tunnels": len(self.tunnels), **self._plane.features(), **packet_socket}
+        down = sum(tunnel.device is None for tunnel in self.tunnels.values())
+        counts = {"tunnels": len(self.tunnels)} | ({"down": down} if down else {})
+        return {**counts, **self._plane.features(), **packet_socket}
 
     def counters(self) -> Mapping[str | None, Counters]:
         """Return a snapshot for each tunnel by name; ``None`` is what belongs to no tunnel.
@@ -187,16 +207,28 @@ class Daemon:
         except OSError as error:
             raise SetupError(f"cannot listen to the kernel over netlink: {words(error)}") from error
 
-    async def _bring_up(self, tunnels: Sequence[Tunnel]) -> None:
+    async def _bring_up(self, tunnels: Sequence[Tunnel], *, starting: bool = False) -> None:
         self.tunnels |= {tunnel.name: tunnel for tunnel in tunnels}
         try:
-            await self._lifecycle.prepare(tunnels)
-            await self._reconciler.settle()
+            await self._lifecycle.bring_up(tunnels, starting=starting)
+            await self._reconciler.settle(starting=starting)
         except BaseException:
             await self._discard(tunnels)
             raise
 
     # Keeping in step.
+
+    def _kernel_changed(self) -> None:
+        """Look again; what was in the way of a tunnel may be gone."""
+        now = self._loop.time()
+        for tunnel in self.tunnels.values():
+            if tunnel.device is None:
+                tunnel.retry.hasten(now)
+        self._look()
+
+    def _look(self) -> None:
+        self._must_look = True
+        self._changed.set()
 
     async def _watch(self) -> None:
         while True:
@@ -205,35 +237,55 @@ class Daemon:
             began = self._loop.time()
             try:
                 async with self._lock:
-                    await self._reconciler.settle()
-                    await self._make_again()
-            except SetupError as error:
-                self._tell("survey_failed", "error", detail=str(error))
-                await asyncio.sleep(_RETRY_AFTER)
-                self._changed.set()
+                    await self._pass()
+            except (SetupError, OSError) as error:
+                await self._wait_after(error)
+            else:
+                self._passes, self._trouble = Retry(), ""
+            self._plan()
             await asyncio.sleep(min(_REST * (self._loop.time() - began), _REST_AT_MOST))
+
+    async def _pass(self) -> None:
+        if self._must_look:
+            self._must_look = False
+            try:
+                await self._reconciler.settle()
+            except BaseException:
+                self._must_look = True
+                raise
+        now = self._loop.time()
+        down = [tunnel for tunnel in self.tunnels.values() if tunnel.device is None]
+        due = [tunnel for tunnel in down if tunnel.retry.due <= now]
+        if due:
+            await self._lifecycle.bring_up(due)
+        if any(tunnel.device is not None for tunnel in due):
+            await self._reconciler.settle()
+
+    async def _wait_after(self, error: SetupError | OSError) -> None:
+        """Tell of a pass that failed, once, and rest: it is no fault of any tunnel."""
+        detail = words(error) if isinstance(error, OSError) else str(error)
+        if detail != self._trouble:
+            self._trouble = detail
+            self._tell("survey_failed", "error", detail=detail)
+        now = self._loop.time()
+        self._passes.failed(now)
+        await asyncio.sleep(self._passes.due - now)
+        self._look()
+
+    def _plan(self) -> None:
+        """Let what is down be tried again when it is time."""
+        if self._next_try is not None:
+            self._next_try.cancel()
+            self._next_try = None
+        due = [tunnel.retry.due for tunnel in self.tunnels.values() if tunnel.device is None]
+        if due:
+            self._next_try = self._loop.call_at(min(due), self._changed.set)
 
     def _watch_ended(self, watcher: asyncio.Task[None]) -> None:
         if not watcher.cancelled():
             self._loop.call_exception_handler(
                 {"message": "watching the kernel ended", "exception": watcher.exception()}
             )
-
-    async def _make_again(self) -> None:
-        """Make the interfaces again that somebody deleted; tried at every change until it works."""
-        made = False
-        for tunnel in [tunnel for tunnel in self.tunnels.values() if tunnel.device is None]:
-            try:
-                await self._lifecycle.prepare([tunnel])
-                made = True
-            except SetupError as error:
-                told = tunnel.detail
-                await self._lifecycle.delete([tunnel])
-                tunnel.detail = str(error)
-                if tunnel.detail != told:
-                    self._tell("interface_lost", "error", tunnel=tunnel.name, detail=str(error))
-        if made:
-            await self._reconciler.settle()
 
     # Taking down.
 
@@ -242,6 +294,8 @@ class Daemon:
         self._errors.close()
         self._denials.close()
         self._reconciler.close()
+        if self._next_try is not None:
+            self._next_try.cancel()
         await self._discard(list(self.tunnels.values()))
         if not self._stopped:
             self._stopped = True
@@ -282,7 +336,7 @@ class Daemon:
             # The kernel tells too, but not of a device that only fails to be read.
             gone = report.error.errno == errno.EBADFD
             self._reconciler.broken[report.tunnel] = DELETED if gone else words(report.error)
-            self._changed.set()
+            self._look()
             return
         if report.reason is DropReason.DENIED:
             self._denials.take(report.tunnel, report.detail)

@@ -8,6 +8,7 @@ import os
 from enum import IntEnum, unique
 
 from gred.control.namespaces import NamespaceError
+from gred.dataplane.groups import GroupError
 
 
 @unique
@@ -30,10 +31,16 @@ class SetupError(Exception):
         self.message = message
         self.exit_code = exit_code
 
+    @property
+    def is_of_the_process(self) -> bool:
+        """Whether no tunnel can do without what is missing: a start ends with it."""
+        return self.exit_code is not ExitCode.FAILURE
+
 
 _NO_DEVICE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
 _REFUSED = frozenset({errno.EPERM, errno.EACCES})
 _NO_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
+_MORE_DESCRIPTORS = " (raise LimitNOFILE= of the service, or ulimit -n)"
 
 
 def device_refused(
@@ -71,7 +78,8 @@ def device_refused(
             f"{place}: cannot make interface {name}: the name is taken"
             f" (see: ip link show dev {name})"
         )
-    return SetupError(f"{place}: cannot make interface {name}: {finding}")
+    remedy = _MORE_DESCRIPTORS if error.errno == errno.EMFILE else ""
+    return SetupError(f"{place}: cannot make interface {name}: {finding}{remedy}")
 
 
 def wrong_node(node: str) -> str:
@@ -93,8 +101,7 @@ def _namespace_refused(error: NamespaceError, *, place: str, name: str) -> Setup
     if error.errno in _REFUSED:
         return SetupError(
             f"{place}: cannot enter network namespace {namespace}: {finding}"
-            " (gred needs CAP_SYS_ADMIN for Namespace=)",
-            ExitCode.NO_PERMISSION,
+            " (gred needs CAP_SYS_ADMIN for Namespace=)"
         )
     if error.errno == errno.EEXIST:
         return SetupError(
@@ -105,14 +112,29 @@ def _namespace_refused(error: NamespaceError, *, place: str, name: str) -> Setup
 
 
 def socket_refused(error: OSError, *, place: str, version: int) -> SetupError:
-    """Say why the underlay socket for IP *version* could not be opened."""
+    """Say why the data plane refused a tunnel over IP *version*: sockets are what it may lack."""
+    if isinstance(error, GroupError):
+        return _group_refused(error, place=place)
     if error.errno in _REFUSED:
         return SetupError(
             f"cannot open a raw socket: {words(error)} (gred needs CAP_NET_RAW)",
             ExitCode.NO_PERMISSION,
         )
-    remedy = f" (is IPv{version} switched off?)" if error.errno in _NO_FAMILY else ""
+    remedy = ""
+    if error.errno in _NO_FAMILY:
+        remedy = f" (is IPv{version} switched off?)"
+    elif error.errno == errno.EMFILE:
+        remedy = _MORE_DESCRIPTORS
     return SetupError(f"{place}: cannot open a raw socket for IPv{version}: {words(error)}{remedy}")
+
+
+def _group_refused(error: GroupError, *, place: str) -> SetupError:
+    remedy = ""
+    if error.errno == errno.ENODEV:
+        remedy = " (which device? give Device=, or a route to the group)"
+    elif error.errno == errno.EMFILE:
+        remedy = _MORE_DESCRIPTORS
+    return SetupError(f"{place}: cannot join group {error.group}: {words(error)}{remedy}")
 
 
 def words(error: OSError) -> str:

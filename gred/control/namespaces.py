@@ -6,6 +6,7 @@ used from outside.
 """
 
 import ctypes
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -46,7 +47,7 @@ def inside(namespace: str | None, work: Callable[[], T]) -> T:
     """Return what *work* returns inside *namespace*, or raise what it raises; None: right here.
 
     Raises OSError when there is no such namespace (ENOENT), when it is none of networks (EINVAL),
-    or without CAP_SYS_ADMIN (EPERM).
+    without CAP_SYS_ADMIN (EPERM), or at a limit of threads (EAGAIN).
     """
     if namespace is None:
         return work()
@@ -65,7 +66,10 @@ def inside(namespace: str | None, work: Callable[[], T]) -> T:
             problems.append(error)
 
     thread = threading.Thread(target=enter, name=f"inside {namespace}")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:  # the only word of a limit, RLIMIT_NPROC or TasksMax=
+        raise OSError(errno.EAGAIN, str(error)) from error
     thread.join()
     if problems:
         raise problems[0]

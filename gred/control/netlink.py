@@ -11,12 +11,13 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
+from itertools import islice
 from pathlib import Path
 from secrets import randbits
 
 from gred.config.model import IPAddress, IPInterface, IPNetwork
 from gred.control import dumps, messages, netfilter
-from gred.control.errors import ExitCode, SetupError
+from gred.control.errors import ExitCode, SetupError, words
 from gred.control.messages import FoundRoute
 from gred.control.mtu import DEFAULT_ROUTE_MTU, FLOOR_IPV6
 from gred.control.namespaces import inside
@@ -153,19 +154,21 @@ class Netlink:
             answers = kernel.dump(messages.statistics_query())
         return dict(map(messages.read_transmit_drops, answers))
 
-    def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
-        """Give each interface MTU, queue, addresses, up, routes. Raises SetupError at a refusal.
+    def configure(self, interfaces: Sequence[InterfaceSettings]) -> list[SetupError | None]:
+        """Give each interface MTU, queue, addresses, up, routes; return what was refused of each.
 
-        All orders are sent whatever becomes of the earlier ones: after an error the caller deletes
-        the interfaces.
+        All orders are sent whatever becomes of the earlier ones, those of all interfaces in one
+        batch: the caller deletes the interfaces that were refused something.
         """
-        for namespace in dict.fromkeys(settings.namespace for settings in interfaces):
-            here = [settings for settings in interfaces if settings.namespace == namespace]
-            router = any(not one.ipv6 for one in here) and inside(namespace, _forwards_ipv6)
-            orders = [
-                order for one in here for order in _orders(one, quiet=router and not one.ipv6)
-            ]
-            _give(orders, namespace)
+        refused: list[SetupError | None] = [None] * len(interfaces)
+        places: dict[str | None, list[int]] = {}
+        for place, settings in enumerate(interfaces):
+            places.setdefault(settings.namespace, []).append(place)
+        for namespace, here in places.items():
+            found = _configure([interfaces[place] for place in here], namespace)
+            for place, refusal in zip(here, found, strict=True):
+                refused[place] = refusal
+        return refused
 
     def actual(
         self, wanted: Sequence[InterfaceSettings], namespace: str | None
@@ -193,33 +196,49 @@ class Netlink:
             }
             return found | _with_others_routes(kernel, wanted, found)
 
-    def set_mtus(self, mtus: Mapping[int, int], namespace: str | None = None) -> None:
-        """Set the MTU of interfaces: index -> bytes. Raises SetupError at a refusal."""
-        _give(
-            [
-                _Order(
-                    messages.link(index, attributes=[("IFLA_MTU", mtu)]),
-                    f"interface {index}",
-                    f"set MTU {mtu}",
-                )
-                for index, mtu in mtus.items()
-            ],
-            namespace,
-        )
+    def set_mtus(
+        self, mtus: Mapping[int, int], namespace: str | None = None
+    ) -> dict[int, SetupError]:
+        """Set the MTU of interfaces: index -> bytes; return what was refused, by index."""
+        orders = [
+            _Order(
+                messages.link(index, attributes=[("IFLA_MTU", mtu)]),
+                f"interface {index}",
+                f"set MTU {mtu}",
+            )
+            for index, mtu in mtus.items()
+        ]
+        found = _give([[order] for order in orders], namespace)
+        return {
+            index: refusal
+            for index, refusal in zip(mtus, found, strict=True)
+            if refusal is not None
+        }
 
     def delete(self, devices: Sequence[Device]) -> None:
         """Delete the interfaces of *devices*, all at once; what is gone already is left out.
+
+        Raises the first OSError after all namespaces had their turn.
 
         Closing a TUN descriptor deletes its interface too, but waits for an RCU grace period each
         time: some 20 ms, one after another. A link group goes in one. The group is given only now,
         so that the administrator is free to use link groups while the tunnels live.
         """
+        problems = []
         for namespace in dict.fromkeys(device.namespace for device in devices):
             here = [device for device in devices if device.namespace == namespace]
-            self._delete(here, namespace)
+            try:
+                self._delete(here, namespace)
+            except OSError as error:
+                problems.append(error)
+        if problems:
+            raise problems[0]
 
     def _delete(self, devices: Sequence[Device], namespace: str | None) -> None:
-        names = self.links(namespace)
+        try:
+            names = self.links(namespace)
+        except FileNotFoundError:
+            return  # the namespace is gone, and its interfaces with it
         # By index and name: a device that was moved to another namespace has an index there.
         indexes = [
             device.index
@@ -259,23 +278,48 @@ def _with_others_routes(
     return more
 
 
-def _give(orders: Sequence[_Order], namespace: str | None) -> None:
-    """Send *orders*; raise SetupError for the first refusal that matters."""
+def _configure(
+    interfaces: Sequence[InterfaceSettings], namespace: str | None
+) -> list[SetupError | None]:
+    try:
+        router = any(not one.ipv6 for one in interfaces) and inside(namespace, _forwards_ipv6)
+    except OSError:
+        router = False  # a namespace that is gone is met again below
+    orders = [_orders(one, quiet=router and not one.ipv6) for one in interfaces]
+    return _give(orders, namespace)
+
+
+def _give(groups: Sequence[Sequence[_Order]], namespace: str | None) -> list[SetupError | None]:
+    """Send all orders at once; return, for each group, the first refusal that matters."""
+    orders = [order for group in groups for order in group]
     try:
         with Rtnetlink(namespace) as kernel:
-            answers = kernel.exchange([order.request for order in orders])
+            answers = iter(kernel.exchange([order.request for order in orders]))
     except OSError as error:
-        raise SetupError(f"cannot speak to the kernel over netlink: {error.strerror}") from error
+        return [
+            SetupError(
+                f"{group[-1].place}: cannot speak to the kernel over netlink: {words(error)}"
+            )
+            for group in groups
+        ]
+    return [_first_refusal(group, list(islice(answers, len(group))), namespace) for group in groups]
+
+
+def _first_refusal(
+    orders: Sequence[_Order], answers: Sequence[Answer], namespace: str | None
+) -> SetupError | None:
     for order, answer in zip(orders, answers, strict=True):
         if answer.error and not order.optional:
-            raise _refusal(order, answer)
+            return _refusal(order, answer, namespace)
+    return None
 
 
-def _refusal(order: _Order, answer: Answer) -> SetupError:
+def _refusal(order: _Order, answer: Answer, namespace: str | None) -> SetupError:
+    remedy, code = order.remedy(answer.error), ExitCode.FAILURE
     if answer.error == errno.EPERM:
-        remedy, code = " (gred needs CAP_NET_ADMIN)", ExitCode.NO_PERMISSION
-    else:
-        remedy, code = order.remedy(answer.error), ExitCode.FAILURE
+        remedy = " (gred needs CAP_NET_ADMIN)"
+        # What may not be done in another namespace may be done here.
+        code = ExitCode.NO_PERMISSION if namespace is None else ExitCode.FAILURE
     return SetupError(f"{order.place}: cannot {order.what}: {answer.finding}{remedy}", code)
 
 

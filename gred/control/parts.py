@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Interface, IPv6Network
 from typing import Literal, Protocol
 
 from gred.config.model import IPAddress, IPInterface, IPNetwork
+from gred.control.errors import SetupError
 from gred.control.paths import Route, RouteQuery
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tunnels import Counters, TunnelParameters
@@ -134,7 +135,7 @@ class Port(Protocol):
         ...
 
     def update(self, parameters: TunnelParameters) -> None:
-        """Use *parameters* from the next packet on."""
+        """Use *parameters* from the next packet on. Raises OSError when the kernel refuses them."""
 
     def block(self, reason: DropReason | None) -> None:
         """Send nothing more and count it under *reason*; None: go on."""
@@ -152,7 +153,10 @@ class Plane(Protocol):
     """The data plane. Takes a device to read and write; never closes it."""
 
     def add_tunnel(self, device: Device, parameters: TunnelParameters) -> Port:
-        """Begin to move packets. Raises OSError when an underlay socket cannot be opened."""
+        """Begin to move packets. Raises OSError when the kernel refuses a socket or an option.
+
+        OverflowError when there are too many tunnels. Then nothing of it is left.
+        """
         ...
 
     def remove_tunnel(self, port: Port) -> None:
@@ -217,8 +221,9 @@ class Kernel(Protocol):
         """Return what the interfaces of a namespace could not queue: index -> packets."""
         ...
 
-    def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
-        """Give each interface what it needs and set it up. Raises SetupError."""
+    def configure(self, interfaces: Sequence[InterfaceSettings]) -> list[SetupError | None]:
+        """Give each interface what it needs and set it up; return what was refused of each."""
+        ...
 
     def actual(
         self, wanted: Sequence[InterfaceSettings], namespace: str | None
@@ -229,8 +234,11 @@ class Kernel(Protocol):
         """
         ...
 
-    def set_mtus(self, mtus: Mapping[int, int], namespace: str | None = None) -> None:
-        """Set MTUs in one namespace: index -> bytes. Raises SetupError."""
+    def set_mtus(
+        self, mtus: Mapping[int, int], namespace: str | None = None
+    ) -> dict[int, SetupError]:
+        """Set MTUs in one namespace: index -> bytes; return what was refused, by index."""
+        ...
 
     def delete(self, devices: Sequence[Device]) -> None:
         """Delete the interfaces of *devices* all at once. Raises OSError."""

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from gred.control.errors import SetupError
-from gred.control.lifecycle import AT_ONCE, Lifecycle, look, with_device
+from gred.control.errors import SetupError, socket_refused
+from gred.control.lifecycle import AT_ONCE, Failures, Lifecycle, look, with_device
 from gred.control.parts import Event, Kernel, Listener
 from gred.control.survey import Observation, Standing
 from gred.control.threads import in_thread
@@ -42,25 +42,38 @@ class Reconciler:
         self.broken: dict[str, str] = {}
         """Tunnels whose device can be read no more, and why."""
 
-    async def settle(self) -> None:
-        """Bring every tunnel into the state that its surroundings call for. Raises SetupError."""
+    async def settle(self, *, starting: bool = False) -> None:
+        """Bring every tunnel into the state that its surroundings call for.
+
+        What the kernel or the data plane refuses one is that one's trouble: it is given up. Raises
+        SetupError when nothing can be asked of the kernel, and when *starting* also for what
+        concerns the process.
+        """
         seen = await look(self._kernel, self._tunnels.values(), interfaces=True)
         for tunnel, device in with_device(self._tunnels.values()):
             broken = self.broken.pop(tunnel.name, None)
             if broken is not None or not seen[tunnel.name].alive:
                 self._lifecycle.lose(tunnel, device, broken or DELETED)
-        self._follow_standings(seen)
-        self._follow_paths(seen)
-        await self._follow_mtus(seen)
+        failures: Failures = {}
+        self._follow_standings(seen, failures)
+        self._follow_paths(seen, failures)
+        await self._follow_mtus(seen, failures)
         for number, (tunnel, device) in enumerate(with_device(self._tunnels.values()), 1):
+            if tunnel in failures:
+                continue
             if tunnel.port is None:
                 if number % AT_ONCE == 0:
                     await asyncio.sleep(0)  # a thousand new ones take a second
-                self._lifecycle.attach(tunnel, device)
+                try:
+                    self._lifecycle.attach(tunnel, device)
+                except SetupError as error:
+                    failures[tunnel] = error
+                    continue
             # Nothing is awaited since the tunnel was attached: a loop is stopped before the first
             # packet enters it.
             for event in tunnel.observe(seen[tunnel.name]):
                 self._listener(event)
+        await self._lifecycle.give_up(failures, starting=starting)
 
     def close(self) -> None:
         """Look no more. Harmless twice."""
@@ -68,7 +81,22 @@ class Reconciler:
             self._look_again.cancel()
             self._look_again = None
 
-    def _follow_standings(self, seen: Mapping[str, Observation]) -> None:
+    def _update(self, tunnel: Tunnel, failures: Failures) -> bool:
+        """Hand what changed to the data plane; return whether it is used, or will be."""
+        if tunnel in failures:
+            return False
+        try:
+            if tunnel.port is not None:
+                tunnel.port.update(tunnel.parameters())
+        except OSError as error:
+            # What it sends and receives would be wrong from here on: rather nothing.
+            failures[tunnel] = socket_refused(
+                error, place=tunnel.place, version=tunnel.config.family
+            )
+            return False
+        return True
+
+    def _follow_standings(self, seen: Mapping[str, Observation], failures: Failures) -> None:
         """Let outer packets leave from where addresses and devices are now, one tunnel each."""
         tunnels = [tunnel for tunnel, _device in with_device(self._tunnels.values())]
         before = {tunnel.name: (tunnel.standing, tunnel.packet_socket) for tunnel in tunnels}
@@ -78,8 +106,7 @@ class Reconciler:
         for tunnel in sorted(
             (tunnel for tunnel in tunnels if tunnel.name in moved), key=lambda one: not one.held
         ):
-            if tunnel.port is not None:
-                tunnel.port.update(tunnel.parameters())
+            if tunnel.port is not None and self._update(tunnel, failures):
                 self._tell_standing(tunnel, *before[tunnel.name])
 
     def _tell_standing(self, tunnel: Tunnel, before: Standing, used: str) -> None:
@@ -90,14 +117,14 @@ class Reconciler:
             fields = {"packet_socket": tunnel.packet_socket, "before": used}
             self._tell("packet_socket_changed", tunnel=tunnel.name, **fields)
 
-    def _follow_paths(self, seen: Mapping[str, Observation]) -> None:
+    def _follow_paths(self, seen: Mapping[str, Observation], failures: Failures) -> None:
         """Follow what the paths carry; look again when the kernel may have forgotten it."""
         now = self._loop.time()
         due = []
         for tunnel, _device in with_device(self._tunnels.values()):
             events = tunnel.follow_path(seen[tunnel.name], now)
-            if events and tunnel.port is not None:
-                tunnel.port.update(tunnel.parameters())
+            if events and not self._update(tunnel, failures):
+                continue
             for event in events:
                 self._listener(event)
             if (seconds := tunnel.path.due(now)) is not None:
@@ -106,23 +133,28 @@ class Reconciler:
         if due:
             self._look_again = self._loop.call_later(min(due), self._again)
 
-    async def _follow_mtus(self, seen: Mapping[str, Observation]) -> None:
+    async def _follow_mtus(self, seen: Mapping[str, Observation], failures: Failures) -> None:
         wanted: dict[str | None, dict[int, int]] = {}
+        owners: dict[tuple[str | None, int], Tunnel] = {}
         for tunnel, device in with_device(self._tunnels.values()):
             mtu = tunnel.wanted_mtu(seen[tunnel.name])
-            if mtu == tunnel.mtu or not seen[tunnel.name].here:
+            changed = mtu != tunnel.mtu
+            if not (changed or tunnel.mtu_refused) or not seen[tunnel.name].here:
                 continue
             wanted.setdefault(device.namespace, {})[device.index] = mtu
-            self._tell("mtu_changed", tunnel=tunnel.name, mtu=mtu, before=tunnel.mtu)
-            tunnel.mtu = mtu
-            if tunnel.port is not None:
-                tunnel.port.update(tunnel.parameters())
+            owners[device.namespace, device.index] = tunnel
+            if changed:
+                self._tell("mtu_changed", tunnel=tunnel.name, mtu=mtu, before=tunnel.mtu)
+                tunnel.mtu = mtu
+                self._update(tunnel, failures)
         for namespace, mtus in wanted.items():
-            order = partial(self._kernel.set_mtus, mtus, namespace)
-            try:
-                await in_thread(order)
-            except SetupError as error:
-                self._tell("mtu_refused", "warning", detail=str(error))
+            refused = await in_thread(partial(self._kernel.set_mtus, mtus, namespace))
+            for index in mtus:
+                tunnel, told = owners[namespace, index], owners[namespace, index].mtu_refused
+                tunnel.mtu_refused = str(refused[index]) if index in refused else ""
+                if tunnel.mtu_refused not in {"", told}:
+                    detail = tunnel.mtu_refused
+                    self._tell("mtu_refused", "warning", tunnel=tunnel.name, detail=detail)
 
     def _tell(
         self, name: str, level: str = "info", *, tunnel: str | None = None, **fields: object

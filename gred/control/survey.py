@@ -4,7 +4,7 @@ Asks; changes nothing and decides nothing but what a tunnel's surroundings are.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gred.config.model import IPAddress, TunnelConfig
 from gred.control.interfaces import Difference
@@ -18,7 +18,9 @@ class Standing:
 
     *local*: the address in use; None is any, or *no_local* says why there is none. *device*: index
     of the interface they leave through; 0 is none, or *no_device* says why it is not known.
-    *filtered*: why netfilter may look at them one by one; empty if it does not.
+    *filtered*: why netfilter may look at them one by one; empty if it does not. *group_device*:
+    index of the device that joins the group, where the remote is one; None: there is none, now that
+    the device or the address is gone, or no route leads there.
     """
 
     local: IPAddress | None = None
@@ -26,6 +28,7 @@ class Standing:
     device: int = 0
     no_device: str = ""
     filtered: str = ""
+    group_device: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,10 @@ def survey(
             route = None if isinstance(route, NoRoute) and not standing.no_device else route
         elif device.namespace is None:
             loop = loops.get(device.index, ())
+        if config.remote is not None and config.remote.is_multicast:
+            standing = replace(standing, group_device=_group_device(standing, route, loop))
         seen[config.name] = Observation(
-            alive=here or kernel.attached(device) is not None,
+            alive=here or _is_attached(kernel, device),
             here=here,
             local_present=config.name in present,
             route=route,
@@ -86,6 +91,13 @@ def survey(
             standing=standing,
         )
     return seen
+
+
+def _is_attached(kernel: Kernel, device: Device) -> bool:
+    try:
+        return kernel.attached(device) is not None
+    except OSError:
+        return False  # one that cannot even be asked carries nothing
 
 
 def _elsewhere(kernel: Kernel, namespaces: Collection[str | None]) -> dict[str, Collection[int]]:
@@ -178,6 +190,14 @@ def _routes(
     distinct = list(dict.fromkeys(queries.values()))
     answers = dict(zip(distinct, kernel.routes_to(distinct), strict=True))
     return routes | {name: answers[query] for name, query in queries.items()}
+
+
+def _group_device(standing: Standing, route: Route | None, loop: Sequence[int]) -> int | None:
+    if standing.device:
+        return standing.device
+    if standing.no_device or loop or not isinstance(route, RouteInfo):
+        return None
+    return route.oif
 
 
 def _steered(kernel: Kernel, routes: Mapping[str, Route], *, looping: bool) -> set[int]:

@@ -15,6 +15,7 @@ from gred.control.parts import Device, DeviceMode, Event, InterfaceSettings, Por
 from gred.control.path_mtu import PathMtu
 from gred.control.paths import NoRoute, RouteInfo
 from gred.control.refusal import Refusal
+from gred.control.retry import Retry
 from gred.control.survey import Observation, Standing
 from gred.dataplane.tunnels import TunnelParameters
 from gred.wire.drop import DropReason
@@ -29,7 +30,7 @@ _NO_INTERFACE = 0x7FFFFFFF  # the largest index; the kernel counts up from 1
 class TunnelState(StrEnum):
     """What a tunnel can do. Only LOOP keeps it from sending; the others are for people."""
 
-    DOWN = "down"  # has no interface
+    DOWN = "down"  # has no interface: not yet, or ``detail`` says why; it is tried again
     UP = "up"
     LOOP = "loop"  # the remote is routed into the tunnel itself
     DISABLED = "disabled"  # somebody has set the interface down
@@ -60,6 +61,10 @@ class Tunnel:
         self.source: IPAddress | None = None
         """Where outer packets come from when *local* is any: the kernel's choice, as last seen."""
         self._link_local = link_local(config)
+        self.retry = Retry()
+        """When to bring it up again while it is down."""
+        self.mtu_refused = ""
+        """Why its interface has not got ``mtu``; empty when it has."""
         self.seen: Observation | None = None
         """What it was shown last."""
         self.detail = ""
@@ -109,6 +114,7 @@ class Tunnel:
             mtu=self.mtu,
             path_mtu=None if self.path.mtu is None else self.path.mtu - overhead(config),
             interface=_NO_INTERFACE if standing.no_device else standing.device,
+            group_device=standing.group_device,
             flow_label=config.flow_label,
             encapsulation_limit=config.encapsulation_limit,
             mark=config.firewall_mark or 0,
@@ -218,8 +224,19 @@ class Tunnel:
         self.refusal = Refusal()  # whose counts were those of the port
         self.source = None
         self.denial = Denial()
+        self.mtu_refused = ""
         self.state = TunnelState.DOWN
-        self.detail = ""
+
+    def fail(self, detail: str) -> list[Event]:
+        """Be down, as *detail* says; return what is worth telling: changes only.
+
+        Device and port are lost next.
+        """
+        before = self.state, self.detail
+        self.state, self.detail = TunnelState.DOWN, detail
+        if before == (self.state, self.detail):
+            return []
+        return [Event("tunnel_down", "error", self.name, {"detail": detail})]
 
     def _follow_source(self, seen: Observation) -> list[Event]:
         """Take in which source the kernel chooses; return what is worth telling."""

@@ -13,11 +13,13 @@ never retried, never waited for.
 import asyncio
 import contextlib
 import errno
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from gred.dataplane import codec, io
 from gred.dataplane.batch import STRIDE, EgressBatch, IngressBatch
+from gred.dataplane.groups import Family, Membership
 from gred.dataplane.icmp_errors import IcmpErrors, UnderlayError
 from gred.dataplane.layout import TunnelFlag
 from gred.dataplane.learning import Learning, PeerClaimed, PeerLearned
@@ -29,7 +31,7 @@ from gred.dataplane.trace import TracedPacket, trace_received, trace_sent
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, TunnelParameters, TunnelTable
 from gred.dataplane.turns import Turns
-from gred.dataplane.underlay import Family, Membership, Senders, Underlay
+from gred.dataplane.underlay import Senders, Underlay
 from gred.wire.drop import DropReason
 
 __all__ = [
@@ -89,15 +91,23 @@ class DataPlane:
     def add_tunnel(self, device: TunDevice, parameters: TunnelParameters) -> TunnelPort:
         """Start moving packets between *device* and the underlay.
 
-        The device stays the caller's to close. Raises PermissionError without CAP_NET_RAW and
-        OverflowError when there are too many tunnels.
+        The device stays the caller's to close. Raises OSError when the kernel refuses a socket or
+        an option (PermissionError without CAP_NET_RAW), GroupError when it refuses a group, and
+        OverflowError when there are too many tunnels. Then nothing of it is left.
         """
         self._open_underlay(parameters.family)
         index = self.tunnels.add(parameters)
         try:
             port = TunnelPort(self, device, parameters, index)
-            self.change_membership(port, parameters.membership)
         except BaseException:
+            self.tunnels.remove(index)
+            raise
+        try:
+            self.change_membership(port, parameters.membership)
+            self._turns.add(port)
+        except BaseException:
+            self.change_membership(port, None)
+            self.leave_senders(parameters.family, port.senders)
             self.tunnels.remove(index)
             raise
         record = self.tunnels.record(index)
@@ -110,7 +120,6 @@ class DataPlane:
         self._ports[index] = port
         self._by_quote.put(port)
         self._learners += parameters.learn_peers
-        self._turns.add(port)
         return port
 
     def remove_tunnel(self, port: TunnelPort) -> None:
@@ -142,9 +151,9 @@ class DataPlane:
         if wanted == port.membership:
             return
         if wanted is not None:
-            underlay.join(wanted)
+            underlay.groups.join(wanted)
         if port.membership is not None:
-            underlay.leave(port.membership)
+            underlay.groups.leave(port.membership)
         port.membership = wanted
 
     def configure(self, port: TunnelPort) -> None:
@@ -179,7 +188,6 @@ class DataPlane:
             self.remove_tunnel(port)
         self.unclaimed()  # what is counted outside is lost with the sockets
         for underlay in self._underlays.values():
-            self._loop.remove_reader(underlay.receiver)
             underlay.close()
         self._underlays.clear()
         for errors in self._icmp_errors.values():
@@ -189,9 +197,11 @@ class DataPlane:
     def _open_underlay(self, family: Family) -> None:
         if family in self._underlays:
             return
-        underlay = Underlay(family)
-        self._underlays[family] = underlay
-        self._loop.add_reader(underlay.receiver, self._move_datagrams, underlay)
+
+        def watch(receiver: socket.socket) -> None:
+            self._loop.add_reader(receiver, self._move_datagrams, family, receiver)
+
+        self._underlays[family] = Underlay(family, watch=watch, unwatch=self._loop.remove_reader)
         if self._report is not None:
             # A sandbox may have raw sockets for GRE and none for ICMP: tunnels work without.
             with contextlib.suppress(OSError):
@@ -312,12 +322,12 @@ class DataPlane:
 
     # --- ingress --------------------------------------------------------------------------------
 
-    def _move_datagrams(self, underlay: Underlay) -> None:
+    def _move_datagrams(self, family: Family, receiver: socket.socket) -> None:
         """Move one batch from a ready underlay socket to the TUNs."""
         batch = self._ingress
         count, error = io.receive_datagrams(
-            underlay.receiver.fileno(),
-            underlay.family,
+            receiver.fileno(),
+            family,
             batch.arena,
             0,
             STRIDE,

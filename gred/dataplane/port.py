@@ -18,13 +18,14 @@ from gred.dataplane.too_big import ANSWERS_AT_ONCE, ANSWERS_PER_SECOND
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, TunnelParameters
-from gred.dataplane.underlay import NO_SOCKET, Membership
+from gred.dataplane.underlay import NO_SOCKET
 from gred.wire.drop import DropReason
 
 if TYPE_CHECKING:
     import socket
 
     from gred.dataplane.forwarder import DataPlane
+    from gred.dataplane.groups import Membership
 
 NEWS_PER_SECOND = 0.1  # packets too big for the kernel, told to control
 
@@ -54,9 +55,13 @@ class TunnelPort:
         self._packet: socket.socket | None
         self.no_packet_socket: str
         """Why nothing is sent through a packet socket; empty when it is."""
-        self._choose_senders()
-        self._point()
-        self.peers = self._make_peers()
+        try:
+            self._choose_senders()
+            self._point()
+            self.peers = self._make_peers()
+        except BaseException:
+            plane.leave_senders(parameters.family, self.senders)
+            raise
 
     def update(self, parameters: TunnelParameters) -> None:
         """Change the tunnel while it runs; counters and sequence state stay.

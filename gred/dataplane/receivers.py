@@ -95,7 +95,7 @@ def _looks(parameters: "TunnelParameters") -> tuple[_Look, ...]:
         stage = Stage.BOTH if remote is not None else Stage.LOCAL
     else:
         stage = Stage.REMOTE if remote is not None else Stage.NEITHER
-    if parameters.membership is not None:
+    if remote is not None and remote.is_multicast:
         # What a group member sends comes from its own address, to the group.
         stage, local, remote = Stage.LOCAL, remote, None
     kind = Kind.NO_KEY if parameters.input_key is None else Kind.KEY

@@ -12,6 +12,7 @@ from typing import Literal, Self
 
 import pytun
 
+from gred.dataplane.descriptors import FOR_SOCKETS, RESERVE, refuse_the_last
 from gred.dataplane.layout import PACKET_INFO_LENGTH, VNET_HEADER
 
 NODE = "/dev/net/tun"
@@ -36,7 +37,7 @@ Mode = Literal["tun", "tap", "any"]
 
 
 class TunDevice:
-    """One TUN or TAP device, non-blocking.
+    """One TUN or TAP device, non-blocking. *device* is closed when an error is raised.
 
     ``offload`` tells what was granted: ``tso+uso``, ``tso`` or ``none (reason)``. With ``none`` the
     device has no vnet header either. ``name`` and ``index`` are those in ``namespace``, which is
@@ -47,8 +48,13 @@ class TunDevice:
         self._device = device
         self.mode: Mode = mode
         self.offload = offload
-        self.name: str = device.name
-        self.index: int = socket.if_nametoindex(self.name)
+        try:
+            refuse_the_last(device.fileno(), reserve=RESERVE + FOR_SOCKETS)
+            self.name: str = device.name
+            self.index: int = _index(self.name)
+        except BaseException:
+            device.close()
+            raise
         self.namespace: str | None = None
 
     @classmethod
@@ -56,7 +62,8 @@ class TunDevice:
         """Create the interface *name*; probe super-packet offload when *offload* is wanted.
 
         Raises OSError: ENOENT or ENODEV without /dev/net/tun, EPERM without CAP_NET_ADMIN, EBUSY
-        or EINVAL when *name* is taken.
+        or EINVAL when *name* is taken, EMFILE when descriptors run short, EAGAIN when somebody
+        renamed or deleted the interface at once.
         """
         why = "configured"
         if mode == "any":
@@ -103,6 +110,13 @@ class TunDevice:
     def close(self) -> None:
         """Close the descriptor: the interface, its addresses and its routes go with it."""
         self._device.close()
+
+
+def _index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:
+        raise OSError(errno.EAGAIN, f"{name} was renamed or deleted as it was made") from error
 
 
 def _create(name: str, mode: Mode, extra: int) -> "pytun.TunTapDevice":

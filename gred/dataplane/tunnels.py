@@ -12,9 +12,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 from gred.dataplane.batch import table
+from gred.dataplane.groups import Membership
 from gred.dataplane.layout import DROP_COUNTERS, TunnelFlag, TunnelRecord
 from gred.dataplane.receivers import Receivers, wire_address
-from gred.dataplane.underlay import Membership, SendOptions
+from gred.dataplane.underlay import SendOptions
 from gred.wire.drop import DropReason
 
 IPAddress = IPv4Address | IPv6Address
@@ -57,6 +58,9 @@ class TunnelParameters:
     """Without a remote: which remote an inner network is behind."""
     learn_peers: bool = False
     """Without a remote: learn that from the packets that arrive."""
+    group_device: int | None = 0
+    """Index of the device that joins the group, where the remote is one; 0: the kernel's choice;
+    None: there is no such device at present, and nothing is received."""
     packet_socket: bool = False
     """Whether datagrams may follow others through a packet socket, past the host's policy."""
 
@@ -79,11 +83,13 @@ class TunnelParameters:
 
     @property
     def membership(self) -> Membership | None:
-        """The group to join, where the remote is one."""
-        if self.remote is None or not self.remote.is_multicast:
+        """The group to join, where the remote is one, and the device for it is there."""
+        if self.group_device is None or self.remote is None or not self.remote.is_multicast:
             return None
-        local = b"\0\0\0\0" if self.local is None else self.local.packed
-        return Membership(self.remote.packed, local, self.interface)
+        device = self.group_device or self.interface
+        # Beside a device the address says nothing; two tunnels in one group join once.
+        local = b"\0\0\0\0" if self.local is None or device else self.local.packed
+        return Membership(self.remote.packed, local, device)
 
     @property
     def has_many_remotes(self) -> bool:

@@ -26,10 +26,11 @@ import ctypes
 import os
 import socket
 import struct
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
+from gred.dataplane.descriptors import refuse_the_last
+from gred.dataplane.groups import Family, Groups
 from gred.dataplane.layout import SOCKET_TOS, SOCKET_TTL
 
 IPPROTO_GRE = 47
@@ -68,7 +69,7 @@ SOF_TIMESTAMPING_OPT_CMSG = 1 << 10
 
 NO_SOCKET = -1
 
-Family = Literal[4, 6]
+Watch = Callable[[socket.socket], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,50 +125,38 @@ class Senders:
                 one.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """A group to receive from. *local*: the address whose device joins; *interface*: its index."""
-
-    group: bytes
-    local: bytes
-    interface: int
-
-    def option(self, family: Family, *, join: bool) -> tuple[int, int, bytes]:
-        """Return the arguments of the setsockopt call."""
-        if family == 4:  # struct ip_mreqn
-            request = struct.pack("=4s4si", self.group, self.local, self.interface)
-            kind = socket.IP_ADD_MEMBERSHIP if join else socket.IP_DROP_MEMBERSHIP
-            return socket.IPPROTO_IP, kind, request
-        request = struct.pack("=16si", self.group, self.interface)  # struct ipv6_mreq
-        kind = socket.IPV6_JOIN_GROUP if join else socket.IPV6_LEAVE_GROUP
-        return socket.IPPROTO_IPV6, kind, request
-
-
 class Underlay:
-    """The sockets of one address family. Raises PermissionError without CAP_NET_RAW."""
+    """The sockets of one address family. Raises PermissionError without CAP_NET_RAW.
 
-    def __init__(self, family: Family) -> None:
+    *watch* is called with each socket that packets are to be read from, *unwatch* before it is
+    closed.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        *,
+        watch: Watch = lambda _receiver: None,
+        unwatch: Watch = lambda _receiver: None,
+    ) -> None:
         self.family: Family = family
         self._senders: dict[SendOptions, Senders] = {}
-        self._memberships: Counter[Membership] = Counter()
-        self._overrun = 0
-        self.receiver = _open(family)
+        self._overrun: dict[socket.socket, int] = {}
+        self._unwatch = unwatch
+        self.receiver = _open_receiver(family)
+        self.groups = Groups(
+            family,
+            self.receiver,
+            open_receiver=lambda: _open_receiver(family),
+            watch=watch,
+            unwatch=unwatch,
+        )
         try:
-            _size(self.receiver, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            if family == 4:
-                # Groups that other programs have joined are none of ours.
-                self.receiver.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
-            else:
-                for option in (
-                    socket.IPV6_RECVPKTINFO,
-                    socket.IPV6_RECVTCLASS,
-                    socket.IPV6_RECVHOPLIMIT,
-                ):
-                    self.receiver.setsockopt(socket.IPPROTO_IPV6, option, 1)
             # Held by the underlay itself: stays when the last tunnel goes.
             self.plain = self.take_senders(PLAIN)
+            watch(self.receiver)
         except BaseException:
-            self.receiver.close()
+            self._close()
             raise
 
     @property
@@ -182,22 +171,19 @@ class Underlay:
         For want of room in the receive buffer, but for a few that an IPsec policy refused. The
         kernel counts them in any case; to ask costs a system call, and nothing on a packet's way.
         """
-        size = 4 * SK_MEMINFO_VARS
-        try:
-            told = self.receiver.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, size)
-        except OSError:
-            return None
-        if len(told) <= 4 * SK_MEMINFO_DROPS:
-            return None
-        return int(struct.unpack_from("=I", told, 4 * SK_MEMINFO_DROPS)[0])
+        return _drops(self.receiver)
 
     def overrun(self) -> int:
         """Return how many datagrams were thrown away since the last call."""
-        drops = self.drops
-        if drops is None:
-            return 0
-        more, self._overrun = (drops - self._overrun) & 0xFFFFFFFF, drops
-        return more
+        before, self._overrun = self._overrun, {}
+        for receiver in (self.receiver, *self.groups.receivers):
+            drops = _drops(receiver)
+            if drops is not None:
+                self._overrun[receiver] = drops
+        return sum(
+            (drops - before.get(receiver, 0)) & 0xFFFFFFFF
+            for receiver, drops in self._overrun.items()
+        )
 
     def take_senders(self, options: SendOptions) -> Senders:
         """Return the pair for *options*, opened at its first use. Raises OSError.
@@ -217,32 +203,61 @@ class Underlay:
             del self._senders[senders.options]
             senders.close()
 
-    def join(self, membership: "Membership") -> None:
-        """Receive what is sent to a group; to be followed by ``leave``. Raises OSError."""
-        if not self._memberships[membership]:
-            self.receiver.setsockopt(*membership.option(self.family, join=True))
-        self._memberships[membership] += 1
-
-    def leave(self, membership: "Membership") -> None:
-        """Take one ``join`` back. A device that is gone has taken its memberships along."""
-        self._memberships[membership] -= 1
-        if not self._memberships[membership]:
-            with contextlib.suppress(OSError):
-                self.receiver.setsockopt(*membership.option(self.family, join=False))
-
     def close(self) -> None:
-        """Close all. Stop watching the receiver first."""
+        """Close all."""
+        self._unwatch(self.receiver)
+        self._close()
+
+    def _close(self) -> None:
+        self.groups.close()
         self.receiver.close()
         while self._senders:
             self._senders.popitem()[1].close()
 
 
+def _drops(receiver: socket.socket) -> int | None:
+    size = 4 * SK_MEMINFO_VARS
+    try:
+        told = receiver.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, size)
+    except OSError:
+        return None
+    if len(told) <= 4 * SK_MEMINFO_DROPS:
+        return None
+    return int(struct.unpack_from("=I", told, 4 * SK_MEMINFO_DROPS)[0])
+
+
+def _open_receiver(family: Family) -> socket.socket:
+    receiver = _open(family)
+    try:
+        _size(receiver, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        if family == 4:
+            # Groups that other programs have joined are none of ours.
+            receiver.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
+        else:
+            for option in (
+                socket.IPV6_RECVPKTINFO,
+                socket.IPV6_RECVTCLASS,
+                socket.IPV6_RECVHOPLIMIT,
+            ):
+                receiver.setsockopt(socket.IPPROTO_IPV6, option, 1)
+    except BaseException:
+        receiver.close()
+        raise
+    return receiver
+
+
 def _open(family: Family) -> socket.socket:
-    return socket.socket(
+    opened = socket.socket(
         socket.AF_INET if family == 4 else socket.AF_INET6,
         socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
         IPPROTO_GRE,
     )
+    try:
+        refuse_the_last(opened.fileno())
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def _open_sender(

@@ -2,15 +2,17 @@
 
 import asyncio
 import errno
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 from gred.config.model import Config, DaemonConfig, IPAddress, Location, TunnelConfig
 from gred.control.daemon import Daemon, Parts, Reporter, Trace
+from gred.control.errors import SetupError
+from gred.control.namespaces import NamespaceError
 from gred.control.parts import (
     Actual,
     Device,
@@ -25,9 +27,6 @@ from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tunnels import Counters, TunnelParameters
 from gred.wire.drop import DropReason
-
-if TYPE_CHECKING:
-    from gred.control.errors import SetupError
 
 WIRE = 2  # the index of the interface that leads to the remotes
 LOCAL, REMOTE, OTHER_REMOTE = "192.0.2.1", "192.0.2.2", "192.0.2.3"
@@ -110,12 +109,13 @@ class FakeKernel:
         self.filters: dict[int, str] = {}
         self.settings: dict[int, InterfaceSettings] = {}
         self.devices: list[FakeDevice] = []
-        self.refuses_configuration: SetupError | None = None
-        self.refuses_mtus: SetupError | None = None
-        self.route_failures: list[OSError] = []
         self.set_down: set[str] = set()
         self.removed: set[Prefix] = set()
         self.looked_at: list[str | None] = []
+        self.refuses_settings: dict[str, SetupError] = {}
+        self.refuses_mtus: dict[str, SetupError] = {}
+        self.failures: dict[str, list[OSError]] = {}
+        """What the next calls of a method raise, the last first."""
         self.after_configuration: Callable[[], None] = lambda: None
         self.open_errors: dict[str, int] = {}
         self.asked: list[list[RouteQuery]] = []
@@ -133,8 +133,10 @@ class FakeKernel:
         namespace: str | None = None,
     ) -> FakeDevice:
         if name in self.open_errors:
-            raise OSError(self.open_errors[name], "refused by the fake")
-        if name in self.interfaces.values():
+            raise OSError(self.open_errors[name], os.strerror(self.open_errors[name]))
+        if namespace is not None and namespace not in self.namespaces:
+            raise NamespaceError(FileNotFoundError(errno.ENOENT, "No such file"), namespace)
+        if name in (self.interfaces if namespace is None else self.namespaces[namespace]).values():
             raise OSError(errno.EBUSY, "Device or resource busy")
         self.holding.set()
         assert self.hold.wait(10)
@@ -157,7 +159,12 @@ class FakeKernel:
 
     # What control calls.
 
+    def _fail(self, method: str) -> None:
+        if self.failures.get(method):
+            raise self.failures[method].pop()
+
     def links(self, namespace: str | None = None) -> dict[int, str]:
+        self._fail("links")
         if namespace is None:
             return dict(self.interfaces)
         if namespace not in self.namespaces:
@@ -165,40 +172,43 @@ class FakeKernel:
         return dict(self.namespaces[namespace])
 
     def attached(self, device: Device) -> str | None:
+        self._fail("attached")
         return device.name if device.index in self.elsewhere else None
 
     def local_addresses(self, addresses: Iterable[IPAddress], device: int = 0) -> set[IPAddress]:
+        self._fail("local_addresses")
         known = self.in_vrf.get(device, set()) if device else self.addresses
         return known & set(addresses)
 
     def interface_addresses(self) -> dict[int, list[IPAddress]]:
+        self._fail("interface_addresses")
         return self.given
 
     def routes_to(
         self, queries: Sequence[RouteQuery | tuple[IPAddress, IPAddress | None]]
     ) -> list[Route]:
         self.asked.append([RouteQuery(*query) for query in queries])
-        if self.route_failures:
-            raise self.route_failures.pop()
+        self._fail("routes_to")
         default = RouteInfo(WIRE, self.mtus[WIRE])
         return [self.routes.get(destination, default) for destination, *_rest in queries]
 
     def versions_with_gre_rules(self) -> set[int]:
+        self._fail("versions_with_gre_rules")
         return set(self.gre_rules)
 
     def filtered(self) -> dict[int, str]:
+        self._fail("filtered")
         return dict(self.filters)
 
     def transmit_drops(self, _namespace: str | None = None) -> dict[int, int]:
         return dict(self.transmit_drops_of)
 
-    def configure(self, interfaces: Sequence[InterfaceSettings]) -> None:
+    def configure(self, interfaces: Sequence[InterfaceSettings]) -> list[SetupError | None]:
         for settings in interfaces:
             self.settings[settings.index] = settings
             self.mtus[settings.index] = settings.mtu
-        if self.refuses_configuration is not None:
-            raise self.refuses_configuration
         self.after_configuration()
+        return [self.refuses_settings.get(settings.name) for settings in interfaces]
 
     def actual(
         self, wanted: Sequence[InterfaceSettings], namespace: str | None
@@ -219,13 +229,21 @@ class FakeKernel:
             )
         return found
 
-    def set_mtus(self, mtus: Mapping[int, int], namespace: str | None = None) -> None:
-        if self.refuses_mtus is not None:
-            raise self.refuses_mtus
-        self.mtus |= mtus
+    def set_mtus(
+        self, mtus: Mapping[int, int], namespace: str | None = None
+    ) -> dict[int, SetupError]:
+        names = self.interfaces if namespace is None else self.namespaces[namespace]
+        refused = {
+            index: self.refuses_mtus[names[index]]
+            for index in mtus
+            if names[index] in self.refuses_mtus
+        }
+        self.mtus |= {index: mtu for index, mtu in mtus.items() if index not in refused}
+        return refused
 
     def delete(self, devices: Sequence[Device]) -> None:
         self.deletions.append([device.name for device in devices])
+        self._fail("delete")
         for device in devices:
             self.interfaces.pop(device.index, None)
 
@@ -239,8 +257,12 @@ class FakePort:
     moved: Traffic = field(default_factory=Traffic)
     last_error: LastError = field(default_factory=LastError)
     no_packet_socket: str = ""
+    plane: "FakePlane | None" = None
 
     def update(self, parameters: TunnelParameters) -> None:
+        assert not self.removed
+        if self.plane is not None and self.device.name in self.plane.refuses_updates:
+            raise self.plane.refuses_updates[self.device.name]
         self.parameters = parameters
 
     def block(self, reason: DropReason | None) -> None:
@@ -258,19 +280,21 @@ class FakePlane:
         self.ports: list[FakePort] = []
         self.report = report
         self.closed = False
-        self.refuses: OSError | None = None
+        self.refuses: dict[str, OSError | OverflowError] = {}
+        self.refuses_updates: dict[str, OSError] = {}
 
     def add_tunnel(self, device: Device, parameters: TunnelParameters) -> FakePort:
-        if self.refuses is not None:
-            raise self.refuses
+        if device.name in self.refuses:
+            raise self.refuses[device.name]
         assert isinstance(device, FakeDevice)
-        port = FakePort(device, parameters)
+        port = FakePort(device, parameters, plane=self)
         self.ports.append(port)
         return port
 
     def remove_tunnel(self, port: Port) -> None:
         assert isinstance(port, FakePort)
         assert not port.device.closed, "stop reading before closing"
+        assert not port.removed
         port.removed = True
 
     def unclaimed(self) -> Counters:
@@ -339,6 +363,16 @@ class House:
         names = [event.name for event in self.events]
         self.events.clear()
         return names
+
+    def only_these_are_left(self, names: set[str]) -> bool:
+        """Whether the interfaces, open devices and ports are those of *names*, one each."""
+        interfaces = [self.kernel.interfaces, *self.kernel.namespaces.values()]
+        found = [name for names in interfaces for name in names.values()]
+        devices = [device.name for device in self.kernel.devices if not device.closed]
+        ports = [port.device.name for port in self.plane.ports if not port.removed]
+        return sorted(found) == sorted(["lo", "eth0", *names]) and sorted(devices) == sorted(
+            ports
+        ) == sorted(names)
 
     def nothing_is_left(self) -> bool:
         return (

@@ -103,10 +103,17 @@ def test_the_mtu_follows_the_route(run: Run) -> None:
 def test_a_refused_mtu_is_told_and_survived(run: Run) -> None:
     async def scenario() -> None:
         house = await started(tunnel())
-        house.kernel.refuses_mtus = SetupError("cannot set MTU")
+        house.kernel.refuses_mtus["t1"] = SetupError("cannot set MTU")
         house.kernel.route_outside(REMOTE, mtu=1400)
         await house.change()
         assert house.names() == ["mtu_changed", "mtu_refused"]
+        assert house.daemon.tunnels["t1"].state is TunnelState.UP
+        await house.change()
+        assert house.names() == ["tunnel_incomplete"], "it is told once"
+        house.kernel.refuses_mtus.clear()
+        await house.change()
+        assert house.kernel.mtus[house.plane.port("t1").device.index] == 1376
+        await house.change()
         assert house.daemon.tunnels["t1"].state is TunnelState.UP
         await house.daemon.stop()
 
@@ -154,7 +161,7 @@ def test_a_deleted_interface_whose_name_is_taken_waits_for_the_name(run: Run) ->
         await house.change()
         await until(lambda: bool(house.daemon.tunnels["t1"].detail))
         await house.change()
-        assert house.names() == ["interface_deleted", "interface_lost"]
+        assert house.names() == ["interface_deleted", "tunnel_down"]
         assert house.daemon.status() == "1 tunnel: 1 down"
         house.kernel.open_errors.clear()
         house.monitor.fire()
@@ -197,11 +204,12 @@ def test_a_device_that_fails_to_be_read_is_made_again(run: Run) -> None:
 
 
 def test_a_failed_survey_is_told_and_tried_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gred.control.daemon._RETRY_AFTER", 0.01)
+    monkeypatch.setattr("gred.control.retry.FIRST", 0.01)
 
     async def scenario() -> None:
         house = await started(tunnel())
-        house.kernel.route_failures = [OSError(errno.ENOBUFS, "No buffer space available")]
+        full = OSError(errno.ENOBUFS, "No buffer space available")
+        house.kernel.failures["routes_to"] = [full, full]
         house.kernel.no_route(REMOTE)
         house.monitor.fire()
         await until(lambda: house.daemon.tunnels["t1"].state is TunnelState.NO_ROUTE)

@@ -7,6 +7,7 @@ import pytest
 
 from gred.control.errors import ExitCode, SetupError, device_refused, socket_refused
 from gred.control.namespaces import NamespaceError
+from gred.dataplane.groups import GroupError, Membership
 
 PLACE = "gred.conf:7: [Tunnel t1]"
 
@@ -62,6 +63,19 @@ def test_a_taken_name_is_said_with_its_place(number: int) -> None:
     assert error.exit_code is ExitCode.FAILURE
 
 
+def test_a_limit_of_descriptors_names_the_remedy() -> None:
+    assert "LimitNOFILE=" in str(refused(errno.EMFILE))
+    error = socket_refused(OSError(errno.EMFILE, "Too many open files"), place=PLACE, version=4)
+    assert "LimitNOFILE=" in str(error)
+
+
+def test_a_group_that_cannot_be_joined_is_named() -> None:
+    membership = Membership(bytes((239, 1, 2, 3)), bytes(4), 0)
+    error = GroupError(OSError(errno.ENODEV, "No such device"), membership)
+    text = str(socket_refused(error, place=PLACE, version=4))
+    assert text.startswith(f"{PLACE}: cannot join group 239.1.2.3: No such device (which device?")
+
+
 def test_another_error_keeps_the_kernels_words() -> None:
     assert str(refused(errno.ENFILE)).endswith("cannot make interface t1: " + os.strerror(23))
 
@@ -99,7 +113,7 @@ def test_a_missing_namespace_is_not_taken_for_a_missing_device_node() -> None:
 def test_a_namespace_that_may_not_be_entered_names_the_capability(number: int) -> None:
     error = namespace_refused(number)
     assert "CAP_SYS_ADMIN" in str(error)
-    assert error.exit_code is ExitCode.NO_PERMISSION
+    assert not error.is_of_the_process, "tunnels without a namespace need none"
 
 
 @pytest.mark.parametrize(

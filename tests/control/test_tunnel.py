@@ -123,7 +123,7 @@ def test_parameters_carry_every_option_that_the_data_plane_knows() -> None:
     parameters = Tunnel(config).parameters()
     renamed = {"dont_fragment": "discover_path_mtu", "mark": "firewall_mark"}
     for field in fields(parameters):
-        if field.name not in {"mtu", "path_mtu", "interface"}:  # found out, not configured
+        if field.name not in {"mtu", "path_mtu", "interface", "group_device"}:  # found out
             value = getattr(config, renamed.get(field.name, field.name))
             assert getattr(parameters, field.name) == value, field.name
 

@@ -214,10 +214,10 @@ class Campaign:
 
     async def _settle(self) -> int:
         """Turn the loop until nothing waits anywhere; return how many rounds it took."""
-        underlay = self.plane._underlays[4]
+        receiver = self.plane._underlays[4].receiver
         for rounds in range(ROUNDS):
             while self.memory.arrivals:
-                self.plane._move_datagrams(underlay)
+                self.plane._move_datagrams(4, receiver)
             waiting = any(device.pending for device in self.memory.devices.values())
             if not waiting and not self.plane._turns.pending:
                 return rounds

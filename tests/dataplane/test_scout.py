@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 
+from gred.dataplane.groups import Family
 from gred.dataplane.layout import Datagram, Destination, Way
 from gred.dataplane.tun import TunDevice
-from gred.dataplane.underlay import PLAIN, SO_MARK, SO_RCVBUFFORCE, Family, Senders, SendOptions
+from gred.dataplane.underlay import PLAIN, SO_MARK, SO_RCVBUFFORCE, Senders, SendOptions
 from gred.management.lab import UNDERLAY, Lab, LabError
 from tests import require
 from tests.nft import nft

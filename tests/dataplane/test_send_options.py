@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,12 +14,14 @@ from gred.dataplane.underlay import (
     PLAIN,
     SO_BINDTOIFINDEX,
     SO_MARK,
-    Family,
     SendOptions,
     Underlay,
 )
 from gred.management.lab import Host, Lab
 from tests import require
+
+if TYPE_CHECKING:
+    from gred.dataplane.groups import Family
 
 OVER_IPV4 = TunnelParameters(local=None, remote=ip_address("192.0.2.2"))
 OVER_IPV6 = TunnelParameters(local=None, remote=ip_address("2001:db8::2"))

@@ -13,7 +13,7 @@ import uvloop
 
 from gred.config.model import TunnelConfig
 from gred.control.daemon import Daemon, Parts
-from gred.control.errors import ExitCode, SetupError
+from gred.control.errors import ExitCode
 from gred.control.netlink import Netlink
 from gred.control.parts import Device, DeviceMode, Event
 from gred.control.tunnel import TunnelState
@@ -252,7 +252,7 @@ def test_an_interface_may_live_in_another_namespace(host: Host, lab: Lab, inside
 
 
 @pytest.mark.parametrize("kind", ["bridge", "tun"])
-def test_a_taken_name_fails_and_leaves_the_other_interface(
+def test_a_taken_name_is_waited_for_and_the_other_interface_stays(
     host: Host, inside: Inside, kind: str
 ) -> None:
     if kind == "tun":
@@ -262,24 +262,30 @@ def test_a_taken_name_fails_and_leaves_the_other_interface(
     before = interfaces(host)
 
     async def scenario() -> None:
-        daemon = Watched(tunnel("t1"), tunnel("t2", remote=OTHER_REMOTE))
-        with pytest.raises(SetupError, match="the name is taken") as caught:
-            await daemon.start()
-        assert caught.value.exit_code is ExitCode.FAILURE
-        await daemon.stop()
+        async with running(tunnel("t1"), tunnel("t2", remote=OTHER_REMOTE)) as daemon:
+            assert daemon.status() == "2 tunnels: 1 down, 1 up"
+            assert "the name is taken" in daemon.tunnels["t2"].detail
+            assert interfaces(host) == before | {"t1"}
+            host.ip("link", "del", "t2")
+            await daemon.reaches(TunnelState.UP, "t2")
+            assert daemon.names() == ["tunnel_down", "tunnel_up", "tunnel_up"]
 
     inside(scenario())
-    assert interfaces(host) == before
+    assert interfaces(host) == before - {"t2"}
 
 
-def test_a_refused_route_fails_and_leaves_nothing(host: Host, inside: Inside) -> None:
+def test_a_route_that_another_has_is_waited_for(host: Host, inside: Inside) -> None:
     before = interfaces(host)
     host.ip("route", "add", "20.1.3.0/24", "dev", UNDERLAY)
 
     async def scenario() -> None:
-        daemon = Watched(tunnel("t1"), tunnel("t2", remote=OTHER_REMOTE, routes=["20.1.3.0/24"]))
-        with pytest.raises(SetupError, match=r"\[Tunnel t2\]: cannot add route 20.1.3.0/24"):
-            await daemon.start()
+        other = tunnel("t2", remote=OTHER_REMOTE, routes=["20.1.3.0/24"])
+        async with running(tunnel("t1"), other) as daemon:
+            assert daemon.status() == "2 tunnels: 1 down, 1 up"
+            assert "cannot add route 20.1.3.0/24" in daemon.tunnels["t2"].detail
+            assert interfaces(host) == before | {"t1"}
+            host.ip("route", "del", "20.1.3.0/24")
+            await daemon.reaches(TunnelState.UP, "t2")
 
     inside(scenario())
     assert interfaces(host) == before

@@ -5,12 +5,12 @@ import json
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
 
-from gred.control.errors import SetupError
 from gred.control.netlink import Netlink
 from gred.control.parts import InterfaceSettings
 from gred.control.paths import NoRoute, Route, RouteInfo
@@ -74,9 +74,9 @@ def route_to(host: Host, destination: str, source: str | None = None) -> Route:
 
 
 def refusal(host: Host, wanted: InterfaceSettings) -> str:
-    with pytest.raises(SetupError) as caught:
-        host.inside(lambda: Netlink().configure([wanted]))
-    return str(caught.value)
+    (refused,) = host.inside(lambda: Netlink().configure([wanted]))
+    assert refused is not None
+    return str(refused)
 
 
 def test_an_interface_gets_all_it_needs(host: Host, device: TunDevice) -> None:
@@ -86,7 +86,7 @@ def test_an_interface_gets_all_it_needs(host: Host, device: TunDevice) -> None:
         routes=["20.1.3.0/24", "2001:db8:2::/48", "10.1.2.0/24"],
         link_local="fe80::5efe:c000:201/64",
     )
-    host.inside(lambda: Netlink().configure([wanted]))
+    assert host.inside(lambda: Netlink().configure([wanted])) == [None]
     (link,) = shown(host, "addr", "show", "dev", "t1")
     assert link["mtu"] == 1400
     assert {"UP", "POINTOPOINT", "MULTICAST"} <= set(link["flags"])
@@ -132,6 +132,30 @@ def test_a_route_that_exists_is_said_with_a_remedy(host: Host, device: TunDevice
     text = refusal(host, settings(device, routes=["20.1.3.0/24"]))
     assert "cannot add route 20.1.3.0/24: File exists" in text
     assert "ip -4 route show 20.1.3.0/24" in text
+
+
+def test_what_one_interface_is_refused_the_others_get(host: Host, device: TunDevice) -> None:
+    other = host.inside(lambda: TunDevice.open("t2", offload=False))
+    with contextlib.closing(other):
+        wanted = [
+            settings(device, addresses=["10.1.2.1/24"], routes=["20.1.3.0/24"]),
+            replace(settings(other, routes=["20.1.3.0/24"]), place="gred.conf:9"),
+            replace(settings(device), index=99999),
+            replace(settings(other, addresses=["10.1.3.1/24"]), namespace="gred-nowhere"),
+            settings(other, addresses=["10.1.4.1/24"]),
+        ]
+        refused = host.inside(lambda: Netlink().configure(wanted))
+        texts = [None if error is None else str(error) for error in refused]
+        assert texts[0] is texts[4] is None
+        assert texts[1] is not None
+        assert texts[1].startswith("gred.conf:9: cannot add route 20.1.3.0/24: File exists")
+        assert texts[2] is not None
+        assert "cannot set MTU 1400: No such device" in texts[2]
+        assert texts[3] is not None
+        assert "cannot speak to the kernel over netlink: No such file" in texts[3]
+        assert [entry["dst"] for entry in shown(host, "route", "show", "dev", "t2")] == [
+            "10.1.4.0/24"
+        ]
 
 
 def test_an_mtu_the_kernel_refuses_is_said_in_its_words(host: Host, device: TunDevice) -> None:
@@ -290,5 +314,8 @@ def test_mtus_are_set_together(host: Host) -> None:
             1300,
             1301,
         ]
-        with pytest.raises(SetupError, match="set MTU"):
-            host.inside(lambda: Netlink().set_mtus({99999: 1300}))
+        mtus = {99999: 1300, one.index: 1302}
+        refused = host.inside(lambda: Netlink().set_mtus(mtus))
+        assert list(refused) == [99999]
+        assert "cannot set MTU 1300" in str(refused[99999])
+        assert shown(host, "link", "show", "t1")[0]["mtu"] == 1302

@@ -168,18 +168,17 @@ def test_with_its_two_capabilities_it_needs_no_root(
     assert ping(left, "10.9.1.2").received == 3
 
 
-def test_a_taken_name_is_refused(hosts: tuple[Host, Host], daemons: Daemons) -> None:
+def test_a_taken_name_is_said_and_waited_for(hosts: tuple[Host, Host], daemons: Daemons) -> None:
     left, _right = hosts
     left.ip("link", "add", "name", "t", "type", "veth", "peer", "name", "other")
     try:
-        daemon = daemons.launch(left, tunnel(left))
-        with pytest.raises(DaemonError):
-            daemon.wait_ready()
-        assert daemon.status == ExitCode.FAILURE
-        assert "taken" in daemon.log()
+        daemon = daemons.start(left, tunnel(left))
+        told = wait_for_event(daemon, "tunnel_down", tunnel="t", level="error")
+        assert "the name is taken" in told["detail"]
         assert "t@other" in interfaces(left), "what was there is untouched"
     finally:
         left.ip("link", "delete", "dev", "t")
+    wait_for_event(daemon, "tunnel_up", tunnel="t")
 
 
 def test_sequence_numbers_find_their_way_after_the_peer_restarts(

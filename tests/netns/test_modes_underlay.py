@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from gred.management.demo_daemon import Daemon
 from gred.management.demo_traffic import ping, transfer
 from gred.management.lab import UNDERLAY, Host, Lab
 from tests.netns.capture import DESTINATION_OPTIONS, GRE, wire
@@ -333,33 +332,34 @@ def test_a_namespace_that_is_deleted_is_told_and_the_interface_made_again(
     daemon = daemons.start(left, tunnel(left, f"Namespace={inner.namespace}"))
     lab.ip("netns", "delete", inner.namespace)
     wait_for_event(daemon, "interface_deleted", tunnel="t")
-    told = wait_for_event(daemon, "interface_lost", tunnel="t")
+    told = wait_for_event(daemon, "tunnel_down", tunnel="t")
     assert f"there is no network namespace {inner.namespace}" in told["detail"]
     lab.ip("netns", "add", inner.namespace)
     inner.ip("link", "set", "lo", "up")
-    left.ip("link", "set", "lo", "down")  # any change wakes gred up
-    left.ip("link", "set", "lo", "up")
     wait_for_event(daemon, "tunnel_up", tunnel="t", after=len(events(daemon)) - 2)
     assert crosses(inner)
 
 
-def test_a_namespace_that_is_not_there_is_refused_at_the_start(
-    hosts: tuple[Host, Host], daemons: Daemons
+def test_a_namespace_that_is_not_there_is_waited_for(
+    lab: Lab, hosts: tuple[Host, Host], daemons: Daemons
 ) -> None:
-    daemon = daemons.launch(hosts[0], tunnel(hosts[0], "Namespace=gred-nowhere"))
-    status, log = ended(daemon)
-    assert status == 1
-    assert "there is no network namespace gred-nowhere" in log
+    daemon = daemons.start(hosts[0], tunnel(hosts[0], "Namespace=gred-later"))
+    told = wait_for_event(daemon, "tunnel_down", tunnel="t", level="error")
+    assert "there is no network namespace gred-later" in told["detail"]
+    lab.ip("netns", "add", "gred-later")
+    try:
+        wait_for_event(daemon, "tunnel_up", tunnel="t")
+    finally:
+        lab.ip("netns", "delete", "gred-later")
 
 
 def test_a_name_that_is_taken_in_the_namespace_is_told(
     hosts: tuple[Host, Host], inner: Host, daemons: Daemons
 ) -> None:
     inner.ip("link", "add", "name", "t", "type", "bridge")
-    daemon = daemons.launch(hosts[0], tunnel(hosts[0], f"Namespace={inner.namespace}"))
-    status, log = ended(daemon)
-    assert status == 1
-    assert f"cannot make interface t in network namespace {inner.namespace}" in log
+    daemon = daemons.start(hosts[0], tunnel(hosts[0], f"Namespace={inner.namespace}"))
+    told = wait_for_event(daemon, "tunnel_down", tunnel="t", level="error")
+    assert f"cannot make interface t in network namespace {inner.namespace}" in told["detail"]
     assert not [name for name in interfaces(hosts[0]) if name.startswith("gred")]
 
 
@@ -375,8 +375,3 @@ def test_a_process_or_a_path_names_a_namespace_too(
     sleeper = inner.start(["sleep", "60"])
     daemons.start(left, tunnel(left, f"Namespace={sleeper.pid}"))
     assert crosses(inner)
-
-
-def ended(daemon: Daemon) -> tuple[int | None, str]:
-    wait_for(lambda: daemon.status is not None, "the daemon ended")
-    return daemon.status, daemon.log()
