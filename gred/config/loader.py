@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gred.config import text, verify
+from gred.config import hints, text, verify
 from gred.config.model import Config, DaemonConfig, Location, TunnelConfig
 from gred.config.options import SECTIONS, Option
 from gred.config.problems import ConfigurationError, Problem, display, escape, quote, suggest
@@ -73,6 +73,7 @@ class _Gathering:
         self._names: list[tuple[str, Location]] = []
         self._seen: set[str] = set()
         self._tunnels: list[TunnelConfig] = []
+        self._notes: list[str] = []
 
     def add(self, section: text.Section) -> None:
         """Take one section of one file."""
@@ -80,7 +81,7 @@ class _Gathering:
         before = len(self._problems)
         if kind not in SECTIONS:
             known = suggest(kind, SECTIONS)
-            self._refuse(section, None, f"unknown section; {_expected_section(known, name)}")
+            self._refuse(section, None, f"unknown section; {_expected_section(known, name, kind)}")
             kind = known
         elif (kind == "Tunnel") != bool(name):
             self._refuse(section, None, f"unknown section; {_expected_section(kind, name)}")
@@ -93,10 +94,17 @@ class _Gathering:
             self._seen.add(name)
             self._names.append((name, section.location))
             places: dict[str, Location] = {}
+            self._notes = []
             values = self._read(section, SECTIONS["Tunnel"], places)
             if len(self._problems) == before and not repeated:
                 self._tunnels.append(
-                    TunnelConfig(name=name, location=section.location, places=places, **values)
+                    TunnelConfig(
+                        name=name,
+                        location=section.location,
+                        places=places,
+                        notes=tuple(self._notes),
+                        **values,
+                    )
                 )
 
     def finish(self, file: str) -> Config:
@@ -148,15 +156,15 @@ class _Gathering:
             self._refuse(section, entry, f"expected {expected}, got nothing")
             return {}
         try:
-            return option.read(entry.value)
+            values = option.read(entry.value)
         except BadValueError as error:
             for finding in error.findings:
-                hint = finding.hint
-                if not hint and not {"#", ";"}.isdisjoint(finding.got):
-                    hint = 'a comment after a value begins with a blank and "#"'
-                got = quote(finding.got) + (f" ({hint})" if hint else "")
+                got = quote(finding.got) + (f" ({finding.hint})" if finding.hint else "")
                 self._refuse(section, entry, f"expected {expected}, got {got}")
             return {}
+        if note := option.kind.note(entry.value):
+            self._notes.append(str(Problem(entry.location, section.name, entry.name, note)))
+        return values
 
     def _refuse(self, section: text.Section, entry: text.Entry | None, message: str) -> None:
         place = entry.location if entry else section.location
@@ -164,7 +172,11 @@ class _Gathering:
         self._problems.append(Problem(place, section.name, name, message))
 
 
-def _expected_section(kind: str, name: str) -> str:
+def _expected_section(kind: str, name: str, written: str = "") -> str:
+    if owner := hints.section(written):
+        return f"it is {owner}'s; expected [Daemon] or [Tunnel NAME]"
+    if not kind and not name and not refuse_interface_name(written):
+        return f"expected [Tunnel {escape(written)}], or [Daemon]"
     match kind:
         case "Daemon":
             return "expected [Daemon]"
@@ -179,6 +191,8 @@ def _expected_option(entry: text.Entry, options: Mapping[str, Option]) -> str:
     for section, others in SECTIONS.items():
         if entry.name in others:
             return f"it belongs to [{section}{' NAME' if section == 'Tunnel' else ''}]"
+    if known := hints.option(entry.name):
+        return known
     synonyms = {option.ip_word: name for name, option in options.items() if option.ip_word}
     if likely := suggest(entry.name, options, synonyms):
         return f"did you mean {likely}?"

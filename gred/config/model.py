@@ -52,6 +52,9 @@ class TunnelConfig:
     places: Mapping[str, Location] = field(default_factory=dict, compare=False, repr=False)
     """Where each option that was written stands, by option name; see ``place``."""
 
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """What was assumed in reading it, for ``gred check``."""
+
     mode: Mode = "gre"
     """What the tunnel carries: IP packets, or with gretap Ethernet frames."""
 

@@ -71,6 +71,8 @@ def read(path: Path) -> tuple[list[Section], list[Problem]]:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         finding = f"expected UTF-8 text, got the byte 0x{error.object[error.start]:02x}"
+        if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+            finding += " (it is UTF-16: save it as UTF-8)"
         return [], [Problem(Location(file, line), None, None, finding)]
     return parse(text, file)
 
@@ -81,6 +83,8 @@ def parse(text: str, file: str) -> tuple[list[Section], list[Problem]]:
     if control := _CONTROL.search(text):
         line = text.count("\n", 0, control.start()) + 1
         finding = f"expected text, got the control character U+{ord(control[0]):04X}"
+        if control[0] == "\r":
+            finding += " (lines end with LF or CRLF)"
         return [], [Problem(Location(file, line), None, None, finding)]
     lines, problems = _screen(text.split("\n"), file)
     try:

@@ -6,10 +6,11 @@ things (010, 255.255.255.0 after a slash) is refused. Writing returns text that 
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from typing import Any
 
+from gred.config import hints
 from gred.config.model import IPAddress, IPInterface, IPNetwork
 
 _TRUE = frozenset({"yes", "true", "on", "1"})
@@ -38,6 +39,14 @@ FLOW_LABEL_MAX = 0xFFFFF  # 20 bits. RFC 8200 section 3
 MTU_MIN = 68  # every link carries a datagram of 68 octets. RFC 791 section 3.2
 MTU_MAX = 65535
 INTERFACE_NAME_MAX = 15  # bytes: IFNAMSIZ less the terminating NUL. linux/if.h
+# Words of ip-link(8) and systemd.netdev(5) for what is another option here, or its default.
+_MEANINGS = {
+    "ip6gre": "gre, with IPv6 addresses in Local= and Remote=",
+    "gre6": "gre, with IPv6 addresses in Local= and Remote=",
+    "ip6gretap": "gretap, with IPv6 addresses in Local= and Remote=",
+    "tap": "gretap",
+    "tun": "gre",
+}
 # "lo" is in every network namespace; the other two are directories beside the interfaces' own
 # under /proc/sys/net/ipv4/conf.
 _RESERVED_NAMES = frozenset({"lo", "all", "default"})
@@ -64,18 +73,20 @@ class Kind:
     """A sort of value.
 
     *expected* says in words what is read. *read* returns the value or raises BadValueError.
-    *write* returns the text, or None for a value that this kind cannot express.
+    *write* returns the text, or None for a value that this kind cannot express. *note* says what
+    was assumed in reading; empty when nothing was.
     """
 
     expected: str
     read: Callable[[str], Any]
     write: Callable[[Any], str | None]
+    note: Callable[[str], str] = lambda _text: ""
 
 
 def _read_boolean(text: str) -> bool:
     word = text.lower()
     if word not in _TRUE | _FALSE:
-        raise BadValueError(Finding(text))
+        raise BadValueError(Finding(text, hints.hint(text)))
     return word in _TRUE
 
 
@@ -89,7 +100,7 @@ def _read_number(text: str, low: int, high: int, *, hexadecimal: bool = False) -
     elif hexadecimal and _HEXADECIMAL.fullmatch(text):
         value = int(text, 16)
     else:
-        raise BadValueError(Finding(text))
+        raise BadValueError(Finding(text, hints.number(text)))
     if not low <= value <= high:
         raise BadValueError(Finding(text))
     return value
@@ -106,11 +117,11 @@ def _read_key(text: str) -> int:
 
 def _read_address(text: str) -> IPAddress:
     if "%" in text:
-        raise BadValueError(Finding(text, "an address with %interface is not understood"))
+        raise BadValueError(Finding(text, hints.zone(text)))
     try:
         return ip_address(text)
     except ValueError:
-        raise BadValueError(Finding(text)) from None
+        raise BadValueError(Finding(text, hints.address(text))) from None
 
 
 def _read_protocol(text: str) -> int | None:
@@ -148,6 +159,11 @@ def _read_local(text: str) -> tuple[IPAddress | None, str | None]:
         return None, None
     if text.startswith("%"):
         return None, _read_device(text[1:], whole=text)
+    if "%" not in text:
+        try:
+            return ip_address(text), None
+        except ValueError:
+            raise BadValueError(Finding(text, hints.local(text))) from None
     return _read_address(text), None
 
 
@@ -178,7 +194,7 @@ def _read_namespace(text: str) -> str:
 
 def _read_mac_address(text: str) -> str:
     if not _MAC_ADDRESS.fullmatch(text):
-        raise BadValueError(Finding(text))
+        raise BadValueError(Finding(text, hints.mac_address(text)))
     octets = bytes.fromhex(text.replace(":", ""))
     if octets[0] & _MULTICAST_BIT:
         raise BadValueError(Finding(text, "that is a multicast address"))
@@ -191,7 +207,7 @@ def _refuse_netmask(text: str) -> None:
     """Raise BadValueError unless what follows the slash in *text* is a prefix length."""
     _, slash, prefix = text.partition("/")
     if "%" in text or (slash and not _PREFIX.fullmatch(prefix)):
-        raise BadValueError(Finding(text))
+        raise BadValueError(Finding(text, hints.prefix(text)))
 
 
 def _read_interface(text: str) -> IPInterface:
@@ -199,7 +215,18 @@ def _read_interface(text: str) -> IPInterface:
     try:
         return ip_interface(text)
     except ValueError:
-        raise BadValueError(Finding(text)) from None
+        raise BadValueError(Finding(text, hints.prefix(text))) from None
+
+
+def _note_whole_addresses(text: str) -> str:
+    """Say what systemd.network(5) assumes, too, of an address without a prefix."""
+    if text.lower() == "none":
+        return ""
+    whole = [item for item in _LIST_SEPARATOR.split(text) if item and "/" not in item]
+    assumed = [f"{item} is taken as {_read_interface(item)}" for item in whole]
+    if not assumed:
+        return ""
+    return ", ".join(assumed) + ": a prefix tells which others are behind the tunnel"
 
 
 def _read_network(text: str) -> IPNetwork:
@@ -207,7 +234,7 @@ def _read_network(text: str) -> IPNetwork:
     try:
         network = ip_network(text, strict=False)
     except ValueError:
-        raise BadValueError(Finding(text)) from None
+        raise BadValueError(Finding(text, hints.prefix(text))) from None
     if network.network_address != ip_interface(text).ip:
         raise BadValueError(Finding(text, f"host bits are set; the network is {network}"))
     return network
@@ -231,7 +258,11 @@ def choice(**words: Any) -> Kind:
 
     def read(text: str) -> Any:
         if text not in words:
-            raise BadValueError(Finding(text))
+            lower = text.lower()
+            meant = f"{lower}, in small letters" if lower in words else _MEANINGS.get(lower, "")
+            if lower == "yes" and "auto" in words:
+                meant = "auto uses it where it can be used"
+            raise BadValueError(Finding(text, meant or hints.hint(text)))
         return words[text]
 
     *others, last = words
@@ -307,7 +338,9 @@ NAMESPACE = optional(
     Kind("a name under /run/netns, a path, the number of a process", _read_namespace, str), "none"
 )
 MAC_ADDRESS = optional(Kind("a unicast MAC address", _read_mac_address, str), "none")
-INTERFACES = many(Kind("ADDRESS/PREFIX, ...", _read_interface, str))
+INTERFACES = replace(
+    many(Kind("ADDRESS/PREFIX, ...", _read_interface, str)), note=_note_whole_addresses
+)
 NETWORKS = many(Kind("NETWORK/PREFIX, ...", _read_network, str))
 PROTOCOL = Kind("0x0600..0xffff, mpls or none", _read_protocol, _write_protocol)
 PEERS = many(Kind("INNER@OUTER, ...", _read_peer, _write_peer))
@@ -327,11 +360,11 @@ def refuse_interface_name(name: str) -> str:
     size = len(name.encode("utf-8", "surrogatepass"))
     if size > INTERFACE_NAME_MAX:
         return f"expected an interface name of at most {INTERFACE_NAME_MAX} bytes, got {size} bytes"
-    bad = {c for c in name if c in "/:%#;[]" or not "!" <= c <= "~"}
+    bad = {c for c in name if c in "/:%#;[]\"'" or not "!" <= c <= "~"}
     if bad:
         shown = " ".join(sorted("blank" if c.isspace() else ascii(c)[1:-1] for c in bad))
         return (
             "expected an interface name of printable ASCII "
-            f"without blanks and / : % # ; [ ], got one with {shown}"
+            f"without blanks, quotes and / : % # ; [ ], got one with {shown}"
         )
     return ""

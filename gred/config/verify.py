@@ -8,7 +8,7 @@ there, a route that changed) is the control plane's.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Generic, TypeVar
 
 from gred.config.model import Config, IPAddress, IPNetwork, Location, TunnelConfig
@@ -19,6 +19,7 @@ IPV6_MTU_MIN = 1280  # every link that carries IPv6 has at least this MTU. RFC 8
 _T = TypeVar("_T")
 _ME = "got its own name"
 _BROADCAST = IPv4Address("255.255.255.255")
+_NETMASKS = IPv4Network("255.0.0.0/8")  # reserved: no host has such an address. RFC 1112 §4
 
 
 def verify(config: Config) -> list[Problem]:
@@ -197,6 +198,12 @@ def _overlay(tunnel: TunnelConfig) -> Iterator[Problem]:
         address = interface.ip
         if address.is_unspecified or address.is_multicast or address == _BROADCAST:
             yield _problem(tunnel, "Address", f"expected unicast addresses, got {interface}")
+        elif address in _NETMASKS:
+            yield _problem(
+                tunnel,
+                "Address",
+                f"expected unicast addresses, got {address} (a prefix instead of a netmask)",
+            )
 
 
 def _routes_to_remote(tunnel: TunnelConfig) -> Iterator[Problem]:

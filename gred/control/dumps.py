@@ -6,7 +6,9 @@ and those of others are passed over by their index. Nothing here knows what ough
 
 import struct
 from collections.abc import Collection, Iterable, Iterator
+from ipaddress import ip_interface
 
+from gred.config.model import IPInterface
 from gred.control.parts import Prefix
 
 _HEADER = 16  # struct nlmsghdr
@@ -55,6 +57,17 @@ def read_addresses(
         if own:
             found.setdefault(index, set()).add((own, length))
     return {index: frozenset(own) for index, own in found.items()}
+
+
+def read_networks(messages: Iterable[bytes]) -> dict[int, list[IPInterface]]:
+    """Read a dump of addresses: index -> every address of the interface, with its prefix."""
+    found: dict[int, list[IPInterface]] = {}
+    for message in messages:
+        _family, length, _flags, _scope, index = _ADDRESS.unpack_from(message, _HEADER)
+        attributes = dict(_attributes(message, _HEADER + _ADDRESS.size))
+        if own := attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS):
+            found.setdefault(index, []).append(ip_interface((own, length)))
+    return found
 
 
 def read_routes(

@@ -21,6 +21,7 @@ from functools import partial
 from gred.control.devices import describe_node
 from gred.control.errors import SetupError, device_refused, socket_refused, words
 from gred.control.interfaces import differences
+from gred.control.overlaps import shared
 from gred.control.parts import Device, Event, Kernel, Listener, OpenDevice, Plane, Port
 from gred.control.progress import Progress
 from gred.control.survey import Observation, survey
@@ -82,6 +83,9 @@ class Lifecycle:
             for tunnel, _device in opened:
                 tunnel.move(seen[tunnel.name].standing)
                 tunnel.mtu = tunnel.wanted_mtu(seen[tunnel.name])
+            configs = [tunnel.config for tunnel, _device in opened]
+            for config, detail in await in_thread(lambda: list(shared(self._kernel, configs))):
+                self._tell("address_shared", "warning", tunnel=config.name, detail=detail)
             await self.give_up(await self._configure(opened), starting=starting)
         except BaseException:
             for tunnel, _device in with_device(tunnels):

@@ -95,6 +95,13 @@ class Netlink:
         with Rtnetlink() as kernel:
             return messages.read_addresses(kernel.dump(messages.addresses_query()))
 
+    def networks(self, namespace: str | None = None) -> dict[str, list[IPInterface]]:
+        """Return the addresses of a network namespace: interface name -> with their prefixes."""
+        names = self.links(namespace)
+        with Rtnetlink(namespace) as kernel:
+            found = dumps.read_networks(kernel.dump(messages.addresses_query()))
+        return {names[index]: own for index, own in found.items() if index in names}
+
     def route_to(self, destination: IPAddress, source: IPAddress | None = None) -> Route:
         """Return the route to *destination*, as the kernel would take it for *source*."""
         return self.routes_to([(destination, source)])[0]

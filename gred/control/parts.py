@@ -203,6 +203,10 @@ class Kernel(Protocol):
         """Return the addresses outer packets may come from: index -> best first."""
         ...
 
+    def networks(self, namespace: str | None = None) -> dict[str, list[IPInterface]]:
+        """Return the addresses of a network namespace: interface name -> with their prefixes."""
+        ...
+
     def routes_to(
         self, queries: Sequence[RouteQuery | tuple[IPAddress, IPAddress | None]]
     ) -> list[Route]:

@@ -14,6 +14,7 @@ from gred.config.model import IPAddress
 from gred.control import mtu
 from gred.control.errors import ExitCode
 from gred.control.link_local import link_local
+from gred.control.overlaps import shared
 from gred.control.parts import Kernel
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery, cycles
 from gred.control.twins import Claim, claim
@@ -54,6 +55,7 @@ class View:
     links: dict[int, str] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)  # by the name of the tunnel
     foreign: frozenset[IPAddress] = frozenset()  # configured as local, not found on this host
+    shared: dict[str, list[str]] = field(default_factory=dict)  # tunnel -> what others have too
     addresses: dict[str, list[IPAddress]] = field(default_factory=dict)  # by interface, best first
 
 
@@ -84,12 +86,20 @@ def look(config: Config, kernel: Kernel | None) -> View:
                 tunnel.name: answer for (tunnel, _), answer in zip(routed, answers, strict=True)
             },
             foreign=frozenset(locals_ - kernel.local_addresses(locals_)),
+            shared=_shared(kernel, config),
             addresses={
                 links.get(index, ""): own for index, own in kernel.interface_addresses().items()
             },
         )
     except OSError:
         return View()
+
+
+def _shared(kernel: Kernel, config: Config) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for tunnel, sentence in shared(kernel, config.tunnels):
+        found.setdefault(tunnel.name, []).append(sentence)
+    return found
 
 
 def describe(config: Config, view: View) -> Iterator[str]:
@@ -131,6 +141,9 @@ def warnings(config: Config, view: View) -> Iterator[str]:
         yield f"{config.file}: no tunnels configured"
     for tunnel in config.tunnels:
         where = f"{tunnel.location}: [Tunnel {tunnel.name}]"
+        yield from tunnel.notes
+        for sentence in view.shared.get(tunnel.name, []):
+            yield f"{tunnel.place('Address')}: [Tunnel {tunnel.name}] Address: {sentence}"
         route = view.routes.get(tunnel.name)
         if tunnel.local in view.foreign:
             yield f"{where} Local: no interface has {tunnel.local} now"

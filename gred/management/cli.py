@@ -120,5 +120,6 @@ def _add_configuration(parser: argparse.ArgumentParser, *, default: object) -> N
         type=Path,
         default=default,
         help=f"main configuration file (default {DEFAULT_CONFIGURATION});"
-        " the drop-ins in the directory FILE.d are read after it",
+        " drop-ins beside it are read after it: FILE less its suffix plus .conf.d/*.conf, as in"
+        f" {DEFAULT_CONFIGURATION.with_suffix('.conf.d')}/*.conf",
     )

@@ -176,7 +176,10 @@ class TestSections:
             ("Tunnel", "[Tunnel]: unknown section; expected [Tunnel NAME]"),
             ("Daemon a", "[Daemon a]: unknown section; expected [Daemon]"),
             ("demon", "[demon]: unknown section; expected [Daemon]"),
-            ("Peer", "[Peer]: unknown section; expected [Daemon] or [Tunnel NAME]"),
+            (
+                "Peer",
+                "[Peer]: unknown section; it is WireGuard's; expected [Daemon] or [Tunnel NAME]",
+            ),
         ],
     )
     def test_unknown_section(self, section: str, message: str, tmp_path: Path) -> None:
@@ -280,7 +283,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ("Local=gw", 'Local: expected an IP address, %INTERFACE or any, got "gw"'),
+            ("Local=?", 'Local: expected an IP address, %INTERFACE or any, got "?"'),
             ("Remote=10.0.0", 'Remote: expected an IP address or any, got "10.0.0"'),
             ("Address=10/8", 'Address: expected ADDRESS/PREFIX, ... or none, got "10/8"'),
             (
@@ -306,7 +309,10 @@ class TestOptions:
             ("TOS=0x100", 'TOS: expected 0..255 (decimal or 0x) or inherit, got "0x100"'),
             ("DiscoverPathMTU=want", 'DiscoverPathMTU: expected yes or no, got "want"'),
             ("MTUBytes=67", 'MTUBytes: expected 68..65535 or auto, got "67"'),
-            ("Offload=yes", 'Offload: expected auto or no, got "yes"'),
+            (
+                "Offload=yes",
+                'Offload: expected auto or no, got "yes" (auto uses it where it can be used)',
+            ),
             ("TTL=", "TTL: expected 1..255 or inherit, got nothing"),
             ("Route=", "Route: expected NETWORK/PREFIX, ... or none, got nothing"),
             (

@@ -142,6 +142,7 @@ class TestRefusals:
     def test_control_character(self, character: str) -> None:
         assert findings(f"[Tunnel a]\nTTL=5{character}6\n") == [
             f"f:2: expected text, got the control character U+{ord(character):04X}"
+            + (" (lines end with LF or CRLF)" if character == "\r" else "")
         ]
 
 
@@ -189,7 +190,9 @@ class TestFiles:
     def test_utf_16(self, tmp_path: Path) -> None:
         path = tmp_path / "gred.conf"
         path.write_text("[Tunnel a]\n", encoding="utf-16")
-        assert problems_of(path) == ["gred.conf:1: expected UTF-8 text, got the byte 0xff"]
+        assert problems_of(path) == [
+            "gred.conf:1: expected UTF-8 text, got the byte 0xff (it is UTF-16: save it as UTF-8)"
+        ]
 
     def test_byte_order_mark_is_no_problem(self, tmp_path: Path) -> None:
         path = tmp_path / "gred.conf"
@@ -204,5 +207,5 @@ class TestFiles:
     def test_finding_is_printable_and_short(self, tmp_path: Path) -> None:
         bidi = "[Tunnel a]\nTTL=\u202e5\n" + f"[Tunnel b]\nTTL={'9' * 5000}\nRemote=fd00::1\n"
         first, second = problems(tmp_path, bidi)
-        assert first.endswith('got "\\u202e5"')
+        assert first.endswith('got "\\u202e5" (it has the invisible character U+202E)')
         assert second.endswith(f'got "{"9" * 57}..."')

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
 from zlib import crc32
 
-from gred.config.model import Config, DaemonConfig, IPAddress, Location, TunnelConfig
+from gred.config.model import Config, DaemonConfig, IPAddress, IPInterface, Location, TunnelConfig
 from gred.control.daemon import Daemon, Parts, Reporter, Trace
 from gred.control.errors import SetupError
 from gred.control.namespaces import NamespaceError
@@ -116,6 +116,7 @@ class FakeKernel:
         self.refuses_mtus: dict[str, SetupError] = {}
         self.failures: dict[str, list[OSError]] = {}
         """What the next calls of a method raise, the last first."""
+        self.on_link: dict[str, list[IPInterface]] = {}
         self.after_configuration: Callable[[], None] = lambda: None
         self.open_errors: dict[str, int] = {}
         self.asked: list[list[RouteQuery]] = []
@@ -183,6 +184,9 @@ class FakeKernel:
     def interface_addresses(self) -> dict[int, list[IPAddress]]:
         self._fail("interface_addresses")
         return self.given
+
+    def networks(self, namespace: str | None = None) -> dict[str, list[IPInterface]]:
+        return self.on_link
 
     def routes_to(
         self, queries: Sequence[RouteQuery | tuple[IPAddress, IPAddress | None]]

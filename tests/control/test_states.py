@@ -99,6 +99,22 @@ def test_an_interface_that_was_moved_is_not_compared(run: Run) -> None:
     run(scenario())
 
 
+def test_an_address_that_another_interface_has_is_told_at_start(run: Run) -> None:
+    async def scenario() -> None:
+        house = House((tunnel(addresses=[ADDRESS]), tunnel("t2", addresses=["10.8.0.1/24"])))
+        house.kernel.on_link = {
+            "eth0": [ip_interface("10.9.1.7/24")],
+            "t2": [ip_interface("10.8.0.1/24")],
+        }
+        await house.daemon.start()
+        (event,) = [event for event in house.events if event.name == "address_shared"]
+        assert (event.level, event.tunnel) == ("warning", "t1")
+        assert str(event.fields["detail"]).startswith("interface eth0 has 10.9.1.0/24 on its link")
+        await house.daemon.stop()
+
+    run(scenario())
+
+
 class Counting(FakePort):
     """A port that has sent and been denied what a test says."""
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gred.config import Config, load
-from gred.config.model import IPAddress
+from gred.config.model import IPAddress, IPInterface
 from gred.control.paths import NoRoute, Route, RouteInfo
 from gred.management import check
 
@@ -23,6 +23,7 @@ class FakeKernel:
     route: Route = ETH0
     names: dict[int, str] = field(default_factory=lambda: {1: "lo", 2: "eth0"})
     has_addresses: bool = True
+    on_link: dict[str, list[IPInterface]] = field(default_factory=dict)
     own: dict[int, list[IPAddress]] = field(default_factory=dict)
     fails: bool = False
 
@@ -31,6 +32,9 @@ class FakeKernel:
 
     def local_addresses(self, addresses: Iterable[IPAddress]) -> set[IPAddress]:
         return set(addresses) if self.has_addresses else set()
+
+    def networks(self, namespace: str | None = None) -> dict[str, list[IPInterface]]:
+        return self.on_link
 
     def interface_addresses(self) -> dict[int, list[IPAddress]]:
         return self.own
@@ -125,6 +129,30 @@ def test_the_source_that_the_kernel_chooses_is_shown(tmp_path: Path) -> None:
     route = RouteInfo(oif=2, mtu=1500, prefsrc=ip_address("192.0.2.7"))
     lines = plan(config(tmp_path, "[Tunnel t]\nRemote=192.0.2.2\n"), route=route)
     assert "outer packets now leave dev eth0 src 192.0.2.7" in lines
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ("10.0.0.1/8", "interface eth0 has the address 10.0.0.1 too"),
+        ("10.0.0.9/24", "interface eth0 has 10.0.0.0/24 on its link too"),
+    ],
+)
+def test_an_address_that_is_not_new_to_the_host_is_warned_of(
+    tmp_path: Path, there: str, words: str
+) -> None:
+    text = ONE + "Address=fe80::1/64, 10.0.0.1/24\n"
+    own = [ip_interface("fe80::1/64"), ip_interface(there)]
+    (warning,) = told(config(tmp_path, text), on_link={"eth0": own})
+    assert f"[Tunnel t] Address: {words}" in warning
+    assert told(config(tmp_path, text), on_link={"eth0": [ip_interface("10.0.0.9/16")]}) == []
+
+
+def test_an_address_without_a_prefix_is_taken_with_a_note(tmp_path: Path) -> None:
+    """As systemd-networkd does."""
+    (warning,) = told(config(tmp_path, ONE + "Address=10.0.0.1, 10.0.1.1/24, 2001:db8::1\n"))
+    assert "gred.conf:4: [Tunnel t] Address: 10.0.0.1 is taken as 10.0.0.1/32, " in warning
+    assert "2001:db8::1 is taken as 2001:db8::1/128: a prefix tells" in warning
 
 
 FOLLOWS = "[Tunnel u]\nLocal=%eth0\nRemote=192.0.2.2\n"
