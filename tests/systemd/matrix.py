@@ -10,6 +10,7 @@ CELLS = (
     "the_system_is_up",
     "the_service_runs_as_its_user",
     "pings_cross_both_ways",
+    "the_packet_socket_is_used",
     "the_status_is_told",
     "nothing_is_compiled_at_start",
     "a_bad_configuration_is_not_tried_again",

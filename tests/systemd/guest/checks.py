@@ -40,11 +40,11 @@ def pings_cross_both_ways() -> None:
 
 
 def the_packet_socket_is_used() -> None:
-    started = [entry for entry in log() if str(entry["MESSAGE"]).startswith("started")]
-    assert len(started) == 1, messages()
-    assert started[0]["GRED_PACKET_SOCKET"] == "yes", messages()
-    denied = [entry for entry in log() if "no (netfilter)" in entry.get("GRED_PACKET_SOCKET", "")]
-    assert denied == [], messages()
+    """systemd has loaded ip_tables; that there are no rules in it only root can read."""
+    assert Path("/proc/net/ip_tables_names").exists()
+    told = [entry for entry in log() if "GRED_PACKET_SOCKET" in entry]
+    assert {str(entry["MESSAGE"]).split()[0] for entry in told} == {"tunnel_up", "started"}
+    assert {entry["GRED_PACKET_SOCKET"] for entry in told} == {"yes"}, messages()
 
 
 def the_status_is_told() -> str:
