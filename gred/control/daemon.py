@@ -14,7 +14,7 @@ interface and changes no tunnel itself; one thing is done at a time.
 import asyncio
 import errno
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -177,18 +177,20 @@ class Daemon:
         counts = {"tunnels": len(self.tunnels)} | ({"down": down} if down else {})
         return {**counts, **self._plane.features(), **packet_socket}
 
-    def counters(self) -> Mapping[str | None, Counters]:
-        """Return a snapshot for each tunnel by name; ``None`` is what belongs to no tunnel.
+    def counters(self) -> Iterator[tuple[str | None, Counters]]:
+        """Yield each tunnel's name and a snapshot; ``None`` is what belongs to no tunnel.
 
         An interface that was deleted and made again goes on counting, and what a tunnel has counted
-        is known when it is gone.
+        is known when it is gone. Tunnels may come and go in between.
         """
-        snapshot: dict[str | None, Counters] = {None: self._plane.unclaimed()}
-        snapshot |= self._lifecycle.past
-        for name, tunnel in self.tunnels.items():
+        yield None, self._plane.unclaimed()
+        for name, past in list(self._lifecycle.past.items()):
+            gone = self.tunnels.get(name or "")
+            if gone is None or gone.port is None:
+                yield name, past
+        for tunnel in list(self.tunnels.values()):
             if tunnel.port is not None:
-                snapshot[name] = self._lifecycle.counted(name, tunnel.port)
-        return snapshot
+                yield tunnel.name, self._lifecycle.counted(tunnel.name, tunnel.port)
 
     def status(self) -> str:
         """Return how many tunnels are in which state, as one line."""

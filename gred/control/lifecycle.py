@@ -221,9 +221,11 @@ async def look(
 ) -> dict[str, Observation]:
     """Survey those of *tunnels* that have a device. Raises SetupError.
 
-    *interfaces*: also whether they are as gred set them up.
+    *interfaces*: also whether they are as gred set them up. Where nothing has changed the
+    observation is the very one that the tunnel was shown last.
     """
     asked = with_device(tunnels)
+    before = {tunnel.name: tunnel.seen for tunnel, _device in asked}
 
     def survey_all() -> dict[str, Observation]:
         seen = survey(kernel, [(tunnel.config, device) for tunnel, device in asked])
@@ -231,7 +233,7 @@ async def look(
             wanted = [tunnel.settings(device) for tunnel, device in asked]
             for name, lacks in differences(kernel, wanted).items():
                 seen[name] = replace(seen[name], difference=lacks)
-        return seen
+        return {name: _same(before[name], now) for name, now in seen.items()}
 
     try:
         return await in_thread(survey_all)
@@ -250,3 +252,7 @@ def _exists(name: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _same(before: Observation | None, now: Observation) -> Observation:
+    return before if before is not None and before == now else now

@@ -2,16 +2,19 @@
 
     settle: survey all tunnels -> states and MTUs -> hand new devices to the data plane
 
-Makes no interface and deletes none (lifecycle.py); when to look is decided elsewhere (daemon.py).
+Only tunnels whose surroundings have changed are touched, in slices: packets come first. Makes no
+interface and deletes none (lifecycle.py); when to look is decided elsewhere (daemon.py).
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 
+from gred.config.model import IPAddress, TunnelConfig
 from gred.control.errors import SetupError, socket_refused
-from gred.control.lifecycle import AT_ONCE, Failures, Lifecycle, look, with_device
+from gred.control.lifecycle import Failures, Lifecycle, look, with_device
 from gred.control.parts import Event, Kernel, Listener
+from gred.control.slices import in_slices
 from gred.control.survey import Observation, Standing
 from gred.control.threads import in_thread
 from gred.control.tunnel import Tunnel
@@ -39,6 +42,7 @@ class Reconciler:
         self._listener = listener
         self._again = again
         self._look_again: asyncio.TimerHandle | None = None
+        self._names: set[str] = set()
         self.broken: dict[str, str] = {}
         """Tunnels whose device can be read no more, and why."""
 
@@ -50,20 +54,23 @@ class Reconciler:
         concerns the process.
         """
         seen = await look(self._kernel, self._tunnels.values(), interfaces=True)
-        for tunnel, device in with_device(self._tunnels.values()):
+        touched: dict[str, Tunnel] = {}
+        now = self._loop.time()
+        async for tunnel, device in in_slices(with_device(self._tunnels.values())):
             broken = self.broken.pop(tunnel.name, None)
             if broken is not None or not seen[tunnel.name].alive:
                 self._lifecycle.lose(tunnel, device, broken or DELETED)
+            elif tunnel.is_touched(seen[tunnel.name], now):
+                tunnel.stale = False
+                touched[tunnel.name] = tunnel
         failures: Failures = {}
-        self._follow_standings(seen, failures)
-        self._follow_paths(seen, failures)
-        await self._follow_mtus(seen, failures)
-        for number, (tunnel, device) in enumerate(with_device(self._tunnels.values()), 1):
+        await self._follow_standings(touched, seen, failures)
+        await self._follow_paths(touched, seen, failures)
+        await self._follow_mtus(touched, seen, failures)
+        async for tunnel, device in in_slices(with_device(touched.values())):
             if tunnel in failures:
                 continue
             if tunnel.port is None:
-                if number % AT_ONCE == 0:
-                    await asyncio.sleep(0)  # a thousand new ones take a second
                 try:
                     self._lifecycle.attach(tunnel, device)
                 except SetupError as error:
@@ -96,18 +103,47 @@ class Reconciler:
             return False
         return True
 
-    def _follow_standings(self, seen: Mapping[str, Observation], failures: Failures) -> None:
-        """Let outer packets leave from where addresses and devices are now, one tunnel each."""
-        tunnels = [tunnel for tunnel, _device in with_device(self._tunnels.values())]
-        before = {tunnel.name: (tunnel.standing, tunnel.packet_socket) for tunnel in tunnels}
-        moved = {tunnel.name for tunnel in tunnels if tunnel.move(seen[tunnel.name].standing)}
-        moved |= {tunnel.name for tunnel, why in _twins(tunnels, seen) if tunnel.hold(why)}
+    async def _follow_standings(
+        self, touched: dict[str, Tunnel], seen: Mapping[str, Observation], failures: Failures
+    ) -> None:
+        """Let outer packets leave from where addresses and devices are now, one tunnel each.
+
+        Tunnels that must be held down, or need not be any more, join those that are *touched*.
+        """
+        before, moved = {}, {}
+        async for tunnel, _device in in_slices(with_device(touched.values())):
+            before[tunnel.name] = tunnel.standing, tunnel.packet_socket
+            if tunnel.move(seen[tunnel.name].standing):
+                moved[tunnel.name] = tunnel
+        names = {tunnel.name for tunnel, _device in with_device(self._tunnels.values())}
+        if touched or names != self._names:
+            self._names = names
+            async for tunnel, why in self._twins(seen):
+                if tunnel.held == why:
+                    continue
+                touched[tunnel.name] = tunnel
+                before.setdefault(tunnel.name, (tunnel.standing, tunnel.packet_socket))
+                if tunnel.hold(why):
+                    moved[tunnel.name] = tunnel
         # Those that are held first: their place must be free for another.
-        for tunnel in sorted(
-            (tunnel for tunnel in tunnels if tunnel.name in moved), key=lambda one: not one.held
-        ):
+        async for tunnel in in_slices(sorted(moved.values(), key=lambda one: not one.held)):
             if tunnel.port is not None and self._update(tunnel, failures):
                 self._tell_standing(tunnel, *before[tunnel.name])
+
+    async def _twins(self, seen: Mapping[str, Observation]) -> AsyncIterator[tuple[Tunnel, str]]:
+        """Yield tunnels and why they must be held down, if they must; not those that never were.
+
+        One that lost its address keeps it until there is another, but has no right to it.
+        """
+        lost: dict[bool, list[tuple[str, TunnelConfig, IPAddress | None]]] = {False: [], True: []}
+        async for tunnel, _device in in_slices(with_device(self._tunnels.values())):
+            if tunnel.standing.local is not None or not tunnel.standing.no_local:
+                is_lost = bool(seen[tunnel.name].standing.no_local)
+                lost[is_lost].append((tunnel.name, tunnel.config, tunnel.standing.local))
+        taken = await in_thread(partial(_taken, [*lost[False], *lost[True]]))
+        async for tunnel, _device in in_slices(with_device(self._tunnels.values())):
+            if tunnel.held or tunnel.name in taken:
+                yield tunnel, taken.get(tunnel.name, "")
 
     def _tell_standing(self, tunnel: Tunnel, before: Standing, used: str) -> None:
         if tunnel.standing.local != before.local:
@@ -117,11 +153,13 @@ class Reconciler:
             fields = {"packet_socket": tunnel.packet_socket, "before": used}
             self._tell("packet_socket_changed", tunnel=tunnel.name, **fields)
 
-    def _follow_paths(self, seen: Mapping[str, Observation], failures: Failures) -> None:
+    async def _follow_paths(
+        self, touched: Mapping[str, Tunnel], seen: Mapping[str, Observation], failures: Failures
+    ) -> None:
         """Follow what the paths carry; look again when the kernel may have forgotten it."""
         now = self._loop.time()
         due = []
-        for tunnel, _device in with_device(self._tunnels.values()):
+        async for tunnel, _device in in_slices(with_device(touched.values())):
             events = tunnel.follow_path(seen[tunnel.name], now)
             if events and not self._update(tunnel, failures):
                 continue
@@ -133,10 +171,12 @@ class Reconciler:
         if due:
             self._look_again = self._loop.call_later(min(due), self._again)
 
-    async def _follow_mtus(self, seen: Mapping[str, Observation], failures: Failures) -> None:
+    async def _follow_mtus(
+        self, touched: Mapping[str, Tunnel], seen: Mapping[str, Observation], failures: Failures
+    ) -> None:
         wanted: dict[str | None, dict[int, int]] = {}
         owners: dict[tuple[str | None, int], Tunnel] = {}
-        for tunnel, device in with_device(self._tunnels.values()):
+        async for tunnel, device in in_slices(with_device(touched.values())):
             mtu = tunnel.wanted_mtu(seen[tunnel.name])
             changed = mtu != tunnel.mtu
             if not (changed or tunnel.mtu_refused) or not seen[tunnel.name].here:
@@ -162,25 +202,11 @@ class Reconciler:
         self._listener(Event(name, level, tunnel, fields))
 
 
-def _twins(
-    tunnels: Sequence[Tunnel], seen: Mapping[str, Observation]
-) -> Iterator[tuple[Tunnel, str]]:
-    """Yield each tunnel and why it must be held down, if it must.
-
-    One that lost its address keeps it until there is another, but has no right to it.
-    """
-    ordered = sorted(tunnels, key=lambda one: bool(seen[one.name].standing.no_local))
-    claims = [
-        (tunnel.name, claim(tunnel.config, tunnel.standing.local))
-        for tunnel in ordered
-        if tunnel.standing.local is not None or not tunnel.standing.no_local
-    ]
-    taken, wanted = later_ones(claims), dict(claims)
-    for tunnel in tunnels:
-        why = ""
-        if (holder := taken.get(tunnel.name)) is not None:
-            why = (
-                f"[Tunnel {holder}] takes the same packets ({wanted[tunnel.name]}):"
-                " give one of them another Local=, Remote= or Key="
-            )
-        yield tunnel, why
+def _taken(tunnels: Sequence[tuple[str, TunnelConfig, IPAddress | None]]) -> dict[str, str]:
+    """Return those of *tunnels* whose packets an earlier one takes, and what to say of it."""
+    wanted = {name: claim(config, local) for name, config, local in tunnels}
+    return {
+        name: f"[Tunnel {holder}] takes the same packets ({wanted[name]}):"
+        " give one of them another Local=, Remote= or Key="
+        for name, holder in later_ones(wanted.items()).items()
+    }

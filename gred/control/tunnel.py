@@ -67,6 +67,8 @@ class Tunnel:
         """Why its interface has not got ``mtu``; empty when it has."""
         self.seen: Observation | None = None
         """What it was shown last."""
+        self.stale = False
+        """Whether something else has changed: it is to be looked at, whatever is seen."""
         self.detail = ""
         """Why it is in its state, in words; empty when it is up."""
 
@@ -189,6 +191,11 @@ class Tunnel:
         """
         before, self.held = self._is_nowhere, why
         return self._is_nowhere != before
+
+    def is_touched(self, seen: Observation, now: float) -> bool:
+        """Whether it is to be looked at: *seen* is another than last time, or time has passed."""
+        waits = self.path.due(now) is not None or bool(self.mtu_refused)
+        return self.stale or waits or self.port is None or seen is not self.seen
 
     def observe(self, seen: Observation) -> list[Event]:
         """Take the state that *seen* calls for; return what is worth telling: changes only."""

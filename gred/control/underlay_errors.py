@@ -44,6 +44,7 @@ class UnderlayErrors:
         if error.kind is ErrorKind.TOO_BIG:
             # The kernel has learned it, too, where it can: the route tells.
             tunnel.path.tell(error.mtu, now)
+            tunnel.stale = True
             self._look()
             return
         self._hear(error.offender, now)

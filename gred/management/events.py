@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gred.control.parts import Event
 
-CAUSED_BY_PACKETS = frozenset({"packet_refused"})
+CAUSED_BY_PACKETS = frozenset({"packet_refused", "peer_learned", "peer_moved"})
 _BURST = 3  # lines at once, of one reason in one tunnel
 _RATE = 0.1  # lines per second after that
 _LEVELS = logging.getLevelNamesMapping()

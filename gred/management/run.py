@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from gred.config import Config
 
+SWITCH_SECONDS = 0.0001  # the interpreter's default is 0.005
+
 MakeDaemon = Callable[..., Startable]
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -40,6 +42,9 @@ def run(path: Path, *, foreground: bool, verbosity: int, make_daemon: MakeDaemon
     logs.configure(config.daemon.log_format, verbosity=verbosity, foreground=foreground)
     log: FilteringBoundLogger = structlog.get_logger()
     loop_name, factory = choose_loop(log)
+    # Looking at thousands of tunnels keeps a thread busy. Each call that moves packets gives the
+    # interpreter away and takes it again, and would wait for as long as this.
+    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(
             _serve(

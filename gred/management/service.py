@@ -5,9 +5,11 @@ any asyncio loop.
 """
 
 import asyncio
+import gc
 import os
 import signal
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gred.control.errors import ExitCode, SetupError
@@ -25,6 +27,8 @@ SUMMARY_SECONDS = 10.0
 # long from the last time that something was done.
 WORK_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0
+SLICE_SECONDS = 0.001  # of a summary, until packets have their turn
+STATUS_SECONDS = 1.0  # between two words to the service manager
 _RELOAD_REMEDY = "restart gred to read the configuration again"
 
 
@@ -45,8 +49,11 @@ class Startable(Protocol):
         """Return what the start-up line says besides the version."""
         ...
 
-    def counters(self) -> Mapping[str | None, "Counters"]:
-        """Return a snapshot for each tunnel by name; ``None`` is what belongs to no tunnel."""
+    def counters(self) -> Iterator[tuple[str | None, "Counters"]]:
+        """Yield each tunnel's name and a snapshot; ``None`` is what belongs to no tunnel.
+
+        Tunnels may come and go in between.
+        """
         ...
 
     def status(self) -> str:
@@ -84,6 +91,7 @@ class Service:
         self._stop = asyncio.Event()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._status: str | None = None
+        self._status_told = float("-inf")
         self._exit_code = ExitCode.OK
         self._interrupted = False
 
@@ -114,9 +122,10 @@ class Service:
         return int(self._exit_code)
 
     def status_changed(self) -> None:
-        """Tell the service manager soon; many changes at once are told together."""
+        """Tell the service manager soon; many changes, at once or one after another, together."""
         if self._status is not None and "status" not in self._timers:
-            self._timers["status"] = self._loop.call_later(0, self._tell_status)
+            wait = max(0.0, self._status_told + STATUS_SECONDS - self._loop.time())
+            self._timers["status"] = self._loop.call_later(wait, self._tell_status)
 
     async def _start(self) -> bool:
         """Start the daemon. False when told to stop meanwhile: the start is then abandoned."""
@@ -133,10 +142,11 @@ class Service:
             return False
         starting.result()
         self._timers.pop("work").cancel()
+        gc.freeze()  # what is there stays: to look through it again and again would stop packets
         self._log.info("started", **self._facts, **self._daemon.facts())
         self._status = self._daemon.status()
         self._notifier.ready(self._status)
-        self._every("summary", SUMMARY_SECONDS, self._summarize)
+        self._every("summary", SUMMARY_SECONDS, self._begin_summary)
         if self._notifier.watchdog_seconds is not None:
             self._every("watchdog", self._notifier.watchdog_seconds / 2, self._notifier.alive)
         return True
@@ -178,16 +188,33 @@ class Service:
 
         self._timers[name] = self._loop.call_later(seconds, fire)
 
+    def _begin_summary(self) -> None:
+        if "slice" not in self._timers:  # else the last one is still under way
+            self._go_on(self._daemon.counters())
+
+    def _go_on(self, counters: Iterator[tuple[str | None, "Counters"]]) -> None:
+        """Take one slice of a summary, and arrange the next."""
+        self._timers.pop("slice", None)
+        end = time.monotonic() + SLICE_SECONDS
+        for tunnel, counted in counters:
+            self._drops.note(tunnel, counted)
+            if time.monotonic() >= end:
+                self._timers["slice"] = self._loop.call_later(0, self._go_on, counters)
+                return
+        self._on_interval()
+
     def _summarize(self) -> None:
+        """Make a whole summary at once: the last one."""
         self._note_drops()
         self._on_interval()
 
     def _note_drops(self) -> None:
-        for tunnel, counters in self._daemon.counters().items():
+        for tunnel, counters in self._daemon.counters():
             self._drops.note(tunnel, counters)
 
     def _tell_status(self) -> None:
         self._timers.pop("status", None)
+        self._status_told = self._loop.time()
         status = self._daemon.status()
         if status != self._status:
             self._status = status

@@ -60,11 +60,13 @@ def test_facts_and_counters_are_those_of_the_data_plane(run: Run) -> None:
         house = House((tunnel(),))
         await house.daemon.start()
         assert house.daemon.facts() == {"tunnels": 1, "codec": "fake", "packet_socket": "yes"}
-        counters = house.daemon.counters()
+        counters = dict(house.daemon.counters())
         assert counters[None].rx_drops == {DropReason.NO_TUNNEL: 5}
         assert counters["t1"].tx_packets == 1
         await house.daemon.stop()
-        assert house.daemon.counters()["t1"].tx_packets == 1, "the last summary comes at the end"
+        assert dict(house.daemon.counters())["t1"].tx_packets == 1, (
+            "the last summary comes at the end"
+        )
 
     run(scenario())
 

@@ -9,7 +9,9 @@ import pytest
 
 from gred.config.model import TunnelConfig
 from gred.control.errors import SetupError
-from gred.control.tunnel import TunnelState
+from gred.control.parts import Event
+from gred.control.survey import Observation
+from gred.control.tunnel import Tunnel, TunnelState
 from gred.dataplane.forwarder import DeviceLost
 from gred.wire.drop import DropReason
 from tests.control.conftest import Run
@@ -304,6 +306,31 @@ def test_the_start_tells_of_tunnels_that_differ(run: Run) -> None:
         house.plane.port("t1").no_packet_socket = "Operation not permitted"
         told = house.daemon.facts()["packet_socket"]
         assert told == "1 no (Operation not permitted), 1 no (configured)"
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_only_tunnels_whose_surroundings_have_changed_are_touched(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel("t1"), tunnel("t2", remote=OTHER_REMOTE), tunnel("t3"))
+        touched: list[str] = []
+        observe = Tunnel.observe
+
+        def remember(self: Tunnel, seen: Observation) -> list[Event]:
+            touched.append(self.name)
+            return observe(self, seen)
+
+        monkeypatch.setattr(Tunnel, "observe", remember)
+        await house.change()
+        assert touched == []
+        house.kernel.no_route(OTHER_REMOTE)
+        await house.change()
+        assert touched == ["t2"]
+        await house.change()
+        assert touched == ["t2"]
         await house.daemon.stop()
 
     run(scenario())

@@ -78,6 +78,7 @@ def test_it_takes_over_when_the_conflict_ends_and_gives_way_when_it_comes_back(r
         house = await started(following("t1"), tunnel("t2"))
         house.kernel.interfaces[WIRE] = "eth0"
         house.daemon.tunnels["t2"].config = replace(tunnel("t2"), input_key=None)
+        house.daemon.tunnels["t2"].stale = True
         await house.change()
         assert locals_of(house) == {"t1": OWN, "t2": NOWHERE}
         house.names()

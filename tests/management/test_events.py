@@ -43,6 +43,15 @@ def test_refused_packets_of_one_kind_are_limited_and_the_rest_is_told() -> None:
     assert log.lines[-1].fields["suppressed"] == 7
 
 
+def test_a_flood_of_new_peers_does_not_fill_the_log() -> None:
+    log = RememberingLog()
+    tell = EventLog(log.logger, clock=Clock())
+    for number in range(100):
+        tell(Event("peer_learned", "info", "hub", {"inner": f"10.0.0.{number}"}))
+    tell(Event("peer_moved", "info", "hub", {"inner": "10.0.0.1"}))
+    assert len(log.lines) == 4
+
+
 def test_a_flood_of_one_kind_hides_no_other() -> None:
     log = RememberingLog()
     tell = EventLog(log.logger, clock=Clock())

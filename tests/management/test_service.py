@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ class FakeDaemon:
     drops: dict[DropReason, int] = field(default_factory=dict)
     text: str = "1 tunnel, 0 up"
     work: Progress = field(default_factory=Progress)
+    names: list[str] = field(default_factory=lambda: ["Tunnel-1"])
 
     async def start(self) -> None:
         self.calls.append("start")
@@ -49,8 +50,9 @@ class FakeDaemon:
     def facts(self) -> Mapping[str, object]:
         return {"tunnels": 1, "codec": "c"}
 
-    def counters(self) -> Mapping[str | None, Counters]:
-        return {"Tunnel-1": counters(rx=self.drops)}
+    def counters(self) -> Iterator[tuple[str | None, Counters]]:
+        for name in self.names:
+            yield name, counters(rx=self.drops)
 
     def status(self) -> str:
         return self.text
@@ -362,6 +364,51 @@ def test_drops_are_told_at_intervals(
         await terminate(running, notifier)
 
     assert live(daemon, script).log.events() == ["started", "drops", "stopping", "stopped"]
+
+
+def test_a_summary_of_many_tunnels_lets_packets_pass_in_between(
+    live: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SUMMARY_SECONDS", 0.02)
+    monkeypatch.setattr(service, "SLICE_SECONDS", 0.0)  # each tunnel is a slice
+    daemon = FakeDaemon(drops={DropReason.CSUM_ERR: 4})
+    daemon.names = [f"Tunnel-{number}" for number in range(20)]
+    seen: list[int] = []
+
+    async def script(running: Service, notifier: RememberingNotifier) -> None:
+        told = asyncio.Event()
+        remembered: Any = running._log
+
+        def look() -> None:
+            seen.append(remembered.events().count("drops"))
+            told.set()
+
+        remembered.on_line = lambda: asyncio.get_running_loop().call_soon(look)
+        await asyncio.wait_for(told.wait(), 10)
+        await terminate(running, notifier)
+
+    lines = live(daemon, script).log.events()
+    assert seen[0] < len(daemon.names)
+    assert lines.count("drops") == len(daemon.names)
+
+
+def test_the_status_is_not_told_again_and_again(
+    live: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "STATUS_SECONDS", 60.0)
+    daemon = FakeDaemon()
+
+    async def script(running: Service, notifier: RememberingNotifier) -> None:
+        for number in range(1, 4):
+            notifier.heard.clear()
+            daemon.text = f"1 tunnel, {number} up"
+            running.status_changed()
+            if number == 1:
+                await asyncio.wait_for(notifier.heard.wait(), 10)
+        await terminate(running, notifier)
+
+    sent = live(daemon, script).notifier.sent
+    assert [line for line in sent if line.startswith("STATUS")] == ["STATUS=1 tunnel, 1 up"]
 
 
 def test_changes_of_the_status_are_told_together(live: Callable[..., Outcome]) -> None:

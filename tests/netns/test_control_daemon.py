@@ -105,7 +105,7 @@ def test_what_was_made_is_gone_after_stop(host: Host, inside: Inside) -> None:
             assert daemon.status() == "2 tunnels: 2 up"
             assert interfaces(host) == before | {"t1", "t2"}
             assert daemon.facts()["codec"] in {"c", "python"}
-            assert set(daemon.counters()) == {None, "t1", "t2"}
+            assert set(dict(daemon.counters())) == {None, "t1", "t2"}
 
     inside(scenario())
     assert interfaces(host) == before
