@@ -14,6 +14,7 @@ The map:
                       machine does falls on all alike
     results.py        samples, their medians, JSON
     report.py, targets.py, chart.py    what a reader sees: tables of ratios, targets, SVG
+    hostile.py        a program of its own: what a tunnel suffers from what does not concern it
 
 Nothing here is imported by gred or by its tests, and nothing here fails because of a figure.
 Traffic stays within namespaces that the run made. Figures move from machine to machine: compare

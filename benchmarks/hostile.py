@@ -9,6 +9,7 @@ Loads are bounded in number and time, and stay in the laboratory's two namespace
 
     quiet      nothing
     errors     100 forged ICMP errors a second, each quoting the key of another tunnel
+    sizes      100 forged "packet too big" a second, each about another tunnel
     cut        100 forged ICMP errors a second that fit every tunnel: cut off before the key
     sources    20 new inner sources a second for the tunnel that learns
     flapping   an address that is added and deleted five times a second
@@ -44,6 +45,7 @@ GRE, ICMP = 47, 1
 LOADS: dict[str, tuple[str, ...]] = {
     "quiet": (),
     "errors": ("errors",),
+    "sizes": ("sizes",),
     "cut": ("cut",),
     "sources": ("sources",),
     "flapping": ("flapping",),
@@ -62,8 +64,13 @@ def repeat(action: Callable[[int], None], rate: float, seconds: float) -> None:
         action(number)
 
 
-def forge(target: str, remote: str, tunnels: int, rate: float, seconds: float, cut: int) -> None:
-    """Send "protocol unreachable" about GRE from *target* to *remote*, *cut* bytes of it quoted."""
+PROTOCOL_UNREACHABLE, TOO_BIG = struct.pack("!BBHI", 3, 2, 0, 0), struct.pack("!BBHI", 3, 4, 0, 900)
+
+
+def forge(
+    head: bytes, target: str, remote: str, tunnels: int, rate: float, seconds: float, cut: int
+) -> None:
+    """Send ICMP with *head* about GRE from *target* to *remote*, *cut* bytes of it quoted."""
     outer = struct.pack(
         "!BBHHHBBH4s4s",
         *(0x45, 0, 128, 0, 0x4000, 64, GRE, 0),
@@ -73,7 +80,7 @@ def forge(target: str, remote: str, tunnels: int, rate: float, seconds: float, c
 
         def send(number: int) -> None:
             gre = struct.pack("!HHI", 0x2000, 0x0800, number % tunnels + 1)[:cut]
-            message = bytearray(struct.pack("!BBHI", 3, 2, 0, 0) + outer + gre)
+            message = bytearray(head + outer + gre)
             struct.pack_into("!H", message, 2, checksum(message))
             sender.sendto(message, (target, 0))
 
@@ -167,6 +174,7 @@ class Victim:
         here, there = self._lab.a, self._lab.b
         end, *arguments = {
             "errors": (there, here.address, there.address, self.scale.tunnels - 1, 100, 8),
+            "sizes": (there, here.address, there.address, self.scale.tunnels - 1, 100, 8),
             "cut": (there, here.address, there.address, self.scale.tunnels - 1, 100, 4),
             "sources": (there, here.address, 20),
             "flapping": (here, "lo", 5),
@@ -251,8 +259,9 @@ def main() -> int:
 def attack(kind: str, seconds: float, arguments: Sequence[str]) -> None:
     """Be one attacker."""
     match kind, arguments:
-        case "errors" | "cut", [target, remote, tunnels, rate, length]:
-            forge(target, remote, int(tunnels), float(rate), seconds, int(length))
+        case "errors" | "sizes" | "cut", [target, remote, tunnels, rate, length]:
+            head = TOO_BIG if kind == "sizes" else PROTOCOL_UNREACHABLE
+            forge(head, target, remote, int(tunnels), float(rate), seconds, int(length))
         case "sources", [target, rate]:
             appear(target, float(rate), seconds)
         case "flapping", [device, rate]:
