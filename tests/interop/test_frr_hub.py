@@ -1,6 +1,7 @@
 """FRR's OSPF over one hub and two spokes: multicast of the hub goes to both."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -70,6 +71,10 @@ def full(router: Router) -> set[str]:
     }
 
 
+def leads_into_the_tunnel(host: Host, destination: str) -> bool:
+    return "dev gre1" in host.ip("route", "show", f"{destination}/32")
+
+
 def test_ospf_of_two_spokes_meets_at_the_hub(lab: Lab) -> None:
     hub = lab.host("hub", ipv6=False)
     hub.sysctl("net.ipv4.ip_forward", "1")
@@ -94,13 +99,8 @@ def test_ospf_of_two_spokes_meets_at_the_hub(lab: Lab) -> None:
         wait_for(lambda: full(routers[1]) == both, "the hub to know both", CONVERGENCE_S)
         for number in SPOKES:
             other = loopback(sum(SPOKES) - number)
-            wait_for(
-                lambda host=hosts[number], other=other: (
-                    "dev gre1" in host.ip("route", "show", f"{other}/32")
-                ),
-                f"a route of spoke {number} to {other}",
-                CONVERGENCE_S,
-            )
+            what = f"a route of spoke {number} to {other}"
+            wait_for(partial(leads_into_the_tunnel, hosts[number], other), what, CONVERGENCE_S)
         source, there = (loopback(number) for number in SPOKES)
         assert ping(hosts[2], there, source=source, count=3).received == 3
         for number in SPOKES:
