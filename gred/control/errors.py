@@ -117,7 +117,8 @@ def socket_refused(error: OSError, *, place: str, version: int) -> SetupError:
         return _group_refused(error, place=place)
     if error.errno in _REFUSED:
         return SetupError(
-            f"cannot open a raw socket: {words(error)} (gred needs CAP_NET_RAW)",
+            f"cannot open a raw socket: {words(error)} (gred needs CAP_NET_RAW;"
+            " in a container: --cap-add NET_RAW)",
             ExitCode.NO_PERMISSION,
         )
     remedy = ""

@@ -178,6 +178,8 @@ class DataPlane:
             found["receive_buffer"] = str(underlay.receive_buffer)
             if underlay.drops is None:
                 found["receive_drops"] = "not counted: the kernel does not tell"
+        if lacks := [name for one in self._underlays.values() for name in one.lacks]:
+            found["socket_options"] = f"without {', '.join(lacks)}"
         if self._underlays and not self._icmp_errors:
             found["icmp_errors"] = "none"
         return found

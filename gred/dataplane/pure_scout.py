@@ -20,10 +20,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gred.dataplane.layout import Datagram, Destination, Way
+from gred.dataplane.raw_socket import IPPROTO_GRE
 from gred.dataplane.underlay import (
     IP_PKTINFO,
     IP_RECVERR,
-    IPPROTO_GRE,
     IPV6_RECVERR,
     SO_TIMESTAMPING,
 )

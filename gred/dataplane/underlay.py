@@ -32,8 +32,8 @@ from dataclasses import dataclass
 from gred.dataplane.descriptors import refuse_the_last
 from gred.dataplane.groups import Family, Groups
 from gred.dataplane.layout import SOCKET_TOS, SOCKET_TTL
+from gred.dataplane.raw_socket import RawSocket
 
-IPPROTO_GRE = 47
 RECEIVE_BUFFER = 8 * 1024 * 1024  # the default of 208 KiB holds some 100 packets
 SEND_BUFFER = 4 * 1024 * 1024
 
@@ -160,6 +160,13 @@ class Underlay:
             raise
 
     @property
+    def lacks(self) -> list[str]:
+        """Return the names of the socket options that the kernel refused and tunnels do without."""
+        plain = self.plain
+        opened = self.receiver, plain.whole, plain.fragmenting
+        return sorted({name for one in opened for name in one.lacks})
+
+    @property
     def receive_buffer(self) -> int:
         """Bytes of the receive buffer, as the kernel counts them."""
         return self.receiver.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
@@ -226,7 +233,7 @@ def _drops(receiver: socket.socket) -> int | None:
     return int(struct.unpack_from("=I", told, 4 * SK_MEMINFO_DROPS)[0])
 
 
-def _open_receiver(family: Family) -> socket.socket:
+def _open_receiver(family: Family) -> RawSocket:
     receiver = _open(family)
     try:
         _size(receiver, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
@@ -246,12 +253,8 @@ def _open_receiver(family: Family) -> socket.socket:
     return receiver
 
 
-def _open(family: Family) -> socket.socket:
-    opened = socket.socket(
-        socket.AF_INET if family == 4 else socket.AF_INET6,
-        socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
-        IPPROTO_GRE,
-    )
+def _open(family: Family) -> RawSocket:
+    opened = RawSocket(socket.AF_INET if family == 4 else socket.AF_INET6)
     try:
         refuse_the_last(opened.fileno())
     except BaseException:
@@ -262,7 +265,7 @@ def _open(family: Family) -> socket.socket:
 
 def _open_sender(
     family: Family, options: SendOptions, *, dont_fragment: bool, connected: bool = True
-) -> socket.socket:
+) -> RawSocket:
     sender = _open(family)
     try:
         _size(sender, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
@@ -324,6 +327,8 @@ def _open_followers(family: Family, options: SendOptions) -> tuple[socket.socket
         scouts = undo.enter_context(
             _open_sender(family, options, dont_fragment=True, connected=False)
         )
+        for refused in scouts.lacks.values():
+            raise refused  # what went ahead could not be told
         # Which datagrams are shown is said with each; with it comes the device that it left by.
         wanted = SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_ID | SOF_TIMESTAMPING_OPT_CMSG
         scouts.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, wanted)

@@ -17,7 +17,7 @@ from pathlib import Path
 import gred
 from gred.management.lab import Host, Lab
 
-_READY_S = 10.0
+_READY_S = 60.0  # a slow or busy machine is no broken daemon
 _serial = itertools.count(1)
 
 

@@ -31,7 +31,7 @@ NAMESPACES = Path("/var/run/netns")  # where ip-netns(8) keeps the names
 UNDERLAY = "under0"  # what the wire is called at both ends
 _CLONE_NEWNET = 0x4000_0000  # linux/sched.h
 _INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_GRACE_S = 3.0  # from SIGTERM to SIGKILL
+_GRACE_S = 10.0  # from SIGTERM to SIGKILL
 _CARRIER_S = 5.0
 
 
@@ -332,7 +332,7 @@ class Lab:
     def stop(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
         """Signal a process that was started here, wait for its end, return its exit status.
 
-        SIGKILL follows when it has not ended in three seconds.
+        SIGKILL follows when it has not ended in ten seconds.
         """
         process.send_signal(number)
         try:

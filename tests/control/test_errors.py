@@ -85,7 +85,8 @@ def test_no_raw_socket_names_the_capability() -> None:
         PermissionError(errno.EPERM, "Operation not permitted"), place=PLACE, version=4
     )
     assert str(error) == (
-        "cannot open a raw socket: Operation not permitted (gred needs CAP_NET_RAW)"
+        "cannot open a raw socket: Operation not permitted (gred needs CAP_NET_RAW;"
+        " in a container: --cap-add NET_RAW)"
     )
     assert error.exit_code is ExitCode.NO_PERMISSION
 

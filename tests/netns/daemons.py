@@ -89,7 +89,7 @@ def drops(daemon: Daemon) -> Counter[tuple[str | None, str]]:
     return counts
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
     """Return the first true value of *condition*; fail when there was none in *timeout* seconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
