@@ -99,15 +99,16 @@ static struct vnet_header unfinished(const struct view *view, size_t size)
 
 static void close_run(struct emission *emission, struct run *run)
 {
+    if (!run->open)
+        return;
+    run->open = false;
+
     struct outgoing *outgoing = &emission->in->outgoing[run->outgoing];
     struct view *first = &run->first;
     uint8_t *ip = first->frame + first->ip;
     uint8_t *transport = first->frame + first->transport;
     size_t transport_length = run->ip_length - (first->transport - first->ip);
 
-    if (!run->open)
-        return;
-    run->open = false;
     if (outgoing->packets == 1)
         return;
     if (first->version == 4) {
