@@ -298,7 +298,7 @@ class DataPlane:
     def _transmit(self, port: TunnelPort, batch: EgressBatch, sent: int, datagrams: int) -> None:
         """Send datagrams *sent*..*datagrams* of *batch*, each to its one destination."""
         if self._trace is not None:
-            trace_sent(self._trace, port.device.name, port.parameters, batch, sent, datagrams)
+            trace_sent(self._trace, port.device.name, port.destinations, batch, sent, datagrams)
         while sent < datagrams:
             taken, error = io.send_datagrams(
                 port.whole.fileno(),

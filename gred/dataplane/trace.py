@@ -3,6 +3,7 @@
 Nothing here prints or decodes; nothing here is on the path of a packet that nobody watches.
 """
 
+import ctypes
 import mmap
 import struct
 from collections.abc import Callable
@@ -10,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gred.dataplane.batch import EgressBatch, IngressBatch
-from gred.dataplane.receivers import wire_address
-from gred.dataplane.tunnels import TunnelParameters
+from gred.dataplane.layout import Destination
 from gred.wire.drop import DropReason
 
 IPPROTO_GRE = 47
@@ -40,10 +40,10 @@ def _slice(arena: mmap.mmap, offset: int, length: int) -> bytes:
 
 
 def _outer_header(
-    parameters: TunnelParameters, length: int, tos: int, ttl: int, dont_fragment: int
+    destination: Destination, length: int, tos: int, ttl: int, dont_fragment: int
 ) -> bytes:
-    local, remote = wire_address(parameters.local), wire_address(parameters.remote)
-    if parameters.family == 6:
+    local, remote = bytes(destination.local), bytes(destination.remote)
+    if destination.family == 6:
         first = 6 << 28 | tos << 20
         return struct.pack("!IHBB", first, length, IPPROTO_GRE, ttl) + local + remote
     flags = 0x4000 if dont_fragment else 0
@@ -57,18 +57,23 @@ def _outer_header(
 def trace_sent(
     trace: Callable[[TracedPacket], None],
     tunnel: str,
-    parameters: TunnelParameters,
+    destinations: mmap.mmap,
     batch: EgressBatch,
     first: int,
     end: int,
 ) -> None:
-    """Call *trace* for datagrams *first*..*end* of the batch."""
+    """Call *trace* for datagrams *first*..*end* of the batch, which go to *destinations*."""
     for index in range(first, end):
         datagram = batch.datagram(index)
         head = _slice(batch.arena, datagram.head_offset, datagram.head_length)
         body = _slice(batch.arena, datagram.body_offset, datagram.body_length)
+        row = datagram.destination * ctypes.sizeof(Destination)
         outer = _outer_header(
-            parameters, len(head) + len(body), datagram.tos, datagram.ttl, datagram.dont_fragment
+            Destination.from_buffer(destinations, row),
+            len(head) + len(body),
+            datagram.tos,
+            datagram.ttl,
+            datagram.dont_fragment,
         )
         trace(TracedPacket("tx", tunnel, outer + head + body, DropReason.NONE))
 

@@ -21,6 +21,18 @@ _PROTOCOL_TYPES = {
     0x8848: "MPLS",
     0x88BE: "ERSPAN",
 }
+_ETHERTYPES = {
+    0x0800: "IPv4",
+    0x0806: "ARP",
+    0x86DD: "IPv6",
+    0x8809: "LACP",
+    0x8847: "MPLS",
+    0x8848: "MPLS",
+    0x8863: "PPPoE",
+    0x8864: "PPPoE",
+    0x888E: "EAPOL",
+    0x88CC: "LLDP",
+}
 # IANA's names. /etc/protocols has them too, where it is installed.
 _PROTOCOLS = {
     1: "ICMP",
@@ -80,7 +92,11 @@ class Decoder:
 
     def _gre(self, gre: Any) -> str:
         if gre.version != 0:
-            name = " (PPTP)" if gre.version == 1 and gre.proto == 0x880B else ""
+            name = ""
+            if gre.version == 1 and gre.proto == 0x880B:
+                name = " (PPTP)"
+            elif gre.version == 1 and gre.proto == 0x6400:
+                name = f" (EoIP tunnel id {int.from_bytes(gre.original[6:8], 'little')})"
             return f"GRE version {gre.version}{name}, {len(gre.original)} bytes"
         words = ["GRE"]
         if gre.chksum_present:
@@ -95,12 +111,42 @@ class Decoder:
             words.append(f"flags {gre.original[:2].hex()}")
         text = " ".join(words)
         length = len(gre.payload.original) if gre.payload else 0
+        if gre.proto == 0x6558 and length >= 14:
+            return f"{text}: {self._ethernet(gre.payload.original)} len {length}"
+        if gre.proto == 0x883E and gre.original[:2] == bytes(2) and length:
+            data = gre.payload.original
+            redirected = data if data[0] >> 4 == 4 else data[4:]
+            return f"{text}: WCCP {self._ip(redirected) or 'cut short'} len {length}"
         name = _PROTOCOL_TYPES.get(gre.proto, f"protocol {gre.proto:#06x}")
         if gre.proto == 0x0800 and gre.payload.name == "IP":
             return f"{text}: IPv4 {self._inner4(gre.payload)} len {length}"
         if gre.proto == 0x86DD and gre.payload.name == "IPv6":
             return f"{text}: IPv6 {self._inner6(gre.payload)} len {length}"
         return f"{text}: {name} len {length}"
+
+    def _ethernet(self, data: bytes) -> str:
+        """Return MAC addresses, VLANs and what is inside of an Ethernet frame."""
+        frame = self._l2.Ether(data)
+        text = f"{frame.src} > {frame.dst}"
+        kind, rest = int.from_bytes(data[12:14]), data[14:]
+        while kind in {0x8100, 0x88A8} and len(rest) >= 4:
+            text += f" vlan {int.from_bytes(rest[:2]) & 0xFFF}"
+            kind, rest = int.from_bytes(rest[2:4]), rest[4:]
+        if kind in {0x0800, 0x86DD} and (inside := self._ip(rest)):
+            return f"{text} {inside}"
+        if kind == 0x0806 and len(rest) >= 28:
+            return f"{text} {_arp(self._l2.ARP(rest))}"
+        if kind < 1536:  # IEEE 802.3: a length
+            return f"{text} 802.3{' STP' if rest[:2] == b'BB' else ''}"
+        return f"{text} {_ETHERTYPES.get(kind, f'type {kind:#06x}')}"
+
+    def _ip(self, data: bytes) -> str:
+        """Return addresses and ports of an IP packet; nothing when it is none."""
+        if len(data) >= 20 and data[0] >> 4 == 4:
+            return f"IPv4 {self._inner4(self._inet.IP(data))}"
+        if len(data) >= 40 and data[0] >> 4 == 6:
+            return f"IPv6 {self._inner6(self._inet6.IPv6(data))}"
+        return ""
 
     def _inner4(self, inner: Any) -> str:
         text = f"{inner.src} > {inner.dst} ttl {inner.ttl}"
@@ -110,6 +156,8 @@ class Decoder:
             icmp = inner.payload
             numbers = f" id {icmp.id} seq {icmp.seq}" if icmp.type in _WITH_ID else ""
             return f"{text} ICMP {icmp.sprintf('%ICMP.type%')}{numbers}"
+        if inner.proto == 47 and inner.payload.name == "GRE" and inner.payload.proto == 0:
+            return f"{text} GRE keepalive"
         return f"{text} {_ports(inner.payload) or _protocol(inner.proto)}"
 
     def _inner6(self, inner: Any) -> str:
@@ -125,6 +173,12 @@ class Decoder:
                 return f"{text} {ports}"
             layer = layer.payload
         return f"{text} {inner.sprintf('%IPv6.nh%')}"
+
+
+def _arp(arp: Any) -> str:
+    if arp.op == 1:
+        return f"ARP who-has {arp.pdst} tell {arp.psrc}"
+    return f"ARP {arp.psrc} is-at {arp.hwsrc}" if arp.op == 2 else f"ARP operation {arp.op}"
 
 
 def _protocol(number: int) -> str:

@@ -14,6 +14,7 @@ IPV4_GRE = bytes.fromhex(
     # 192.168.1.13 > 192.168.1.10, TTL 64, protocol 47, then K and S, IPv4, key 42, sequence 7
     "4500007c000040004 02f0000c0a8010dc0a8010a".replace(" ", "") + "300008000000002a00000007"
 )
+ECHO_TEXT = "IPv4 10.1.2.2 > 10.1.2.1 ttl 64 ICMP echo-request id 1 seq 3"
 ECHO = bytes.fromhex("4500005400000000400100000a0102020a010201" + "0800000000010003") + bytes(56)
 
 
@@ -85,7 +86,73 @@ INNER = {
         "6000000000081140" + "00" * 15 + "01" + "00" * 15 + "020035003500080000",
         "IPv6 ::1 > ::2 ttl 64 UDP 53 > 53 len 48",
     ),
-    "Ethernet": ("6558", "00" * 14, "Ethernet len 14"),
+    "Ethernet": (
+        "6558",
+        "020000000001020000000002080045000054000000004001000 00a0102020a010201".replace(" ", "")
+        + "0800000000010003"
+        + "00" * 56,
+        f"02:00:00:00:00:02 > 02:00:00:00:00:01 {ECHO_TEXT} len 98",
+    ),
+    "Ethernet with two VLANs": (
+        "6558",
+        "0200000000010200000000028 8a80064810000050800".replace(" ", "")
+        + "4500001c0000000040110000010101010202020200350035000800 00".replace(" ", ""),
+        (
+            "02:00:00:00:00:02 > 02:00:00:00:00:01 vlan 100 vlan 5"
+            " IPv4 1.1.1.1 > 2.2.2.2 ttl 64 UDP 53 > 53 len 50"
+        ),
+    ),
+    "ARP": (
+        "6558",
+        "ffffffffffff0200000000020806" + "0001080006040001" + "020000000002" + "0a010202"
+        "000000000000" + "0a010201",
+        "02:00:00:00:00:02 > ff:ff:ff:ff:ff:ff ARP who-has 10.1.2.1 tell 10.1.2.2 len 42",
+    ),
+    "IPv6 in Ethernet": (
+        "6558",
+        "02000000000102000000000286dd" + "6000000000083a40" + "fd00" + "00" * 13 + "01"
+        "fd00" + "00" * 13 + "02" + "8000000000010002",
+        (
+            "02:00:00:00:00:02 > 02:00:00:00:00:01"
+            " IPv6 fd00::1 > fd00::2 ttl 64 ICMPv6 echo-request id 1 seq 2 len 62"
+        ),
+    ),
+    "STP": (
+        "6558",
+        "0180c2000000020000000002002642420300",
+        "02:00:00:00:00:02 > 01:80:c2:00:00:00 802.3 STP len 18",
+    ),
+    "LLDP": (
+        "6558",
+        "0180c200000e02000000000288cc0000",
+        "02:00:00:00:00:02 > 01:80:c2:00:00:0e LLDP len 16",
+    ),
+    "a type without a name": (
+        "6558",
+        "02000000000102000000000212340000",
+        "02:00:00:00:00:02 > 02:00:00:00:00:01 type 0x1234 len 16",
+    ),
+    "IPv4 cut short in Ethernet": (
+        "6558",
+        "02000000000102000000000208004500",
+        "02:00:00:00:00:02 > 02:00:00:00:00:01 IPv4 len 16",
+    ),
+    "Ethernet cut short": ("6558", "00" * 13, "Ethernet len 13"),
+    "WCCP": (
+        "883e",
+        "00000001" + "4500001c0000000040110000010101010202020200350035000800 00".replace(" ", ""),
+        "WCCP IPv4 1.1.1.1 > 2.2.2.2 ttl 64 UDP 53 > 53 len 32",
+    ),
+    "WCCP of version 1": (
+        "883e",
+        "4500001c0000000040110000010101010202020200350035000800 00".replace(" ", ""),
+        "WCCP IPv4 1.1.1.1 > 2.2.2.2 ttl 64 UDP 53 > 53 len 28",
+    ),
+    "a keepalive": (
+        "0800",
+        "4500001800000000ff2f0000c0a8010ac0a8010d" + "00000000",
+        "IPv4 192.168.1.10 > 192.168.1.13 ttl 255 GRE keepalive len 24",
+    ),
     "a keepalive's reply": ("0000", "", "keepalive len 0"),
 }
 
@@ -134,3 +201,10 @@ def test_no_gre_header_raises(decoder: Decoder, data: bytes, flags: int) -> None
     protocol = (0x0800, 0x86DD)[data[0] & 1]
     header = IPV4_GRE[:20] + flags.to_bytes(2, "big") + protocol.to_bytes(2, "big")
     assert decoder.summary(header + data).isprintable()
+
+
+def test_eoip_is_named_with_its_tunnel_id(decoder: Decoder) -> None:
+    data = IPV4_GRE[:20] + bytes.fromhex("20016400003c1100") + bytes(60)
+    assert decoder.summary(data) == (
+        "192.168.1.13 > 192.168.1.10 ttl 64: GRE version 1 (EoIP tunnel id 17), 68 bytes"
+    )
