@@ -3,6 +3,7 @@
 Pure. A rule that refuses some of what is sent is no state of the tunnel, but a drop with a reason.
 """
 
+from gred.control.denier import UNKNOWN
 from gred.dataplane.tunnels import Counters
 from gred.wire.drop import DropReason
 
@@ -21,14 +22,15 @@ class Denial:
         self.is_open = False
         """Whether what is counted from now on may change what is known."""
         self._how = ""
+        self._who = UNKNOWN
         self._since = 0.0
         self._sent = 0
         self._denied = 0
         self._ended = -QUIET
 
-    def take(self, counters: Counters, how: str, now: float) -> None:
-        """Take in that a packet was denied at *now*; *how*: in the kernel's word."""
-        self._how = how
+    def take(self, counters: Counters, how: str, now: float, who: str = UNKNOWN) -> None:
+        """Take in that a packet was denied at *now*; *how*: in the kernel's word; *who* did it."""
+        self._how, self._who = how, who
         if not self.is_open:
             self._begin(counters, now)
 
@@ -45,10 +47,7 @@ class Denial:
         more = _denied(counters) > self._denied
         if not self.sentence and now - self._since >= grace:
             if more:
-                self.sentence = (
-                    "a firewall or an IPsec policy of this host refuses every outer packet"
-                    f" ({self._how})"
-                )
+                self.sentence = f"{self._who} refuses every outer packet ({self._how})"
             else:
                 self.is_open = False  # it was a single one
 

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Mapping
 
 from gred.control.denial import CHECK_EVERY
+from gred.control.denier import who_refuses
 from gred.control.parts import Listener
 from gred.control.tunnel import Tunnel
 
@@ -30,7 +31,8 @@ class Denials:
         tunnel = self._tunnels.get(name) if name is not None else None
         if tunnel is None or tunnel.port is None or tunnel.denial.is_open:
             return
-        tunnel.denial.take(tunnel.port.counters(), how, self._loop.time())
+        who = who_refuses(tunnel.parameters())
+        tunnel.denial.take(tunnel.port.counters(), how, self._loop.time(), who)
         self._open[tunnel.name] = None
         if self._timer is None:
             self._later()

@@ -14,7 +14,7 @@ from gred.dataplane.batch import EgressBatch, IngressBatch
 from gred.dataplane.icmp_errors import UnderlayError, told_mtu
 from gred.dataplane.layout import Outgoing, TunnelFlag
 from gred.dataplane.port import TunnelPort
-from gred.dataplane.punt import Allowance, Report, report_refused
+from gred.dataplane.punt import Allowance, Report, inner_destination, report_refused
 from gred.dataplane.too_big import Outcome, TooBig
 from gred.wire.drop import DropReason
 from gred.wire.icmp import ErrorKind
@@ -38,6 +38,7 @@ SEND_ERRORS = {
     errno.ENETDOWN: DropReason.NO_ROUTE,
     errno.ENODEV: DropReason.NO_ROUTE,
 }
+ADDRESSES = 40  # bytes of an IP packet, to the end of its destination
 WRITE_ERRORS = {
     errno.EIO: DropReason.DEVICE_DOWN,
     errno.EBADFD: DropReason.DEVICE_DOWN,
@@ -100,7 +101,11 @@ class Losses:
                 port, batch, index, self._loop.time()
             ):
                 continue
-            if reason:
+            if reason is DropReason.NO_REMOTE:
+                frame = batch.frame(index)
+                end = frame.offset + min(frame.length, ADDRESSES)
+                self.tell(port, reason, inner_destination(batch.arena[frame.offset : end]))
+            elif reason:
                 self.tell(port, reason, "")
 
     def discarded(
@@ -172,7 +177,15 @@ class Losses:
                 continue
             if not self._allowance.take(self._loop.time()):
                 return
-            self._report(report_refused(batch, entry, self.owner(entry.tunnel)))
+            port = self._ports.get(entry.tunnel)
+            self._report(
+                report_refused(
+                    batch,
+                    entry,
+                    port.device.name if port else None,
+                    port.parameters.input_key if port else None,
+                )
+            )
 
     # --- telling --------------------------------------------------------------------------------
 

@@ -82,14 +82,19 @@ class Decapsulator:
         if reason:
             return reason
         record = self.tunnels[entry.tunnel]
-        inner = start + header.length
+        opened = self._open_redirected(record, entry, header, start, end)
+        if isinstance(opened, DropReason):
+            return opened
+        inner = start + opened
         reason = self._check_checksum(record, header, start, end)
         if reason:
             return reason
-        length = self._measure_inner(record, header.protocol_type, inner, end)
+        length = self._measure_inner(record, entry.protocol, inner, end)
         if isinstance(length, DropReason):
             return length
         entry.inner_offset, entry.inner_length = inner, length
+        if self._is_keepalive(entry):
+            return DropReason.KEEPALIVE
         reason = self._propagate_ecn(entry)
         if reason:
             return reason
@@ -127,6 +132,58 @@ class Decapsulator:
             return DropReason.NONE
         entry.tunnel = self.lookup.find(addresses, Kind.SOME, 0)
         return DropReason.KEY_MISMATCH if entry.tunnel else DropReason.NO_TUNNEL
+
+    def _open_redirected(
+        self, record: TunnelRecord, entry: Received, header: GreHeader, start: int, end: int
+    ) -> DropReason | int:
+        """Return how far behind *start* the inner packet begins; it may be one that WCCP redirects.
+
+        That is an IP packet, in version 2 behind a header of four bytes; as gre_parse_header() of
+        the kernel. Only where all flags are zero.
+        """
+        length = header.length
+        (flags,) = struct.unpack_from("!H", self.view, start)
+        if (
+            header.protocol_type != gre.PROTOCOL_WCCP
+            or flags
+            or has(record.flags, TunnelFlag.ETHERNET)
+            or (has(record.flags, TunnelFlag.PACKET_INFO) and record.protocol == gre.PROTOCOL_WCCP)
+        ):
+            return length
+        if start + length == end:
+            return DropReason.TRUNCATED
+        if self.view[start + length] >> 4 != 4:
+            length += gre.WCCP_HEADER
+        if start + length > end:
+            return DropReason.TRUNCATED
+        entry.protocol = gre.PROTOCOL_IPV6 if entry.family == 6 else gre.PROTOCOL_IPV4
+        return length
+
+    def _is_keepalive(self, entry: Received) -> bool:
+        """Whether this is a keepalive of Cisco's kind: an answer that we are to send back.
+
+        That is GRE with protocol type 0 from this end to the other. Delivered, it would be a packet
+        that claims our own address.
+        """
+        if entry.family != 4 or entry.protocol != gre.PROTOCOL_IPV4:
+            return False
+        start, end = entry.inner_offset, entry.inner_offset + entry.inner_length
+        version, offset = find_ip(self.view, start, entry.inner_length, entry.protocol)
+        if version != 4 or offset != start:
+            return False
+        packet = ip.IPv4Header.parse(self.view[start:end])
+        if packet.protocol != gre.IPPROTO_GRE or packet.is_fragment:
+            return False
+        if (packet.source, packet.destination) != (
+            bytes(entry.destination)[:4],
+            bytes(entry.source)[:4],
+        ):
+            return False
+        inside = start + packet.length
+        if end - inside < gre.BASE_LENGTH:
+            return False
+        flags, protocol = struct.unpack_from("!HH", self.view, inside)
+        return not flags & gre.VERSION and protocol == gre.PROTOCOL_KEEPALIVE
 
     def _check_checksum(
         self, record: TunnelRecord, header: GreHeader, start: int, end: int

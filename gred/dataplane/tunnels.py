@@ -112,7 +112,9 @@ class TunnelParameters:
             TunnelFlag.DONT_FRAGMENT: self.dont_fragment,
             TunnelFlag.IGNORE_DONT_FRAGMENT: self.ignore_dont_fragment,
             TunnelFlag.NO_REMOTE: self.remote is None and not self.has_many_remotes,
-            TunnelFlag.CLAMP_MSS: self.clamp_mss,
+            # A tunnel that only receives is a mirror's: what it hands on stays as it came.
+            TunnelFlag.CLAMP_MSS: self.clamp_mss
+            and (self.remote is not None or self.has_many_remotes),
             TunnelFlag.LEARNS: self.has_many_remotes and self.learn_peers,
         }
         flags = TunnelFlag(0)

@@ -42,4 +42,5 @@ class DropReason(IntEnum):
     MPLS = 25  # protocol type 0x8847 or 0x8848
     ERSPAN = 26  # protocol type 0x88BE or 0x22EB: mirrored traffic
     KEEPALIVE = 27  # protocol type 0: a keepalive of Cisco's kind, or the answer to one
+    EOIP = 28  # GRE version 1 with protocol type 0x6400: Ethernet over IP of MikroTik
     RX_OVERRUN = 29  # the receive buffer was full: not read in time

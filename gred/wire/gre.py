@@ -53,11 +53,18 @@ def header_length(flags: int) -> int:
 
 
 PROTOCOL_PPP = 0x880B  # with version 1, RFC 2637 §4.1
+PROTOCOL_EOIP = 0x6400  # with version 1: MikroTik's Ethernet over IP
+PROTOCOL_KEEPALIVE = 0  # of Cisco's kind
+PROTOCOL_WCCP = 0x883E
+WCCP_HEADER = 4  # bytes of the redirect header of WCCP version 2
+
+# What GRE of version 1 carries, by protocol type.
+VERSION_1 = {PROTOCOL_PPP: DropReason.PPTP, PROTOCOL_EOIP: DropReason.EOIP}
 
 # Protocol types that tunnels of other kinds carry, by what a tunnel of ours says of them.
 NAMED_PROTOCOLS = {
-    0x0000: DropReason.KEEPALIVE,
-    0x883E: DropReason.WCCP,
+    PROTOCOL_KEEPALIVE: DropReason.KEEPALIVE,
+    PROTOCOL_WCCP: DropReason.WCCP,
     0x8847: DropReason.MPLS,
     0x8848: DropReason.MPLS,
     0x88BE: DropReason.ERSPAN,
@@ -68,8 +75,9 @@ NAMED_PROTOCOLS = {
 def refusal(flags: int, protocol_type: int) -> DropReason:
     """Return why a receiver discards a header with these two words; NONE: it does not."""
     if flags & VERSION:
-        is_pptp = flags & VERSION == 1 and protocol_type == PROTOCOL_PPP
-        return DropReason.PPTP if is_pptp else DropReason.BAD_VERSION
+        if flags & VERSION == 1:
+            return VERSION_1.get(protocol_type, DropReason.BAD_VERSION)
+        return DropReason.BAD_VERSION
     if flags & ROUTING_PRESENT:
         return DropReason.ROUTING
     if flags & RESERVED_REFUSED:

@@ -65,3 +65,10 @@ def test_some_that_pass_now_and_then_do_not_make_it_flap() -> None:
     assert not denial.sentence
     denial.check(counted(2, 99), 21.0 + QUIET)
     assert denial.sentence
+
+
+def test_who_it_was_is_said() -> None:
+    denial = Denial()
+    denial.take(counted(7, 1), "EPERM", 100.0, "an IPsec policy of this host")
+    denial.check(counted(7, 3), 100.0 + GRACE)
+    assert denial.sentence == "an IPsec policy of this host refuses every outer packet (EPERM)"

@@ -314,7 +314,6 @@ class TestInner:
         ("protocol", "reason"),
         [
             (0x0000, DropReason.KEEPALIVE),
-            (0x883E, DropReason.WCCP),
             (0x8847, DropReason.MPLS),
             (0x8848, DropReason.MPLS),
             (0x88BE, DropReason.ERSPAN),
@@ -332,7 +331,6 @@ class TestInner:
         ("protocol", "reason"),
         [
             (0x0000, DropReason.KEEPALIVE),
-            (0x883E, DropReason.WCCP),
             (0x8847, DropReason.MPLS),
             (0x8848, DropReason.MPLS),
             (0x88BE, DropReason.ERSPAN),
@@ -413,3 +411,96 @@ class TestOrder:
     def test_the_checksum_comes_before_the_protocol(self, codec: Any) -> None:
         data = outer(struct.pack("!HHHH", 0x8000, 9, 1, 0) + INNER)
         assert verdict(codec, data)[0] == DropReason.CSUM_ERR
+
+
+class TestRedirected:
+    """WCCP, as gre_parse_header() of the kernel reads it."""
+
+    REDIRECT = b"\0\0\0\1"  # the header of version 2
+
+    @pytest.mark.parametrize("front", [b"", REDIRECT], ids=["version 1", "version 2"])
+    def test_the_packet_is_delivered(self, codec: Any, front: bytes) -> None:
+        bench = Ingress([outer(gre(front + INNER, 0x883E))])
+        assert bench.frames(codec) == [INNER]
+        assert bench.after().rx_packets == 1
+
+    def test_a_congestion_mark_reaches_it(self, codec: Any) -> None:
+        inner = Packet(tos=2).ip(b"payload")
+        bench = Ingress([outer(gre(self.REDIRECT + inner, 0x883E), tos=3)])
+        assert bench.frames(codec) == [Packet(tos=3).ip(b"payload")]
+
+    def test_over_ipv6_it_is_ipv6(self, codec: Any) -> None:
+        inner = Packet(version=6).ip(b"payload")
+        record = make_record(family=6, local=LOCAL6, remote=REMOTE6)
+        bench = Ingress([Datagram6(gre(self.REDIRECT + inner, 0x883E))], [record])
+        assert bench.frames(codec) == [inner]
+
+    @pytest.mark.parametrize(
+        ("data", "reason"),
+        [
+            (gre(b"", 0x883E), DropReason.TRUNCATED),
+            (gre(REDIRECT[:3], 0x883E), DropReason.TRUNCATED),
+            (gre(REDIRECT, 0x883E), DropReason.TRUNCATED),
+            (gre(REDIRECT + bytes(60), 0x883E), DropReason.BAD_INNER),
+            (gre(INNER, 0x883E, flags=0x0008), DropReason.WCCP),
+        ],
+        ids=["nothing", "half a header", "header alone", "no packet", "a reserved flag"],
+    )
+    def test_what_is_none_is_refused(self, codec: Any, data: bytes, reason: DropReason) -> None:
+        assert verdict(codec, outer(data)) == (reason, 1)
+
+    def test_an_ethernet_tunnel_takes_none(self, codec: Any) -> None:
+        data = outer(gre(self.REDIRECT + INNER, 0x883E))
+        assert verdict(codec, data, flags=TunnelFlag.ETHERNET) == (DropReason.WCCP, 1)
+
+    def test_who_asks_for_the_protocol_itself_gets_it_whole(self, codec: Any) -> None:
+        data = self.REDIRECT + INNER
+        record = make_record(flags=TunnelFlag.PACKET_INFO, protocol=0x883E)
+        assert Ingress([outer(gre(data, 0x883E))], [record]).frames(codec) == [
+            b"\0\0\x88\x3e" + data
+        ]
+
+
+class TestKeepalive:
+    """Of Cisco's kind: an answer that is to be sent back, in an IPv4 packet to the sender."""
+
+    def answer(self, source: bytes = LOCAL, to: bytes = REMOTE, **fields: Any) -> bytes:
+        data = fields.pop("data", b"\0\0\0\0")
+        return Packet(protocol=47, source=source, destination=to, **fields).ip(data)
+
+    @pytest.mark.parametrize("data", [b"\0\0\0\0", b"\x20\0\0\0\0\0\0\7", bytes(12)])
+    def test_it_is_named(self, codec: Any, data: bytes) -> None:
+        inner = self.answer(data=data)
+        assert verdict(codec, outer(gre(inner))) == (DropReason.KEEPALIVE, 1)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"source": REMOTE, "to": LOCAL},
+            {"source": bytes([10, 0, 0, 1])},
+            {"to": bytes([10, 0, 0, 1])},
+            {"data": b"\0\0\x08\0"},
+            {"data": b"\0\1\0\0"},
+            {"data": b"\0\0\0"},
+            {"fragment": 1},
+        ],
+    )
+    def test_what_only_looks_alike_is_delivered(self, codec: Any, fields: dict[str, Any]) -> None:
+        inner = self.answer(**fields)
+        assert Ingress([outer(gre(inner))]).frames(codec) == [inner]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "reason"),
+    [
+        (0x6400, DropReason.EOIP),
+        (0x880B, DropReason.PPTP),
+        (0x0800, DropReason.BAD_VERSION),
+    ],
+)
+def test_gre_of_version_1_is_named(codec: Any, protocol: int, reason: DropReason) -> None:
+    data = outer(gre(bytes(60), protocol, flags=0x2001))
+    bench = Ingress([data])
+    bench.run(codec)
+    assert bench.verdicts == [reason]
+    assert bench.entries[0].key == 0

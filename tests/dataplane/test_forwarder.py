@@ -435,3 +435,33 @@ def test_a_frame_that_a_turn_cannot_move_is_dropped_and_told_once(
         assert told == [f"a frame of {len(PACKET)} bytes was neither sent nor refused"]
 
     play(scenario)
+
+
+def test_a_packet_for_a_peer_is_shown_with_its_remote(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        peers = ((ip_network("10.0.0.2/32"), ip_address(RIGHT)),)
+        left, left_port = bench.tunnel(LEFT, None, peers=peers)
+        right, _ = bench.tunnel(RIGHT, LEFT)
+        left.far.send(PACKET)
+        assert await arrival(right) == PACKET
+        sent = [packet.data for packet in bench.traced if packet.direction == "tx"]
+        ends = ip_address(LEFT).packed + ip_address(RIGHT).packed
+        assert all(data[12:20] == ends for data in sent)
+        left.far.send(PACKET[:16] + bytes([10, 9, 9, 9]) + PACKET[20:])
+        await until(lambda: left_port.counters().tx_drops == {DropReason.NO_REMOTE: 1})
+        refused = [r for r in bench.reports if getattr(r, "reason", 0) is DropReason.NO_REMOTE]
+        assert [report.detail for report in refused] == ["to 10.9.9.9"]
+
+    play(scenario)
+
+
+def test_a_wrong_key_is_reported_beside_the_right_one(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        left, _ = bench.tunnel(LEFT, RIGHT, output_key=7)
+        _, right_port = bench.tunnel(RIGHT, LEFT, input_key=5)
+        left.far.send(PACKET)
+        await until(lambda: right_port.counters().rx_drops == {DropReason.KEY_MISMATCH: 1})
+        (report,) = [r for r in bench.reports if getattr(r, "reason", 0) is DropReason.KEY_MISMATCH]
+        assert (report.key, report.detail) == (7, "it has key 7, expected key 5")
+
+    play(scenario)

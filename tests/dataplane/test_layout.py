@@ -43,7 +43,7 @@ def test_every_field_is_measured() -> None:
 
 
 def test_drop_reasons_have_one_order(codec: Any) -> None:
-    assert len(codec.DROP_REASONS) > DropReason.KEEPALIVE
+    assert len(codec.DROP_REASONS) > DropReason.EOIP
     assert list(codec.DROP_REASONS) == [
         DropReason(number).name for number in range(len(codec.DROP_REASONS))
     ]

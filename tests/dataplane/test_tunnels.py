@@ -77,6 +77,12 @@ class TestRecords:
         assert (record.output_next, record.fd, record.path_mtu) == (0, -1, NO_PATH_LIMIT)
         assert table.counters(index).tx_drops == {}
 
+    def test_what_only_receives_changes_nothing_that_it_delivers(self) -> None:
+        assert TunnelFlag.CLAMP_MSS in parameters(HERE, THERE).flags()
+        assert TunnelFlag.CLAMP_MSS in parameters(HERE, None, learn_peers=True).flags()
+        assert TunnelFlag.CLAMP_MSS not in parameters(HERE, None).flags()
+        assert TunnelFlag.CLAMP_MSS not in parameters(None, None).flags()
+
     def test_changed_parameters_keep_counters_sequence_and_device(self) -> None:
         table = TunnelTable()
         index = table.add(parameters(HERE, THERE))

@@ -98,7 +98,9 @@ def test_what_this_host_refuses_is_denied_until_a_packet_passes(
 
     try:
         wait_for(denied, "every packet is denied")
-        assert "refuses every outer packet" in wait_for_event(daemon, "tunnel_denied")["detail"]
+        said = wait_for_event(daemon, "tunnel_denied")["detail"]
+        who = {"firewall": "a firewall", "policy": "an IPsec policy"}[how]
+        assert said == f"{who} of this host refuses every outer packet (EPERM)"
     finally:
         if how == "firewall":
             nft(left, "delete table ip deny")

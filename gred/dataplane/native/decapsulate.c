@@ -4,6 +4,8 @@
  */
 #include "codec.h"
 
+enum { WCCP_HEADER = 4 }; /* the redirect header of WCCP version 2 */
+
 /* A GRE header and what is behind it. */
 struct gre {
     uint8_t *start;
@@ -48,9 +50,12 @@ static enum drop_reason read_gre(struct gre *gre)
         return DROP_TRUNCATED;
     gre->flags = load16(gre->start);
     gre->protocol = load16(gre->start + 2);
+    if ((gre->flags & GRE_VERSION) == 1 && gre->protocol == PROTOCOL_PPP)
+        return DROP_PPTP;
+    if ((gre->flags & GRE_VERSION) == 1 && gre->protocol == PROTOCOL_EOIP)
+        return DROP_EOIP;
     if (gre->flags & GRE_VERSION)
-        return (gre->flags & GRE_VERSION) == 1 && gre->protocol == PROTOCOL_PPP ? DROP_PPTP
-                                                                                : DROP_BAD_VERSION;
+        return DROP_BAD_VERSION;
     if (gre->flags & GRE_ROUTING)
         return DROP_ROUTING;
     if (gre->flags & GRE_RESERVED)
@@ -173,6 +178,39 @@ static enum drop_reason name_protocol(uint16_t protocol)
     }
 }
 
+/* What a router redirects by WCCP is an IP packet, in version 2 behind a header of four bytes; as
+ * gre_parse_header() of the kernel. Only where all flags are zero. */
+static enum drop_reason open_redirected(const struct tunnel_record *record,
+                                        struct received *received, struct gre *gre)
+{
+    if (gre->protocol != PROTOCOL_WCCP || gre->flags || record->flags & ETHERNET ||
+        (record->flags & PACKET_INFO && record->protocol == PROTOCOL_WCCP))
+        return DROP_NONE;
+    if (gre->length == gre->header)
+        return DROP_TRUNCATED;
+    if (gre->start[gre->header] >> 4 != 4)
+        gre->header += WCCP_HEADER;
+    if (gre->length < gre->header)
+        return DROP_TRUNCATED;
+    gre->protocol = received->family == 6 ? PROTOCOL_IPV6 : PROTOCOL_IPV4;
+    received->protocol = gre->protocol;
+    return DROP_NONE;
+}
+
+/* Is this a keepalive of Cisco's kind: an answer that we are to send back, GRE with protocol type 0
+ * from this end to the other? Delivered, it would be a packet that claims our own address. */
+static bool is_keepalive(const struct received *received, const struct view *view)
+{
+    if (received->family != 4 || view->version != 4 || view->ip || view->protocol != IP_GRE ||
+        view->fragment)
+        return false;
+    const uint8_t *ip = view->frame;
+    size_t header = ip_header_length(view);
+    return view->length - header >= 4 && !memcmp(ip + 12, received->destination, 4) &&
+           !memcmp(ip + 16, received->source, 4) && !(load16(ip + header) & GRE_VERSION) &&
+           load16(ip + header + 2) == PROTOCOL_KEEPALIVE;
+}
+
 static enum drop_reason read_inner(const struct tunnel_record *record, const struct gre *gre,
                                    struct view *view)
 {
@@ -286,8 +324,11 @@ static enum drop_reason admit(const struct ingress *in, struct received *receive
     if ((reason = look_up(in, received, &gre)))
         return reason;
     struct tunnel_record *record = &in->tunnels[received->tunnel];
-    if ((reason = check_checksum(record, &gre)) || (reason = read_inner(record, &gre, view)))
+    if ((reason = open_redirected(record, received, &gre)) ||
+        (reason = check_checksum(record, &gre)) || (reason = read_inner(record, &gre, view)))
         return reason;
+    if (is_keepalive(received, view))
+        return DROP_KEEPALIVE;
     received->inner_offset = (uint32_t)(view->frame - in->arena);
     received->inner_length = (uint32_t)view->length;
     if ((reason = propagate_ecn(received->tos, view)))

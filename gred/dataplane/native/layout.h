@@ -39,7 +39,8 @@
     X(WCCP)                                                                                        \
     X(MPLS)                                                                                        \
     X(ERSPAN)                                                                                      \
-    X(KEEPALIVE)
+    X(KEEPALIVE)                                                                                   \
+    X(EOIP)
 
 enum drop_reason {
 #define X(name) DROP_##name,

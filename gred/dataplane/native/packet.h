@@ -20,7 +20,8 @@ enum {
     PROTOCOL_ERSPAN_2 = 0x88be,
     PROTOCOL_ERSPAN_3 = 0x22eb,
     PROTOCOL_KEEPALIVE = 0,
-    PROTOCOL_PPP = 0x880b, /* with version 1: RFC 2637 */
+    PROTOCOL_PPP = 0x880b,  /* with version 1: RFC 2637 */
+    PROTOCOL_EOIP = 0x6400, /* with version 1: MikroTik's Ethernet over IP */
 };
 
 enum { IP_TCP = 6, IP_UDP = 17, IP_GRE = 47 };
