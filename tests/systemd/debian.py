@@ -13,7 +13,8 @@ from tests.systemd import installation, root
 from tests.systemd.guest.system import OUTER, TUNNEL
 from tests.systemd.matrix import LAST_WORDS, Result
 
-TIMEOUT = 480.0  # seconds; an idle machine with two cores needs a third
+# Seconds; an idle machine with two cores needs a third.
+TIMEOUT = float(os.environ.get("GRED_GUEST_TIMEOUT") or 480)
 _PYTHON = f"""\
 WorkingDirectory={installation.SOURCE}
 Environment=PYTHONDONTWRITEBYTECODE=1
@@ -112,7 +113,6 @@ def run(cells: Iterable[str]) -> Run:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text.format(cells=" ".join(cells)) if "{cells}" in text else text)
         installation.run(system, upper, [*installation.service_lines(), *_ENABLE])
-        timeout = float(os.environ.get("GRED_GUEST_TIMEOUT") or TIMEOUT)
-        output = machine.boot(kernel, layers=[upper, system.tree], timeout=timeout)
+        output = machine.boot(kernel, layers=[upper, system.tree], timeout=TIMEOUT)
     results = (Result(**json.loads(line)) for line in output.lines)
     return Run({result.cell: result for result in results}, output.console)
