@@ -4,6 +4,7 @@ Read with struct, not with pyroute2 as in messages.py: a list may have a thousan
 and those of others are passed over by their index. Nothing here knows what ought to be listed.
 """
 
+import os
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from ipaddress import ip_interface
@@ -19,7 +20,7 @@ _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
 _NUMBER = struct.Struct("=I")
 
 _IFF_UP = 1
-_IFLA_MTU = 4
+_IFLA_IFNAME, _IFLA_MTU = 3, 4
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
 _TABLE_MAIN = 254
@@ -27,6 +28,18 @@ _UNICAST = 1
 _TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK
 
 _WIDTH = {2: 4, 10: 16}  # bytes of an address, by its family
+
+
+def read_names(messages: Iterable[bytes]) -> dict[int, str]:
+    """Read a dump of links: index -> name, in the bytes of the system (os.fsdecode)."""
+    found = {}
+    for message in messages:
+        _family, _type, index, _flags, _change = _LINK.unpack_from(message, _HEADER)
+        for kind, value in _attributes(message, _HEADER + _LINK.size):
+            if kind == _IFLA_IFNAME:
+                found[index] = os.fsdecode(value.rstrip(b"\0"))
+                break
+    return found
 
 
 def read_links(messages: Iterable[bytes], indexes: Collection[int]) -> dict[int, tuple[bool, int]]:

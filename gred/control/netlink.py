@@ -58,8 +58,13 @@ class Netlink:
     """The kernel as control sees it; see `gred.control.parts.Kernel`. Has no state of its own."""
 
     def links(self, namespace: str | None = None) -> dict[int, str]:
-        """Return the interfaces of a network namespace: index -> name. Raises OSError."""
-        return dict(inside(namespace, socket.if_nameindex))
+        """Return the interfaces of a network namespace: index -> name. Raises OSError.
+
+        Not if_nameindex(3): Python calls it without giving the interpreter away, which with 4,000
+        interfaces stops packets for 45 ms.
+        """
+        with Rtnetlink(namespace) as kernel:
+            return dumps.read_names(kernel.dump(messages.links_query()))
 
     def attached(self, device: Device) -> str | None:
         """Return the name of the interface behind *device*; None when it was deleted.

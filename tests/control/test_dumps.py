@@ -48,6 +48,11 @@ def test_links_are_up_or_down_with_an_mtu() -> None:
     assert dumps.read_links(messages, {3, 4}) == {3: (True, 1400), 4: (False, 1300)}
 
 
+def test_links_have_names() -> None:
+    messages = [link(3, 1400, up=True), link(9, 1300, up=False)]
+    assert dumps.read_names(messages) == {3: "t1", 9: "t1"}
+
+
 @pytest.mark.parametrize(("text", "local"), [("10.0.0.1/24", True), ("2001:db8::1/64", False)])
 def test_an_address_is_the_interfaces_own_not_its_peers(text: str, local: bool) -> None:
     messages = [address(3, text, local=local), address(4, text, local=local)]
@@ -80,5 +85,6 @@ def test_an_attribute_that_is_cut_off_ends_the_list() -> None:
     ):
         for end in range(16 + head, len(message)):
             dumps.read_links([message[:end].ljust(32, b"\0")], {3})
+            dumps.read_names([message[:end].ljust(32, b"\0")])
             dumps.read_addresses([message[:end]], {3})
             dumps.read_routes([message[:end].ljust(28, b"\0")], {3})
