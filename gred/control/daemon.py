@@ -35,6 +35,7 @@ from gred.control.underlay_errors import UnderlayErrors
 from gred.dataplane.forwarder import (
     DataPlane,
     DeviceLost,
+    ErrorIgnored,
     PeerClaimed,
     PeerLearned,
     Told,
@@ -104,7 +105,9 @@ class Daemon:
         self._reconciler = Reconciler(
             loop, self.tunnels, parts.kernel, self._lifecycle, listener, self._look
         )
-        self._errors = UnderlayErrors(loop, self.tunnels, listener, self._look)
+        self._errors = UnderlayErrors(
+            loop, self.tunnels, listener, self._look, parts.kernel.path_mtu_lifetime
+        )
         self._denials = Denials(loop, self.tunnels, listener)
         self._queues = QueueDrops(loop, self.tunnels, parts.kernel, listener)
         self._monitor = parts.make_monitor(loop, self._kernel_changed)
@@ -315,6 +318,15 @@ class Daemon:
     def _on_report(self, report: Told) -> None:
         if isinstance(report, UnderlayError):
             self._errors.take(report)
+            return
+        if isinstance(report, ErrorIgnored):
+            self._tell(
+                "icmp_error_ignored",
+                offender=str(report.offender),
+                kind=str(report.kind),
+                count=report.count,
+                detail=report.why,
+            )
             return
         if isinstance(report, PeerLearned):
             where: dict[str, Any] = {"inner": report.inner, "remote": report.remote}

@@ -54,10 +54,8 @@ _TYPE_LOCAL = 2
 _CLONED = 0x200  # RTM_F_CLONED
 _FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH, linux/rtnetlink.h
 _SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS, linux/rtnetlink.h
-_RTAX_MTU = 2  # linux/rtnetlink.h
 _RTM_GETSTATS = 94  # linux/rtnetlink.h
 _STATS_LINK_64 = 1  # IFLA_STATS_LINK_64, linux/if_link.h
-_CLOCK_TICKS = 100.0  # of rta_cacheinfo in a second: USER_HZ
 _IPPROTO_GRE = 47
 # IFA_F_SECONDARY, DADFAILED, DEPRECATED and TENTATIVE, linux/if_addr.h: not to begin with.
 _POOR_ADDRESS = 0x01 | 0x08 | 0x20 | 0x40
@@ -145,9 +143,10 @@ def add_route(index: int, network: IPNetwork) -> bytes:
 # Questions. Each but a dump is answered by one message.
 
 
-def route_query(query: RouteQuery) -> bytes:
-    """Return the question for a route."""
+def route_query(query: RouteQuery, *, as_configured: bool = False) -> bytes:
+    """Return the question for a route; *as_configured*: as it stands in the table (Linux 4.13)."""
     message = rtmsg()
+    message["flags"] = _FIB_MATCH if as_configured else 0
     message["family"] = FAMILY[query.destination.version]
     message["dst_len"] = query.destination.max_prefixlen
     attributes: list[tuple[str, object]] = [("RTA_DST", str(query.destination))]
@@ -227,7 +226,7 @@ def statistics_query() -> bytes:
 class FoundRoute:
     """A route as the kernel tells it; *mtu* is its own metric, not that of a device.
 
-    *path_mtu*, *expires* (seconds) and *locked* are as in ``RouteInfo``.
+    *has_learned*: what the kernel has learned of the path hides the metric.
     """
 
     oif: int
@@ -235,9 +234,7 @@ class FoundRoute:
     prefsrc: IPAddress | None
     gateway: IPAddress | None
     local: bool
-    path_mtu: int | None
-    expires: float | None
-    locked: bool
+    has_learned: bool
 
 
 def read_route(answer: Answer) -> FoundRoute:
@@ -246,20 +243,17 @@ def read_route(answer: Answer) -> FoundRoute:
     prefsrc, gateway = route.get_attr("RTA_PREFSRC"), route.get_attr("RTA_GATEWAY")
     metrics, cache = route.get_attr("RTA_METRICS"), route.get_attr("RTA_CACHEINFO")
     mtu = metrics.get_attr("RTAX_MTU") if metrics is not None else None
-    expires = cache["rta_expires"] / _CLOCK_TICKS if cache is not None else 0.0
+    expires = cache["rta_expires"] if cache is not None else 0
     # What was learned stands in the place of what the route was given.
     is_ipv6 = route["family"] == socket.AF_INET6  # whose other routes may expire as well
     learned = mtu is not None and bool(route["flags"] & _CLONED if is_ipv6 else expires > 0)
-    lock = metrics.get_attr("RTAX_LOCK") if metrics is not None else None
     return FoundRoute(
         oif=route.get_attr("RTA_OIF") or 0,
         mtu=None if learned else mtu,
         prefsrc=ip_address(prefsrc) if prefsrc else None,
         gateway=ip_address(gateway) if gateway else None,
         local=route["type"] == _TYPE_LOCAL,
-        path_mtu=mtu if learned else None,
-        expires=expires if learned and expires > 0 else None,
-        locked=learned and bool((lock or 0) & 1 << _RTAX_MTU),
+        has_learned=learned,
     )
 
 

@@ -22,6 +22,7 @@ from gred.control.messages import FoundRoute
 from gred.control.mtu import DEFAULT_ROUTE_MTU, FLOOR_IPV6
 from gred.control.namespaces import inside
 from gred.control.parts import Actual, Device, InterfaceSettings, Prefix, prefix
+from gred.control.path_mtu import LIFETIME
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery
 from gred.control.rtnetlink import Answer, Rtnetlink
 from gred.dataplane.underlay import (
@@ -119,14 +120,14 @@ class Netlink:
         The kernel answers for no protocol in particular: rules that match GRE alone are not seen,
         see ``versions_with_gre_rules``.
         """
+        asked = [RouteQuery(*query) for query in queries]
         with Rtnetlink() as kernel:
-            answers = kernel.exchange(
-                [messages.route_query(RouteQuery(*query)) for query in queries]
-            )
+            answers = kernel.exchange([messages.route_query(query) for query in asked])
             found = [
                 answer.finding if answer.error else messages.read_route(answer)
                 for answer in answers
             ]
+            _uncover(kernel, asked, found)
             outputs = {route.oif for route in found if not isinstance(route, str)} - {0}
             mtus = _device_mtus(kernel, sorted(outputs))
         return [
@@ -165,6 +166,13 @@ class Netlink:
         with Rtnetlink(namespace) as kernel:
             answers = kernel.dump(messages.statistics_query())
         return dict(map(messages.read_transmit_drops, answers))
+
+    def path_mtu_lifetime(self, version: int) -> float:
+        """Return for how many seconds this host believes in what it has learned of a path."""
+        try:
+            return float(Path(f"/proc/sys/net/ipv{version}/route/mtu_expires").read_text())
+        except (OSError, ValueError):
+            return LIFETIME
 
     def configure(self, interfaces: Sequence[InterfaceSettings]) -> list[SetupError | None]:
         """Give each interface MTU, queue, addresses, up, routes; return what was refused of each.
@@ -434,6 +442,22 @@ def _route_remedy(route: IPNetwork) -> Callable[[int], str]:
     return remedy
 
 
+def _uncover(
+    kernel: Rtnetlink, queries: Sequence[RouteQuery], found: list[str | FoundRoute]
+) -> None:
+    """Put the MTUs in that routes were given, where what the kernel has learned hides them."""
+    hidden = [
+        number
+        for number, route in enumerate(found)
+        if not isinstance(route, str) and route.has_learned
+    ]
+    asked = [messages.route_query(queries[number], as_configured=True) for number in hidden]
+    for number, answer in zip(hidden, kernel.exchange(asked), strict=True):
+        route = found[number]
+        if not isinstance(route, str) and not answer.error:
+            found[number] = replace(route, mtu=messages.read_route(answer).mtu)
+
+
 def _device_mtus(kernel: Rtnetlink, indexes: Sequence[int]) -> dict[int, int]:
     answers = kernel.exchange([messages.link_query(index) for index in indexes])
     return {
@@ -470,7 +494,4 @@ def _route_info(route: FoundRoute, device_mtus: Mapping[int, int]) -> RouteInfo:
         mtu=route.mtu or device_mtus.get(route.oif, DEFAULT_ROUTE_MTU),
         prefsrc=route.prefsrc,
         gateway=route.gateway,
-        path_mtu=route.path_mtu,
-        expires=route.expires,
-        locked=route.locked,
     )

@@ -221,6 +221,13 @@ class Kernel(Protocol):
         """Return the IP versions whose outgoing packets netfilter may look at, and why."""
         ...
 
+    def path_mtu_lifetime(self, version: int) -> float:
+        """Return for how many seconds this host believes in what it has learned of a path.
+
+        Does not block.
+        """
+        ...
+
     def transmit_drops(self, namespace: str | None = None) -> Mapping[int, int]:
         """Return what the interfaces of a namespace could not queue: index -> packets."""
         ...

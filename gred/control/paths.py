@@ -30,18 +30,13 @@ class RouteQuery(NamedTuple):
 class RouteInfo:
     """The route the kernel takes to an address: interface index, MTU in bytes, source, gateway.
 
-    *path_mtu*: what the kernel has learned that the path carries, None if nothing; it forgets it in
-    *expires* seconds. *locked*: it learned of less than it believes, and would let what it sends
-    be fragmented.
+    What the kernel has learned of the path's MTU is no part of it.
     """
 
     oif: int
     mtu: int
     prefsrc: IPAddress | None = None
     gateway: IPAddress | None = None
-    path_mtu: int | None = None
-    expires: float | None = None
-    locked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

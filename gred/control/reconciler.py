@@ -156,15 +156,14 @@ class Reconciler:
     async def _follow_paths(
         self, touched: Mapping[str, Tunnel], seen: Mapping[str, Observation], failures: Failures
     ) -> None:
-        """Follow what the paths carry; look again when the kernel may have forgotten it."""
+        """Follow what the paths carry; look again when what was learned is over."""
         now = self._loop.time()
         due = []
         async for tunnel, _device in in_slices(with_device(touched.values())):
             events = tunnel.follow_path(seen[tunnel.name], now)
-            if events and not self._update(tunnel, failures):
-                continue
-            for event in events:
-                self._listener(event)
+            if events is not None and self._update(tunnel, failures):
+                for event in events:
+                    self._listener(event)
             if (seconds := tunnel.path.due(now)) is not None:
                 due.append(seconds)
         self.close()

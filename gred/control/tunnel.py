@@ -114,7 +114,7 @@ class Tunnel:
             dont_fragment=config.discover_path_mtu and not self.path.fragmentable,
             ignore_dont_fragment=config.ignore_dont_fragment or self.path.fragmentable,
             mtu=self.mtu,
-            path_mtu=None if self.path.mtu is None else self.path.mtu - overhead(config),
+            path_mtu=self._room(),
             interface=_NO_INTERFACE if standing.no_device else standing.device,
             group_device=standing.group_device,
             flow_label=config.flow_label,
@@ -130,6 +130,14 @@ class Tunnel:
     @property
     def _is_nowhere(self) -> bool:
         return bool(self.standing.no_local or self.held)
+
+    def _room(self) -> int | None:
+        """Return the longest inner packet that the path takes, where the interface takes longer."""
+        carried = self.path.mtu or self.path.route_mtu
+        if carried is None:
+            return None
+        room = carried - overhead(self.config)
+        return room if self.path.mtu is not None or room < self.mtu else None
 
     def settings(self, device: Device) -> InterfaceSettings:
         """Return what the interface of *device* must get."""
@@ -155,15 +163,19 @@ class Tunnel:
             return self.mtu
         return tunnel_mtu(self.config, self.path.mtu or seen.route.mtu)
 
-    def follow_path(self, seen: Observation, now: float) -> list[Event]:
+    def follow_path(self, seen: Observation, now: float) -> list[Event] | None:
         """Take in what *seen* says of the path's MTU; return what is worth telling: changes only.
 
-        To be called before ``wanted_mtu`` and ``parameters``, which obey it.
+        None: nothing has changed. To be called before ``wanted_mtu`` and ``parameters``, which
+        obey it.
         """
         if not isinstance(seen.route, RouteInfo) or seen.loop:
-            return []
+            return None
+        known = self.path.mtu, self.path.fragmentable
         before = self.path.mtu or seen.route.mtu
-        if not self.path.look(seen.route, now):
+        if not self.path.look(seen.route.mtu, now):
+            return None
+        if (self.path.mtu, self.path.fragmentable) == known:
             return []
         fields: dict[str, object] = {
             "path_mtu": self.path.mtu or seen.route.mtu,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from gred.config.model import IPAddress
 from gred.control.parts import Listener
+from gred.control.path_mtu import Obstacle
 from gred.control.refusal import CHECK_EVERY, Evidence
 from gred.control.tunnel import Tunnel
 from gred.dataplane.icmp_errors import UnderlayError
@@ -18,7 +19,10 @@ OFFENDERS_AT_MOST = 256
 
 
 class UnderlayErrors:
-    """Calls *listener* with events of *tunnels*, by name; *look* when a route may have changed."""
+    """Calls *listener* with events of *tunnels*, by name; *look* when a path has changed.
+
+    *lifetime*: IP version -> for how many seconds what is learned of a path is believed.
+    """
 
     def __init__(
         self,
@@ -26,11 +30,13 @@ class UnderlayErrors:
         tunnels: Mapping[str, Tunnel],
         listener: Listener,
         look: Callable[[], None],
+        lifetime: Callable[[int], float],
     ) -> None:
         self._loop = loop
         self._tunnels = tunnels
         self._listener = listener
         self._look = look
+        self._lifetime = lifetime
         self._timer: asyncio.TimerHandle | None = None
         self._open: dict[str, None] = {}  # tunnels that time may change something for
         self._heard: dict[IPAddress, float] = {}  # offender -> its last error; the oldest first
@@ -42,10 +48,9 @@ class UnderlayErrors:
             return
         now = self._loop.time()
         if error.kind is ErrorKind.TOO_BIG:
-            # The kernel has learned it, too, where it can: the route tells.
-            tunnel.path.tell(error.mtu, now)
-            tunnel.stale = True
-            self._look()
+            obstacle = Obstacle(error.mtu, error.length, is_proven=error.is_proven)
+            if tunnel.path.tell(obstacle, now, self._lifetime(tunnel.config.family)):
+                self._lower(tunnel, now)
             return
         self._hear(error.offender, now)
         tunnel.refusal.take(error, tunnel.config.remote, tunnel.port.traffic(), now)
@@ -57,6 +62,19 @@ class UnderlayErrors:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _lower(self, tunnel: Tunnel, now: float) -> None:
+        """Let packets obey what the path carries; the interface follows when all is looked at."""
+        events = None if tunnel.seen is None else tunnel.follow_path(tunnel.seen, now)
+        if events is not None and tunnel.port is not None:
+            try:
+                tunnel.port.update(tunnel.parameters())
+            except OSError:
+                tunnel.path.route_mtu = None  # as if it had changed: dealt with in the next look
+        for event in events or ():
+            self._listener(event)
+        tunnel.stale = True
+        self._look()
 
     def _hear(self, offender: IPAddress | None, now: float) -> None:
         if offender is None:

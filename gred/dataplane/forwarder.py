@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from gred.dataplane import codec, io
 from gred.dataplane.batch import STRIDE, EgressBatch, IngressBatch
 from gred.dataplane.groups import Family, Membership
-from gred.dataplane.icmp_errors import IcmpErrors, UnderlayError
+from gred.dataplane.icmp_errors import ErrorIgnored, IcmpErrors, UnderlayError
 from gred.dataplane.layout import TunnelFlag
 from gred.dataplane.learning import Learning, PeerClaimed, PeerLearned
 from gred.dataplane.losses import Losses
@@ -37,6 +37,7 @@ from gred.wire.drop import DropReason
 __all__ = [
     "DataPlane",
     "DeviceLost",
+    "ErrorIgnored",
     "PeerClaimed",
     "PeerLearned",
     "Report",
@@ -54,7 +55,7 @@ class DeviceLost:
     error: OSError
 
 
-Told = Report | DeviceLost | UnderlayError | PeerLearned | PeerClaimed
+Told = Report | DeviceLost | UnderlayError | ErrorIgnored | PeerLearned | PeerClaimed
 
 
 class DataPlane:
@@ -136,6 +137,10 @@ class DataPlane:
         self.tunnels.remove(port.index)
         self.leave_senders(port.parameters.family, port.senders)
         self.change_membership(port, None)
+
+    def now(self) -> float:
+        """Return the time of the loop's clock."""
+        return self._loop.time()
 
     def take_senders(self, parameters: TunnelParameters) -> Senders:
         """Return the sockets that send packets of *parameters*; called by ports. Raises OSError."""

@@ -12,14 +12,16 @@ import ctypes
 import errno
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal, Protocol
 
+from gred.dataplane.evidence import Proof
 from gred.dataplane.tun import TunDevice
 from gred.wire import icmp
-from gred.wire.icmp import ErrorKind, Quote
+from gred.wire.icmp import ErrorKind, IcmpError, Quote
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -27,6 +29,7 @@ RECEIVE_BUFFER = 64 * 1024  # some 80 errors; the kernel drops the rest of a flo
 AT_ONCE = 32  # errors in one turn
 REST = 0.05  # seconds between turns
 AGAIN_AFTER = 1.0  # seconds until the same is told again
+STEP_AFTER = 0.1  # of a path's MTU, which may be found step by step
 QUEUED_ERRORS = 512  # more than the default receive buffer holds
 
 # <linux/icmp.h>, <linux/icmpv6.h>, <linux/errqueue.h>, <linux/in.h>, <asm-generic/socket.h>; not
@@ -76,14 +79,27 @@ class UnderlayError:
     """The underlay, or the kernel when it sends, refuses packets of a tunnel.
 
     *tunnel*: the interface's name. *offender*: who says so; None: the kernel, of a packet that was
-    not sent. *mtu*: of the path, in bytes with the outer header, when *kind* is TOO_BIG; 0 when it
-    is not told.
+    not sent. Where *kind* is TOO_BIG, in bytes with the outer header: *mtu*: of the path, 0 when it
+    is not told; *length*: of the packet, 0 when it is not known. *is_proven*: whether it shows more
+    than anybody could have made up.
     """
 
     tunnel: str
     kind: ErrorKind
     offender: IPAddress | None
     mtu: int = 0
+    length: int = 0
+    is_proven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorIgnored:
+    """Errors that were not believed. *count*: how many so far for the same reason, *why*."""
+
+    offender: IPAddress
+    kind: ErrorKind
+    why: str
+    count: int
 
 
 class Named(Protocol):
@@ -94,11 +110,15 @@ class Named(Protocol):
     def note_error(self, now: float) -> None:
         """Note that one of its packets was refused at *now*."""
 
+    def weigh(self, quote: Quote) -> Proof:
+        """Return what *quote*, which fits its addresses, flags and key, proves."""
+        ...
+
 
 class IcmpErrors:
     """Listens for one address family. Calls *report* from the loop. Raises OSError.
 
-    *find* returns the tunnels that a quote fits, a few at the most.
+    *find* returns the tunnels that a quote fits, two at the most.
     """
 
     def __init__(
@@ -106,13 +126,14 @@ class IcmpErrors:
         loop: asyncio.AbstractEventLoop,
         family: Literal[4, 6],
         find: Callable[[Quote], Sequence[Named]],
-        report: Callable[[UnderlayError], None],
+        report: Callable[[UnderlayError | ErrorIgnored], None],
     ) -> None:
         self._loop = loop
         self._family: Literal[4, 6] = family
         self._find = find
         self._report = report
-        self._told: dict[tuple[str, ErrorKind], float] = {}  # the oldest first
+        self._told: dict[tuple[str, ErrorKind, int, int], float] = {}  # the oldest first
+        self._ignored = Counter[str]()
         self._rest: asyncio.TimerHandle | None = None
         self._socket = _open(family)
         self._loop.add_reader(self._socket, self._ready)
@@ -139,11 +160,38 @@ class IcmpErrors:
             error = icmp.parse(message, self._family)
             if error is None:
                 continue
-            offender = ip_address(sender[0].partition("%")[0])
-            for port in self._find(error.quote):
-                if error.kind is not ErrorKind.TOO_BIG:
-                    port.note_error(self._loop.time())
-                self._tell(UnderlayError(port.device.name, error.kind, offender, error.mtu))
+            self._take(error, ip_address(sender[0].partition("%")[0]))
+
+    def _take(self, error: IcmpError, offender: IPAddress) -> None:
+        ports = self._find(error.quote)
+        if len(ports) != 1:
+            if ports:
+                self._ignore(error, offender, "it quotes too little to tell which tunnel it is of")
+            return
+        (port,) = ports
+        proof = port.weigh(error.quote)
+        is_too_big = error.kind is ErrorKind.TOO_BIG
+        if proof is Proof.NOT_OURS or (is_too_big and error.quote.may_fragment):
+            self._ignore(error, offender, "it quotes a packet that was not sent")
+            return
+        if not is_too_big:
+            port.note_error(self._loop.time())
+        told = UnderlayError(
+            port.device.name,
+            error.kind,
+            offender,
+            error.mtu,
+            error.quote.length if is_too_big else 0,
+            is_proven=proof is Proof.SECRET,
+        )
+        self._tell(told)
+
+    def _ignore(self, error: IcmpError, offender: IPAddress, why: str) -> None:
+        """Count an error that is not believed, and tell of the first, the tenth and so on."""
+        self._ignored[why] += 1
+        count = self._ignored[why]
+        if str(count).strip("0") == "1":
+            self._report(ErrorIgnored(offender, error.kind, why, count))
 
     def _watch_again(self) -> None:
         self._rest = None
@@ -153,9 +201,11 @@ class IcmpErrors:
         now = self._loop.time()
         while self._told and now - self._told[oldest := next(iter(self._told))] >= AGAIN_AFTER:
             del self._told[oldest]
-        what = (error.tunnel, error.kind)
-        if what in self._told:
+        what = (error.tunnel, error.kind, error.mtu, error.length)
+        again_after = STEP_AFTER if error.kind is ErrorKind.TOO_BIG else AGAIN_AFTER
+        if now - self._told.get(what, -AGAIN_AFTER) < again_after:
             return
+        self._told.pop(what, None)  # so that the oldest stays first
         self._told[what] = now
         self._report(error)
 

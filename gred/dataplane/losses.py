@@ -75,10 +75,11 @@ class Losses:
         """
         outcome = Outcome.DROPPED
         if error == errno.EMSGSIZE:
-            mtu, now = told_mtu(port.whole), self._loop.time()
+            mtu, now = told_mtu(port.whole) or port.kernel_mtu(), self._loop.time()
             outcome = self._too_big.unsent(port, batch, index, mtu, now)
             if self._report is not None and port.news.take(now):
-                self._report(UnderlayError(port.device.name, ErrorKind.TOO_BIG, None, mtu))
+                name = port.device.name
+                self._report(UnderlayError(name, ErrorKind.TOO_BIG, None, mtu, is_proven=True))
         if outcome is Outcome.CHANGED:
             return True
         record = self._tunnels.record(port.index)

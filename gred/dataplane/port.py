@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gred.dataplane.batch import destination_table
+from gred.dataplane.evidence import Proof, carried, weigh
+from gred.dataplane.kernel_mtu import kernel_mtu
 from gred.dataplane.layout import Destination, TunnelFlag, Way
 from gred.dataplane.learning import CLAIMS_PER_SECOND
 from gred.dataplane.peers import PeerMap
@@ -20,6 +22,7 @@ from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, TunnelParameters
 from gred.dataplane.underlay import NO_SOCKET
 from gred.wire.drop import DropReason
+from gred.wire.icmp import Quote
 
 if TYPE_CHECKING:
     import socket
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from gred.dataplane.groups import Membership
 
 NEWS_PER_SECOND = 0.1  # packets too big for the kernel, told to control
+ASKS_PER_SECOND = 1.0  # what the kernel would send
 
 
 class TunnelPort:
@@ -47,6 +51,8 @@ class TunnelPort:
         self.answers = Allowance(ANSWERS_PER_SECOND, ANSWERS_AT_ONCE)
         self.news = Allowance(NEWS_PER_SECOND, 1.0)
         self.claims = Allowance(CLAIMS_PER_SECOND, 1.0)
+        self._asks = Allowance(ASKS_PER_SECOND, 1.0)
+        self._kernel_mtu = 0
         self.way = bytearray(ctypes.sizeof(Way))
         self.last_error = LastError()
         self._plane = plane
@@ -98,6 +104,20 @@ class TunnelPort:
         """Return how much was sent and received so far."""
         record = self._plane.tunnels.record(self.index)
         return Traffic(record.tx_packets, record.rx_packets)
+
+    def kernel_mtu(self) -> int:
+        """Return what the kernel would send in one piece; 0: it does not say.
+
+        Asked after a packet was refused for its size and no reason given, and seldom.
+        """
+        if self._asks.take(self._plane.now()):
+            self._kernel_mtu = kernel_mtu(self.parameters)
+        return self._kernel_mtu
+
+    def weigh(self, quote: Quote) -> Proof:
+        """Return what a quote that fits addresses, flags and key proves to this tunnel."""
+        record = self._plane.tunnels.record(self.index)
+        return weigh(quote, carried(self.device.mode, self.parameters), record.output_next)
 
     def note_error(self, now: float) -> None:
         """Note an ICMP error about a packet of this tunnel, whether or not it is told."""

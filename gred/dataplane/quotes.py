@@ -10,9 +10,9 @@ from gred.dataplane.tunnels import TunnelParameters
 from gred.wire import gre
 from gred.wire.icmp import Quote
 
-# A quote that is cut off before the key fits all tunnels between two addresses. Fitting more than
-# this many, it says nothing of any one of them.
-FITS_AT_MOST = 8
+# A quote that is cut off before the key fits all tunnels between two addresses, and says nothing of
+# any one of them.
+FITS_AT_MOST = 1
 
 _Place = tuple[bytes | None, bytes, int, int | None]
 
@@ -75,17 +75,21 @@ class SenderIndex(Generic[PortT]):
                 del self._by_look[place]
 
     def find(self, quote: Quote) -> list[PortT]:
-        """Return the ports that could have sent the packet quoted; none where it fits too many."""
+        """Return the ports that could have sent the packet quoted.
+
+        One more than ``FITS_AT_MOST`` where it fits too many.
+        """
         flags = quote.flags
         if flags is None:
             return []
         found: list[PortT] = []
         for source in (quote.source, None):
-            ports = self._by_look.get((source, quote.destination, flags, quote.key), {})
-            if len(found) + len(ports) > FITS_AT_MOST:
-                return []
-            found += ports
-        return [port for port in found if could_have_sent(port.parameters, quote)]
+            for port in self._by_look.get((source, quote.destination, flags, quote.key), ()):
+                if could_have_sent(port.parameters, quote):
+                    found.append(port)
+                    if len(found) > FITS_AT_MOST:
+                        return found
+        return found
 
 
 def _places(parameters: TunnelParameters) -> tuple[_Place, ...]:

@@ -48,8 +48,14 @@ IPV6_AUTOFLOWLABEL = 70
 IPV6_ADDR_PREFERENCES = 72
 IPV6_PREFER_SRC_PUBLIC = 0x0002
 IP_MULTICAST_ALL = 49
-IP_PMTUDISC_DONT = 0
-IP_PMTUDISC_DO = 2
+# What a socket does with path MTUs, <linux/in.h>; the same numbers for IPv6. DONT lets the kernel
+# fragment, DO refuses what is longer than the kernel knows to pass, PROBE what is longer than the
+# device's MTU. INTERFACE is PROBE without Don't Fragment, and keeps ICMP errors about the socket's
+# packets from teaching the kernel.
+PMTUDISC_DONT = 0
+PMTUDISC_DO = 2
+PMTUDISC_PROBE = 3
+PMTUDISC_INTERFACE = 4
 SO_ATTACH_FILTER = 26
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
@@ -80,13 +86,15 @@ class SendOptions:
     sent in a destination option of 8 bytes, RFC 2473 section 4.1.1; None: not sent.
     *auto_flow_label*: label with a hash of the addresses what has no label of its own. *interface*:
     index of the device to leave through; beside a source address IPv6 takes that of a datagram for
-    a wish, that of a socket for an order; 0: as routed.
+    a wish, that of a socket for an order; 0: as routed. *kernel_paths*: leave path MTUs to the
+    kernel, which learns them from whatever quotes two addresses.
     """
 
     mark: int = 0
     encapsulation_limit: int | None = None
     auto_flow_label: bool = True
     interface: int = 0
+    kernel_paths: bool = False
 
 
 PLAIN = SendOptions()
@@ -200,6 +208,7 @@ class Underlay:
         senders = self._senders.get(options)
         if senders is None:
             senders = self._senders[options] = Senders(self.family, options)
+            self._let_kernel_learn()
         senders.users += 1
         return senders
 
@@ -209,6 +218,12 @@ class Underlay:
         if not senders.users:
             del self._senders[senders.options]
             senders.close()
+            self._let_kernel_learn()
+
+    def _let_kernel_learn(self) -> None:
+        """Let the kernel learn path MTUs where some tunnel relies on that, and else not."""
+        learns = any(options.kernel_paths for options in self._senders)
+        _discover(self.receiver, self.family, PMTUDISC_DO if learns else PMTUDISC_INTERFACE)
 
     def close(self) -> None:
         """Close all."""
@@ -237,6 +252,7 @@ def _open_receiver(family: Family) -> RawSocket:
     receiver = _open(family)
     try:
         _size(receiver, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        _discover(receiver, family, PMTUDISC_INTERFACE)
         if family == 4:
             # Groups that other programs have joined are none of ours.
             receiver.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
@@ -270,17 +286,22 @@ def _open_sender(
     try:
         _size(sender, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
         _mark(sender, options)
-        discover = IP_PMTUDISC_DO if dont_fragment else IP_PMTUDISC_DONT
+        if not dont_fragment:
+            discover = PMTUDISC_DONT
+        elif options.kernel_paths:
+            discover = PMTUDISC_DO
+        else:
+            discover = PMTUDISC_PROBE if family == 4 else PMTUDISC_INTERFACE
+        _discover(sender, family, discover)
         if family == 4:
             try:
                 sender.bind(("127.0.0.1", 0))
                 if connected:
                     sender.connect(("127.0.0.1", 0))
                 else:
-                    _make_deaf(sender)
+                    make_deaf(sender)
             except OSError:
-                _make_deaf(sender)
-            sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
+                make_deaf(sender)
             # Without it the kernel hides a full device queue (ENOBUFS) from raw sockets.
             sender.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
             # The I/O leaves out what the socket has already.
@@ -290,8 +311,7 @@ def _open_sender(
             # What a tunnel sends to a group is not for this host.
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
         else:
-            _make_deaf(sender)
-            sender.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, discover)
+            make_deaf(sender)
             sender.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
             sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
             # A source that the kernel chooses should be one that the peer knows tomorrow, no
@@ -340,6 +360,13 @@ def _open_followers(family: Family, options: SendOptions) -> tuple[socket.socket
         return scouts, packet
 
 
+def _discover(opened: socket.socket, family: Family, how: int) -> None:
+    if family == 4:
+        opened.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, how)
+    else:
+        opened.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, how)
+
+
 def _mark(opened: socket.socket, options: SendOptions) -> None:
     if options.mark:
         opened.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", options.mark))
@@ -353,7 +380,7 @@ def _limit_header(limit: int) -> bytes:
     return bytes((0, 0, 4, 1, limit, 1, 1, 0))
 
 
-def _make_deaf(sender: socket.socket) -> None:
+def make_deaf(sender: socket.socket) -> None:
     """Attach a filter that drops whatever arrives: one instruction, "return 0"."""
     instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
     program = struct.pack("HL", 1, ctypes.addressof(instruction))

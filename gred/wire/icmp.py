@@ -93,11 +93,14 @@ class Quote:
     """The outer GRE packet that an ICMP error is about, as far as it was quoted.
 
     Addresses are wire bytes. *gre* begins with the GRE header; at least eight bytes by RFC 792.
+    *length*: of the whole packet, as its header says. *may_fragment*: it had no Don't Fragment.
     """
 
     source: bytes
     destination: bytes
     gre: bytes
+    length: int = 0
+    may_fragment: bool = False
 
     @property
     def flags(self) -> int | None:
@@ -112,6 +115,21 @@ class Quote:
         if not flags & gre.KEY_PRESENT or len(self.gre) < start + 4:
             return None
         return int.from_bytes(self.gre[start : start + 4])
+
+    @property
+    def sequence(self) -> int | None:
+        """The sequence number; None when the packet had none or it was cut off."""
+        flags = self.flags or 0
+        before = bool(flags & gre.CHECKSUM_PRESENT) + bool(flags & gre.KEY_PRESENT)
+        start = gre.BASE_LENGTH + 4 * before
+        if not flags & gre.SEQUENCE_PRESENT or len(self.gre) < start + 4:
+            return None
+        return int.from_bytes(self.gre[start : start + 4])
+
+    @property
+    def protocol_type(self) -> int | None:
+        """What the packet carried; None when that was cut off."""
+        return int.from_bytes(self.gre[2:4]) if len(self.gre) >= 4 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +170,13 @@ def _quote4(view: memoryview) -> Quote | None:
         return None
     if header.protocol != gre.IPPROTO_GRE or header.fragment & ip.FRAGMENT_OFFSET:
         return None
-    return Quote(header.source, header.destination, bytes(view[header.length :][: gre.LONGEST]))
+    return Quote(
+        header.source,
+        header.destination,
+        bytes(view[header.length :][: gre.LONGEST]),
+        header.total_length,
+        may_fragment=not header.fragment & ip.DONT_FRAGMENT,
+    )
 
 
 def _quote6(view: memoryview) -> Quote | None:
@@ -163,7 +187,12 @@ def _quote6(view: memoryview) -> Quote | None:
     protocol, offset = _upper_layer(view)
     if protocol != gre.IPPROTO_GRE:
         return None
-    return Quote(header.source, header.destination, bytes(view[offset:][: gre.LONGEST]))
+    return Quote(
+        header.source,
+        header.destination,
+        bytes(view[offset:][: gre.LONGEST]),
+        ip.IPV6_HEADER + header.payload_length,
+    )
 
 
 def _upper_layer(packet: memoryview) -> tuple[int | None, int]:

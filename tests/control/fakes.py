@@ -107,6 +107,7 @@ class FakeKernel:
         self.gre_rules: set[int] = set()
         self.transmit_drops_of: dict[int, int] = {}
         self.filters: dict[int, str] = {}
+        self.mtu_lifetime = 600.0
         self.settings: dict[int, InterfaceSettings] = {}
         self.devices: list[FakeDevice] = []
         self.set_down: set[str] = set()
@@ -203,6 +204,9 @@ class FakeKernel:
     def filtered(self) -> dict[int, str]:
         self._fail("filtered")
         return dict(self.filters)
+
+    def path_mtu_lifetime(self, _version: int) -> float:
+        return self.mtu_lifetime
 
     def transmit_drops(self, _namespace: str | None = None) -> dict[int, int]:
         return dict(self.transmit_drops_of)

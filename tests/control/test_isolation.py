@@ -14,13 +14,16 @@ from hypothesis import strategies as st
 
 from gred.control.errors import SetupError
 from gred.control.parts import Event
-from gred.control.paths import RouteInfo
 from gred.control.tunnel import TunnelState
-from gred.dataplane.forwarder import DeviceLost
+from gred.dataplane.forwarder import DeviceLost, UnderlayError
 from gred.dataplane.groups import GroupError, Membership
+from gred.wire.icmp import ErrorKind
 from tests.control.conftest import Run
-from tests.control.fakes import OTHER_REMOTE, REMOTE, WIRE, House, tunnel, until
+from tests.control.fakes import OTHER_REMOTE, REMOTE, House, tunnel, until
 
+TOO_BIG = UnderlayError(
+    "t1", ErrorKind.TOO_BIG, ip_address("198.51.100.1"), 1300, 1500, is_proven=True
+)
 NAMES = ("t1", "t2", "t3", "t4", "t5")
 
 
@@ -173,8 +176,8 @@ def test_what_the_data_plane_refuses_while_running_harms_no_other(
         if way == "standing":
             house.kernel.filters = {4: "netfilter"}
         elif way == "path":
-            narrow = RouteInfo(WIRE, 1500, path_mtu=1300, expires=99.0)
-            house.kernel.routes[ip_address(REMOTE)] = narrow
+            for name in NAMES:
+                house.plane.report(replace(TOO_BIG, tunnel=name))
         else:
             house.kernel.route_outside(REMOTE, mtu=1400)
         await house.change()

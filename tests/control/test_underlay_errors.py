@@ -4,18 +4,16 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from gred.config.model import TunnelConfig
-from gred.control.paths import RouteInfo
 from gred.control.tunnel import TunnelState
-from gred.dataplane.forwarder import UnderlayError
+from gred.dataplane.forwarder import ErrorIgnored, UnderlayError
 from gred.dataplane.traffic import Traffic
 from gred.wire.icmp import ErrorKind
 from tests.control.conftest import Run
-from tests.control.fakes import REMOTE, WIRE, House, tunnel, until
+from tests.control.fakes import REMOTE, House, tunnel, until
 
 ROUTER = ip_address("198.51.100.1")
 PROHIBITED = UnderlayError("t1", ErrorKind.PROHIBITED, ROUTER)
-TOO_BIG = UnderlayError("t1", ErrorKind.TOO_BIG, ROUTER, 1300)
-LEARNED = RouteInfo(WIRE, 1500, path_mtu=1300, expires=500.0)
+TOO_BIG = UnderlayError("t1", ErrorKind.TOO_BIG, ROUTER, 1300, 1500, is_proven=True)
 
 
 async def started(*tunnels: TunnelConfig) -> House:
@@ -33,10 +31,10 @@ async def told(house: House, error: UnderlayError) -> None:
     await until(lambda: not house.daemon._lock.locked())
 
 
-def test_the_tunnel_follows_what_the_kernel_has_learned(run: Run) -> None:
+def test_the_tunnel_follows_what_it_is_told_for_a_while(run: Run) -> None:
     async def scenario() -> None:
         house = await started(tunnel(output_key=1))
-        house.kernel.routes[ip_address(REMOTE)] = LEARNED
+        house.kernel.mtu_lifetime = 0.2
         await told(house, TOO_BIG)
         port = house.plane.port("t1")
         assert (port.parameters.mtu, port.parameters.path_mtu) == (1272, 1272)
@@ -44,22 +42,9 @@ def test_the_tunnel_follows_what_the_kernel_has_learned(run: Run) -> None:
         changed = house.events[0]
         assert changed.fields == {"path_mtu": 1300, "before": 1500, "detail": ""}
         assert house.names() == ["path_mtu_changed", "mtu_changed"]
-        house.kernel.route_outside(REMOTE)
-        await house.change()
-        assert (port.parameters.mtu, port.parameters.path_mtu) == (1472, None)
+        await until(lambda: port.parameters.mtu == 1472)
+        assert port.parameters.path_mtu is None
         assert house.names() == ["path_mtu_changed", "mtu_changed"]
-        await house.daemon.stop()
-
-    run(scenario())
-
-
-def test_it_looks_again_when_the_kernel_may_have_forgotten(run: Run) -> None:
-    async def scenario() -> None:
-        house = await started(tunnel())
-        house.kernel.routes[ip_address(REMOTE)] = replace(LEARNED, expires=0.01)
-        await told(house, TOO_BIG)
-        house.kernel.route_outside(REMOTE)
-        await until(lambda: house.plane.port("t1").parameters.mtu == 1476)
         await house.daemon.stop()
 
     run(scenario())
@@ -68,7 +53,6 @@ def test_it_looks_again_when_the_kernel_may_have_forgotten(run: Run) -> None:
 def test_a_configured_mtu_stays_and_the_data_plane_knows_the_path(run: Run) -> None:
     async def scenario() -> None:
         house = await started(tunnel(mtu=1476))
-        house.kernel.routes[ip_address(REMOTE)] = LEARNED
         await told(house, TOO_BIG)
         parameters = house.plane.port("t1").parameters
         assert (parameters.mtu, parameters.path_mtu) == (1476, 1276)
@@ -79,11 +63,31 @@ def test_a_configured_mtu_stays_and_the_data_plane_knows_the_path(run: Run) -> N
     run(scenario())
 
 
-def test_what_the_kernel_cannot_learn_is_remembered_here(run: Run) -> None:
+def test_the_data_plane_knows_the_route_where_the_interface_takes_more(run: Run) -> None:
+    """The kernel does not look: a route may carry less than its device."""
+
+    async def scenario() -> None:
+        house = House((tunnel(mtu=1476),))
+        house.kernel.route_outside(REMOTE, mtu=1400)
+        await house.daemon.start()
+        port = house.plane.port("t1")
+        assert (port.parameters.mtu, port.parameters.path_mtu) == (1476, 1376)
+        house.kernel.route_outside(REMOTE, mtu=1500)
+        await house.change()
+        assert port.parameters.path_mtu is None
+        assert "path_mtu_changed" not in house.names(), "it is the route that changed"
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_what_is_not_believed_changes_nothing(run: Run) -> None:
     async def scenario() -> None:
         house = await started(tunnel())
-        await told(house, TOO_BIG)
-        assert house.plane.port("t1").parameters.path_mtu == 1276
+        asked = len(house.kernel.asked)
+        house.plane.report(replace(TOO_BIG, length=1300))
+        assert house.plane.port("t1").parameters.path_mtu is None
+        assert len(house.kernel.asked) == asked
         await house.daemon.stop()
 
     run(scenario())
@@ -92,8 +96,7 @@ def test_what_the_kernel_cannot_learn_is_remembered_here(run: Run) -> None:
 def test_ipv6_inside_keeps_its_1280_bytes_and_that_is_told(run: Run) -> None:
     async def scenario() -> None:
         house = await started(tunnel(addresses=["fd00::1/64"]))
-        house.kernel.routes[ip_address(REMOTE)] = replace(LEARNED, path_mtu=1000)
-        await told(house, TOO_BIG)
+        await told(house, replace(TOO_BIG, mtu=1000))
         parameters = house.plane.port("t1").parameters
         assert (parameters.mtu, parameters.path_mtu) == (1280, 976)
         assert "IPv6 inside needs 1280" in str(house.events[0].fields["detail"])
@@ -102,15 +105,26 @@ def test_ipv6_inside_keeps_its_1280_bytes_and_that_is_told(run: Run) -> None:
     run(scenario())
 
 
-def test_a_path_below_what_the_kernel_believes_drops_dont_fragment(run: Run) -> None:
+def test_a_path_below_what_is_believed_drops_dont_fragment(run: Run) -> None:
     async def scenario() -> None:
         house = await started(tunnel())
-        house.kernel.routes[ip_address(REMOTE)] = replace(LEARNED, path_mtu=552, locked=True)
-        await told(house, TOO_BIG)
+        await told(house, replace(TOO_BIG, mtu=400))
         parameters = house.plane.port("t1").parameters
         assert not parameters.dont_fragment
         assert parameters.ignore_dont_fragment
         assert "may be fragmented" in str(house.events[0].fields["detail"])
+        await house.daemon.stop()
+
+    run(scenario())
+
+
+def test_errors_that_are_not_believed_are_told(run: Run) -> None:
+    async def scenario() -> None:
+        house = await started(tunnel())
+        house.plane.report(ErrorIgnored(ROUTER, ErrorKind.TOO_BIG, "why", 10))
+        (event,) = house.events
+        assert (event.name, event.tunnel) == ("icmp_error_ignored", None)
+        assert event.fields["count"] == 10
         await house.daemon.stop()
 
     run(scenario())

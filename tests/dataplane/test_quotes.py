@@ -119,9 +119,9 @@ def test_the_index_finds_whom_a_look_at_each_would_find(
         index.remove(port)
     ports = ports[: len(after)]
     found = index.find(about)
-    assert {id(port) for port in found} == {
-        id(port) for port in ports if could_have_sent(port.parameters, about)
-    }
+    wanted = {id(port) for port in ports if could_have_sent(port.parameters, about)}
+    assert {id(port) for port in found} <= wanted
+    assert len(found) == min(len(wanted), FITS_AT_MOST + 1)
 
 
 def test_who_is_not_meant_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +141,6 @@ def test_a_quote_that_fits_too_many_tells_of_none() -> None:
     assert index.find(cut) == few
     one_more = Port(replace(PLAIN, local=None, output_key=99))
     index.put(one_more)
-    assert index.find(cut) == []
+    assert len(index.find(cut)) > FITS_AT_MOST
     index.remove(few[0])
     assert set(map(id, index.find(cut))) == set(map(id, [*few[1:], one_more]))

@@ -1,0 +1,38 @@
+"""What the kernel itself would send to a remote in one piece, asked for one packet it has refused.
+
+A sender that does not use the kernel's path MTUs is told the device's MTU and no other. Where IPsec
+wraps the packet up once more there is less room, and only a connected socket is told how much. No
+packet is sent or received here.
+"""
+
+import socket
+import struct
+
+from gred.dataplane.raw_socket import IPPROTO_GRE
+from gred.dataplane.tunnels import TunnelParameters
+from gred.dataplane.underlay import SO_BINDTOIFINDEX, SO_MARK, make_deaf
+
+IP_MTU, IPV6_MTU = 14, 24  # linux/in.h, linux/in6.h
+
+
+def kernel_mtu(parameters: TunnelParameters) -> int:
+    """Return the longest outer packet, in bytes, or 0 where the kernel does not say."""
+    if parameters.remote is None:
+        return 0
+    is_ipv6 = parameters.family == 6
+    level, option = (socket.IPPROTO_IPV6, IPV6_MTU) if is_ipv6 else (socket.IPPROTO_IP, IP_MTU)
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    try:
+        family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+        with socket.socket(family, kind, IPPROTO_GRE) as asked:
+            make_deaf(asked)
+            if parameters.mark:
+                asked.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", parameters.mark))
+            if parameters.interface:
+                asked.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, parameters.interface)
+            if parameters.local is not None:
+                asked.bind((str(parameters.local), 0))
+            asked.connect((str(parameters.remote), 0))
+            return asked.getsockopt(level, option)
+    except OSError:
+        return 0
