@@ -3,6 +3,7 @@
 A daemon that spends all on tunnels can no more ask where its packets go, nor take a tunnel down.
 """
 
+import contextlib
 import errno
 import os
 import resource
@@ -19,3 +20,10 @@ def refuse_the_last(descriptor: int, *, reserve: int = RESERVE) -> None:
     limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit != resource.RLIM_INFINITY and descriptor >= limit - reserve:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def raise_the_limit() -> None:
+    """Let this process open as many as it may: a login's 1,024 are some 950 tunnels."""
+    _limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may refuse it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -16,6 +16,7 @@ from gred import __version__
 from gred.control.daemon import Daemon
 from gred.control.errors import ExitCode
 from gred.control.parts import Event
+from gred.dataplane.descriptors import raise_the_limit
 from gred.management import logs
 from gred.management.check import read
 from gred.management.events import EventLog
@@ -41,6 +42,7 @@ def run(path: Path, *, foreground: bool, verbosity: int, make_daemon: MakeDaemon
         return int(ExitCode.BAD_CONFIGURATION)
     logs.configure(config.daemon.log_format, verbosity=verbosity, foreground=foreground)
     log: FilteringBoundLogger = structlog.get_logger()
+    raise_the_limit()
     loop_name, factory = choose_loop(log)
     # Looking at thousands of tunnels keeps a thread busy. Each call that moves packets gives the
     # interpreter away and takes it again, and would wait for as long as this.
