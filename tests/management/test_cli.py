@@ -164,6 +164,7 @@ class Daemon:
     def facts(self): return {"tunnels": len(self.tunnels), "codec": "c"}
     def counters(self): return {}
     def status(self): return "1 tunnel"
+    def progress(self): return ""
 
 sys.exit(run.run(Path(sys.argv[1]), foreground=False, verbosity=0, make_daemon=Daemon))
 """
