@@ -28,6 +28,9 @@ _GROUPS = {
 _MEMBERSHIP = sum(1 << number - 1 for number in _GROUPS.values())
 _NFTABLES = 1 << 7 - 1  # NFNLGRP_NFTABLES, linux/netfilter/nfnetlink.h
 
+_SOL_NETLINK = 270  # <linux/socket.h>
+_NETLINK_NO_ENOBUFS = 5  # <linux/netlink.h>. Linux 2.6.30
+
 _TABLES_EVERY = 2.0  # seconds: of tables of iptables-legacy nobody tells
 
 _DRAIN_AT_MOST = 256  # messages in one wake-up: a storm of routes must not starve the tunnels
@@ -112,6 +115,11 @@ def _open(protocol: int, membership: int) -> socket.socket:
     kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     listener = socket.socket(socket.AF_NETLINK, kind, protocol)
     try:
+        # Of messages that it had no room for the kernel would tell by an error on the socket, upon
+        # which libuv stops watching it. Those that it had room for are change enough. Sandboxes
+        # may not know the option, and have no such error either.
+        with contextlib.suppress(OSError):
+            listener.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
         listener.bind((0, membership))
     except BaseException:
         listener.close()
