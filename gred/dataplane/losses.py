@@ -102,12 +102,8 @@ class Losses:
                 port, batch, index, self._loop.time()
             ):
                 continue
-            if reason is DropReason.NO_REMOTE:
-                frame = batch.frame(index)
-                end = frame.offset + min(frame.length, ADDRESSES)
-                self.tell(port, reason, inner_destination(batch.arena[frame.offset : end]))
-            elif reason:
-                self.tell(port, reason, "")
+            if reason:
+                self._tell_refused(port, batch, index, reason)
 
     def discarded(
         self, port: TunnelPort, batch: EgressBatch, count: int, reason: DropReason
@@ -125,6 +121,18 @@ class Losses:
             self._stuck.add(port.device.name)
             length = batch.frame(0).length
             self.tell(port, reason, f"a frame of {length} bytes was neither sent nor refused")
+
+    def _tell_refused(
+        self, port: TunnelPort, batch: EgressBatch, index: int, reason: DropReason
+    ) -> None:
+        if not self._may_tell():  # asked before anything is looked up: most are not told
+            return
+        detail = ""
+        if reason is DropReason.NO_REMOTE:
+            frame = batch.frame(index)
+            end = frame.offset + min(frame.length, ADDRESSES)
+            detail = inner_destination(batch.arena[frame.offset : end])
+        self._tell(port, reason, detail)
 
     # --- on the way in --------------------------------------------------------------------------
 
@@ -197,7 +205,14 @@ class Losses:
 
     def tell(self, port: TunnelPort | None, reason: DropReason, detail: str) -> None:
         """Report one loss, unless the allowance is used up."""
-        if self._report is None or not self._allowance.take(self._loop.time()):
+        if self._may_tell():
+            self._tell(port, reason, detail)
+
+    def _may_tell(self) -> bool:
+        return self._report is not None and self._allowance.take(self._loop.time())
+
+    def _tell(self, port: TunnelPort | None, reason: DropReason, detail: str) -> None:
+        if self._report is None:
             return
         self._report(
             Report(
