@@ -193,6 +193,6 @@ def _qemu(kernel: Kernel, initramfs: Path, reports: Path, shared: Sequence[Path]
         "-nodefaults", "-nographic", "-no-reboot",
         "-serial", "stdio", "-serial", f"file:{reports}",
         "-kernel", str(kernel.image), "-initrd", str(initramfs),
-        "-append", "console=ttyS0 panic=-1 quiet",
+        "-append", "console=ttyS0 panic=-1 quiet no_timer_check",
         *shares,
     ]  # fmt: skip
