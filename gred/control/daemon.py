@@ -24,10 +24,12 @@ from gred.control.devices import open_device
 from gred.control.errors import SetupError, words
 from gred.control.lifecycle import Lifecycle
 from gred.control.monitor import LinkMonitor
+from gred.control.neighbours import Neighbours
 from gred.control.netlink import Netlink
 from gred.control.parts import Event, Kernel, Listener, OpenDevice, Plane
 from gred.control.progress import Progress
 from gred.control.queue_drops import QueueDrops
+from gred.control.receivers import Receivers
 from gred.control.reconciler import DELETED, Reconciler
 from gred.control.retry import Retry
 from gred.control.tunnel import Tunnel, TunnelState
@@ -77,6 +79,7 @@ class Parts:
     open_device: OpenDevice
     make_plane: Callable[[asyncio.AbstractEventLoop, Trace | None, Reporter], Plane] = _make_plane
     make_monitor: Callable[[asyncio.AbstractEventLoop, Callable[[], None]], Monitor] = LinkMonitor
+    receivers: Receivers | None = None
 
 
 class Daemon:
@@ -91,19 +94,32 @@ class Daemon:
         trace: Trace | None = None,
         parts: Parts | None = None,
     ) -> None:
-        parts = parts or Parts(kernel=Netlink(), open_device=open_device)
+        parts = parts or Parts(kernel=Netlink(), open_device=open_device, receivers=Receivers())
         self.tunnels: dict[str, Tunnel] = {}
         self._config = config
         self._loop = loop
         self._listener = listener
         self._plane = parts.make_plane(loop, trace, self._on_report)
         self._changed = asyncio.Event()
+        self._neighbours = Neighbours(
+            loop,
+            parts.receivers,
+            listener,
+            changed=self._look,
+            present=self._plane.others_receive,
+        )
         self._progress = Progress()
         self._lifecycle = Lifecycle(
             loop, parts.kernel, parts.open_device, self._plane, listener, self._progress
         )
         self._reconciler = Reconciler(
-            loop, self.tunnels, parts.kernel, self._lifecycle, listener, self._look
+            loop,
+            self.tunnels,
+            parts.kernel,
+            self._lifecycle,
+            listener,
+            self._look,
+            self._neighbours,
         )
         self._errors = UnderlayErrors(
             loop, self.tunnels, listener, self._look, parts.kernel.path_mtu_lifetime
@@ -128,6 +144,7 @@ class Daemon:
         async with self._lock:
             try:
                 self._listen()
+                await self._neighbours.start()
                 tunnels = [Tunnel(config) for config in self._config.tunnels]
                 await self._bring_up(tunnels, starting=True)
             except BaseException:
@@ -298,6 +315,7 @@ class Daemon:
         self._monitor.close()
         self._errors.close()
         self._denials.close()
+        self._neighbours.close()
         self._reconciler.close()
         if self._next_try is not None:
             self._next_try.cancel()
@@ -354,11 +372,15 @@ class Daemon:
             return
         if report.reason is DropReason.DENIED:
             self._denials.take(report.tunnel, report.detail)
-        fields: dict[str, object] = {"reason": report.reason.name.lower()}
+        reason, level = report.reason, "info"
+        version = 0 if report.destination is None else report.destination.version
+        if reason is DropReason.NO_TUNNEL and version in self._neighbours.others.versions:
+            reason, level = DropReason.FOREIGN, "debug"
+        fields: dict[str, object] = {"reason": reason.name.lower()}
         known = {"source": report.source, "destination": report.destination, "key": report.key}
         fields |= {name: value for name, value in known.items() if value is not None}
         fields["detail"] = report.detail
-        self._listener(Event("packet_refused", "info", report.tunnel, fields))
+        self._listener(Event("packet_refused", level, report.tunnel, fields))
 
     def _tell(
         self, name: str, level: str = "info", *, tunnel: str | None = None, **fields: object

@@ -7,6 +7,7 @@ and those of others are passed over by their index. Nothing here knows what ough
 import os
 import struct
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import ip_interface
 
 from gred.config.model import IPInterface
@@ -20,7 +21,13 @@ _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
 _NUMBER = struct.Struct("=I")
 
 _IFF_UP = 1
-_IFLA_IFNAME, _IFLA_MTU = 3, 4
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 3, 4, 18
+_INFO_KIND, _INFO_DATA = 1, 2
+# Of linux/if_tunnel.h; flags, key and addresses are in network order.
+_GRE_IFLAGS, _GRE_IKEY, _GRE_LOCAL, _GRE_REMOTE = 2, 4, 6, 7
+_GRE_KEY = 0x2000
+# Kinds of ip-link(8), and whether they carry Ethernet.
+GRE_KINDS = {"gre": False, "ip6gre": False, "gretap": True, "ip6gretap": True}
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
 _TABLE_MAIN = 254
@@ -70,6 +77,44 @@ def read_addresses(
         if own:
             found.setdefault(index, set()).add((own, length))
     return {index: frozenset(own) for index, own in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class GreLink:
+    """An interface of the kernel's own GRE that is up. Addresses are packed; None is any."""
+
+    name: str
+    kind: str
+    local: bytes | None
+    remote: bytes | None
+    key: int | None
+
+
+def read_gre_links(messages: Iterable[bytes]) -> list[GreLink]:
+    """Read a dump of links: those of the kernel's GRE that are up."""
+    found = []
+    for message in messages:
+        _family, _type, _index, flags, _change = _LINK.unpack_from(message, _HEADER)
+        if b"gre" not in message or not flags & _IFF_UP:
+            continue  # most have no attribute looked at
+        attributes = dict(_attributes(message, _HEADER + _LINK.size))
+        info = dict(_attributes(attributes.get(_IFLA_LINKINFO, b""), 0))
+        kind = info.get(_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace")
+        if kind not in GRE_KINDS:
+            continue
+        data = dict(_attributes(info.get(_INFO_DATA, b""), 0))
+        keyed = int.from_bytes(data.get(_GRE_IFLAGS, b"")) & _GRE_KEY
+        local, remote = (data.get(end, b"") for end in (_GRE_LOCAL, _GRE_REMOTE))
+        found.append(
+            GreLink(
+                name=attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace"),
+                kind=kind,
+                local=local if any(local) else None,
+                remote=remote if any(remote) else None,
+                key=int.from_bytes(data.get(_GRE_IKEY, b"")) if keyed else None,
+            )
+        )
+    return found
 
 
 def read_networks(messages: Iterable[bytes]) -> dict[int, list[IPInterface]]:

@@ -162,6 +162,9 @@ class Plane(Protocol):
     def remove_tunnel(self, port: Port) -> None:
         """Stop reading the device; also when the interface behind it is gone."""
 
+    def others_receive(self, present: bool, /) -> None:
+        """Count what is no tunnel's as foreign while another receiver is *present*."""
+
     def unclaimed(self) -> Counters:
         """Return what belongs to no tunnel."""
         ...

@@ -13,6 +13,7 @@ from functools import partial
 from gred.config.model import IPAddress, TunnelConfig
 from gred.control.errors import SetupError, socket_refused
 from gred.control.lifecycle import Failures, Lifecycle, look, with_device
+from gred.control.neighbours import Neighbours
 from gred.control.parts import Event, Kernel, Listener
 from gred.control.slices import in_slices
 from gred.control.survey import Observation, Standing
@@ -34,6 +35,7 @@ class Reconciler:
         lifecycle: Lifecycle,
         listener: Listener,
         again: Callable[[], None],
+        neighbours: Neighbours,
     ) -> None:
         self._loop = loop
         self._tunnels = tunnels
@@ -41,8 +43,10 @@ class Reconciler:
         self._lifecycle = lifecycle
         self._listener = listener
         self._again = again
+        self._neighbours = neighbours
         self._look_again: asyncio.TimerHandle | None = None
         self._names: set[str] = set()
+        self._others = neighbours.others
         self.broken: dict[str, str] = {}
         """Tunnels whose device can be read no more, and why."""
 
@@ -116,8 +120,9 @@ class Reconciler:
             if tunnel.move(seen[tunnel.name].standing):
                 moved[tunnel.name] = tunnel
         names = {tunnel.name for tunnel, _device in with_device(self._tunnels.values())}
-        if touched or names != self._names:
-            self._names = names
+        others = self._neighbours.others
+        if touched or names != self._names or others is not self._others:
+            self._names, self._others = names, others
             async for tunnel, why in self._twins(seen):
                 if tunnel.held == why:
                     continue
@@ -140,7 +145,8 @@ class Reconciler:
             if tunnel.standing.local is not None or not tunnel.standing.no_local:
                 is_lost = bool(seen[tunnel.name].standing.no_local)
                 lost[is_lost].append((tunnel.name, tunnel.config, tunnel.standing.local))
-        taken = await in_thread(partial(_taken, [*lost[False], *lost[True]]))
+        ordered = [*lost[False], *lost[True]]
+        taken = await in_thread(partial(_taken, ordered, self._neighbours))
         async for tunnel, _device in in_slices(with_device(self._tunnels.values())):
             if tunnel.held or tunnel.name in taken:
                 yield tunnel, taken.get(tunnel.name, "")
@@ -201,10 +207,14 @@ class Reconciler:
         self._listener(Event(name, level, tunnel, fields))
 
 
-def _taken(tunnels: Sequence[tuple[str, TunnelConfig, IPAddress | None]]) -> dict[str, str]:
-    """Return those of *tunnels* whose packets an earlier one takes, and what to say of it."""
+def _taken(
+    tunnels: Sequence[tuple[str, TunnelConfig, IPAddress | None]], neighbours: Neighbours
+) -> dict[str, str]:
+    """Return those of *tunnels* whose packets somebody else takes, and what to say of it."""
     wanted = {name: claim(config, local) for name, config, local in tunnels}
-    return {
+    ethernet = {name for name, config, _local in tunnels if config.mode == "gretap"}
+    elsewhere = neighbours.holders(list(wanted.items()), ethernet)
+    return elsewhere | {
         name: f"[Tunnel {holder}] takes the same packets ({wanted[name]}):"
         " give one of them another Local=, Remote= or Key="
         for name, holder in later_ones(wanted.items()).items()

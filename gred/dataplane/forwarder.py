@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from gred.dataplane import codec, io
 from gred.dataplane.batch import STRIDE, EgressBatch, IngressBatch
+from gred.dataplane.foreign import Foreign
 from gred.dataplane.groups import Family, Membership
 from gred.dataplane.icmp_errors import ErrorIgnored, IcmpErrors, UnderlayError
 from gred.dataplane.layout import TunnelFlag
@@ -74,6 +75,7 @@ class DataPlane:
         report: Callable[[Told], None] | None = None,
     ) -> None:
         self.tunnels = TunnelTable()
+        self._foreign = Foreign(self.tunnels)
         self._loop = loop
         self._trace = trace
         self._report = report
@@ -170,10 +172,15 @@ class DataPlane:
             for index in range(batch.waiting):  # routed anew, or to the only destination
                 batch.frame(index).destination = 0
 
+    def others_receive(self, present: bool, /) -> None:
+        """Count what is no tunnel's as foreign while another receiver is *present*."""
+        self._foreign.begin() if present else self._foreign.end()
+
     def unclaimed(self) -> Counters:
         """Return the count of packets that belong to no tunnel, or of which none is known."""
         for underlay in self._underlays.values():
             self.tunnels.count_drop(0, "rx", DropReason.RX_OVERRUN, underlay.overrun())
+        self._foreign.fold()
         return self.tunnels.counters(0)
 
     def features(self) -> dict[str, str]:

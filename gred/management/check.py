@@ -4,9 +4,10 @@ Nothing here changes anything. The kernel is asked for routes and addresses; whe
 asked, what it would have said is left out.
 """
 
+import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gred.config import Config, ConfigurationError, TunnelConfig, load, render
@@ -17,6 +18,7 @@ from gred.control.link_local import link_local
 from gred.control.overlaps import shared
 from gred.control.parts import Kernel
 from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery, cycles
+from gred.control.receivers import Others, Receivers, kernels, rivals
 from gred.control.twins import Claim, claim
 from gred.management import account
 from gred.management.logs import complain
@@ -30,7 +32,10 @@ def check(path: Path) -> int:
     config = read(path)
     if config is None:
         return int(ExitCode.BAD_CONFIGURATION)
-    view = look(config, _kernel())
+    kernel = _kernel()
+    view = look(config, kernel)
+    if kernel is not None:
+        view = replace(view, others=Receivers().look())
     plan = [f"# {line}".rstrip() for line in describe(config, view)]
     print(render(config), *plan, sep="\n")
     for warning in (*warnings(config, view), *account.complaints(path)):
@@ -55,6 +60,7 @@ class View:
     links: dict[int, str] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)  # by the name of the tunnel
     foreign: frozenset[IPAddress] = frozenset()  # configured as local, not found on this host
+    others: Others = field(default_factory=Others)  # who else takes GRE
     shared: dict[str, list[str]] = field(default_factory=dict)  # tunnel -> what others have too
     addresses: dict[str, list[IPAddress]] = field(default_factory=dict)  # by interface, best first
 
@@ -153,6 +159,7 @@ def warnings(config: Config, view: View) -> Iterator[str]:
             yield f"{where}: interface {tunnel.name} exists now (of a gred that runs?)"
     yield from _loops(config, view)
     yield from _twins(config, view)
+    yield from _others(config, view)
 
 
 def _twins(config: Config, view: View) -> Iterator[str]:
@@ -179,6 +186,23 @@ def _twins(config: Config, view: View) -> Iterator[str]:
                         f" [Tunnel {one.name}] takes the same packets and this one is held down"
                     )
         others.append(tunnel)
+
+
+def _others(config: Config, view: View) -> Iterator[str]:
+    """Tell who else takes GRE on this host, and which of the tunnels would be held down."""
+    yield from view.others.words
+    # What runs already may well be this very configuration.
+    claims = [
+        (tunnel.name, claim(tunnel, _local_now(tunnel, view)))
+        for tunnel in config.tunnels
+        if tunnel.name not in view.links.values()
+    ]
+    ethernet = {tunnel.name for tunnel in config.tunnels if tunnel.mode == "gretap"}
+    held = rivals(claims, (math.inf, ""), view.others.parties)
+    held |= kernels(claims, ethernet, view.others.links)
+    for tunnel in config.tunnels:
+        if tunnel.name in held:
+            yield f"{tunnel.location}: [Tunnel {tunnel.name}]: {held[tunnel.name]}"
 
 
 def _local_now(tunnel: TunnelConfig, view: View) -> IPAddress | None:

@@ -17,6 +17,8 @@ REMEDIES = {
     DropReason.RX_OVERRUN: "packets came faster than gred read them: its receive buffer was full;"
     " it needs more CPU, or a larger buffer where it was refused one (net.core.rmem_max)",
 }
+# What is good traffic of somebody else's: counted, and no news.
+OTHERS = frozenset({DropReason.FOREIGN})
 
 
 class DropSummary:
@@ -37,7 +39,7 @@ class DropSummary:
                 told = self._told.get(key, 0)
                 more = count - told if count >= told else count
                 self._told[key] = count
-                if more:
+                if more and reason not in OTHERS:
                     moved[_word(direction, reason)] = more
                     remedies += [REMEDIES[reason]] if reason in REMEDIES else []
         if moved:

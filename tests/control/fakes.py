@@ -287,6 +287,7 @@ class FakePlane:
     def __init__(self, report: Reporter) -> None:
         self.ports: list[FakePort] = []
         self.report = report
+        self.others = False
         self.closed = False
         self.refuses: dict[str, OSError | OverflowError] = {}
         self.refuses_updates: dict[str, OSError] = {}
@@ -304,6 +305,9 @@ class FakePlane:
         assert not port.device.closed, "stop reading before closing"
         assert not port.removed
         port.removed = True
+
+    def others_receive(self, present: bool, /) -> None:
+        self.others = present
 
     def unclaimed(self) -> Counters:
         return Counters(0, 0, 0, 0, {}, {DropReason.NO_TUNNEL: 5})

@@ -1,7 +1,7 @@
 """gred check: the plan in ip(8) terms, and warnings of what the kernel knows."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import pytest
 from gred.config import Config, load
 from gred.config.model import IPAddress, IPInterface
 from gred.control.paths import NoRoute, Route, RouteInfo
+from gred.control.receivers import Others, Party
+from gred.control.twins import Claim
 from gred.management import check
 
 ETH0 = RouteInfo(oif=2, mtu=1500, gateway=ip_address("192.0.2.254"))
@@ -153,6 +155,19 @@ def test_an_address_without_a_prefix_is_taken_with_a_note(tmp_path: Path) -> Non
     (warning,) = told(config(tmp_path, ONE + "Address=10.0.0.1, 10.0.1.1/24, 2001:db8::1\n"))
     assert "gred.conf:4: [Tunnel t] Address: 10.0.0.1 is taken as 10.0.0.1/32, " in warning
     assert "2001:db8::1 is taken as 2001:db8::1/128: a prefix tells" in warning
+
+
+def test_another_gred_with_the_same_pair_is_warned_of(tmp_path: Path) -> None:
+    configuration = config(tmp_path, ONE)
+    ends = ip_address("192.0.2.1"), ip_address("192.0.2.2")
+    party = Party(77, (1.0, "a"), (("x", Claim(4, *ends, None)),))
+    others = Others(versions=frozenset({4}), users=frozenset({998}), parties=(party,))
+    seen = replace(view(configuration), others=others)
+    first, second = check.warnings(configuration, seen)
+    assert first.startswith("another program here takes GRE over IPv4 (user 998)")
+    assert "[Tunnel t]: another gred (process 77, [Tunnel x]) takes the same packets" in second
+    running = replace(seen, links={3: "t"})
+    assert not any("another gred" in warning for warning in check.warnings(configuration, running))
 
 
 FOLLOWS = "[Tunnel u]\nLocal=%eth0\nRemote=192.0.2.2\n"

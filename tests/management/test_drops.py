@@ -27,6 +27,13 @@ def test_one_line_has_all_that_moved_in_a_tunnel() -> None:
     }
 
 
+def test_what_is_somebody_elses_is_no_news() -> None:
+    log = RememberingLog()
+    summary = DropSummary(log.logger)
+    summary.note(None, counters(rx={DropReason.FOREIGN: 5}))
+    assert log.lines == []
+
+
 def test_only_the_difference_is_told() -> None:
     log = RememberingLog()
     summary = DropSummary(log.logger)

@@ -1,0 +1,53 @@
+"""Two that take GRE in one network namespace."""
+
+from gred.management.demo_traffic import ping
+from gred.management.lab import Host
+from tests.netns.conftest import LEFT, RIGHT
+from tests.netns.daemons import Daemons, drops, events, wait_for_event
+
+ENDS = f"Local={LEFT[0]}\nRemote={RIGHT[0]}\n"
+FAR = f"[Tunnel t]\nLocal={RIGHT[0]}\nRemote={LEFT[0]}\nAddress=10.9.1.2/24\n"
+
+
+def test_of_two_with_one_pair_the_second_waits_until_the_first_goes(
+    hosts: tuple[Host, Host], daemons: Daemons
+) -> None:
+    left, right = hosts
+    daemons.start(right, FAR)
+    first = daemons.start(left, f"[Tunnel t]\n{ENDS}Address=10.9.1.1/24\n")
+    second = daemons.start(left, f"[Tunnel u]\n{ENDS}Address=10.9.1.9/24\n")
+    held = wait_for_event(second, "tunnel_twin", tunnel="u")["detail"]
+    assert f"another gred (process {first.pid}" in held
+    assert "[Tunnel t])" in held
+    assert wait_for_event(second, "other_receiver", level="warning")
+    assert ping(left, "10.9.1.2").received == 3
+    assert left.statistics("u")["rx_packets"] == 0, "nothing arrives twice"
+    assert first.stop() == 0
+    wait_for_event(second, "tunnel_up", tunnel="u")
+    assert wait_for_event(second, "other_receiver_gone")
+
+
+def test_of_two_with_other_remotes_neither_calls_the_others_packets_an_error(
+    hosts: tuple[Host, Host], daemons: Daemons
+) -> None:
+    left, right = hosts
+    left.address("192.0.2.31/24")
+    try:
+        daemons.start(
+            right, FAR + (f"[Tunnel u]\nLocal={RIGHT[0]}\nRemote=192.0.2.31\nAddress=10.9.2.2/24\n")
+        )
+        first = daemons.start(left, f"[Tunnel t]\n{ENDS}Address=10.9.1.1/24\n")
+        second = daemons.start(
+            left, f"[Tunnel u]\nLocal=192.0.2.31\nRemote={RIGHT[0]}\nAddress=10.9.2.1/24\n"
+        )
+        wait_for_event(first, "other_receiver")
+        wait_for_event(second, "other_receiver")
+        for _ in range(5):
+            assert ping(left, "10.9.1.2").received == ping(left, "10.9.2.2").received == 3
+        for daemon in (first, second):
+            assert daemon.stop() == 0
+            assert not drops(daemon)
+            assert "packet_refused" not in {event["event"] for event in events(daemon)}
+            assert "tunnel_twin" not in {event["event"] for event in events(daemon)}
+    finally:
+        left.ip("addr", "del", "192.0.2.31/24", "dev", "under0")
