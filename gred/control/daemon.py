@@ -319,10 +319,11 @@ class Daemon:
         self._reconciler.close()
         if self._next_try is not None:
             self._next_try.cancel()
-        await self._discard(list(self.tunnels.values()))
+        # First, so that what still arrives is not counted as for no tunnel.
         if not self._stopped:
             self._stopped = True
             self._plane.close()
+        await self._discard(list(self.tunnels.values()))
 
     async def _discard(self, tunnels: Sequence[Tunnel]) -> None:
         """Take *tunnels* down, and forget them."""
