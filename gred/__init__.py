@@ -4,7 +4,8 @@ The map of the house. Three planes over one set of formats, as in a router:
 
     wire/        formats. Bytes <-> values, RFC by RFC. Pure.
     dataplane/   moves packets. Owns every descriptor that packets cross.
-    control/     decides. One Tunnel object per configured tunnel; netlink; routes.
+    control/     decides. One Tunnel object per configured tunnel.
+      kernel/    asks and orders the kernel: netlink, namespaces, netfilter, devices.
     management/  people and machines that look at gred: command line, logs, service manager, demo.
     config/      INI text -> frozen, validated values.
 

@@ -30,7 +30,7 @@ IMPURE = {
 AT_HOME = {
     "iniconfig": "gred.config",
     "pytun": "gred.dataplane",
-    "pyroute2": "gred.control.messages",
+    "pyroute2": "gred.control.kernel.messages",
     "scapy": "gred.management.decode",
     "structlog": "gred.management",
     "uvloop": "gred.management",
@@ -108,6 +108,21 @@ def offences(source: str, module: str, *, is_package: bool = False) -> list[str]
     return found
 
 
+# All that the room of the kernel has from the rest of control: errors in words, and arithmetic.
+KERNEL_MAY_IMPORT = ("errors", "mtu", "path_mtu")
+
+
+def kernel_offences(source: str, module: str, *, is_package: bool = False) -> list[str]:
+    """What the text of a *module* of control.kernel imports of control and may not."""
+    allowed = ["gred.control.kernel", *(f"gred.control.{name}" for name in KERNEL_MAY_IMPORT)]
+    return [
+        f"line {item.line}: control.kernel imports {item.name}"
+        for item in imports(source, module, is_package=is_package)
+        if is_within(item.name, "gred.control")
+        and not any(is_within(item.name, home) for home in allowed)
+    ]
+
+
 def module_name(path: Path) -> str:
     parts = ["gred", *path.relative_to(PACKAGE).with_suffix("").parts]
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -119,6 +134,33 @@ def test_no_import_points_the_wrong_way(path: Path) -> None:
         path.read_text(encoding="utf-8"), module_name(path), is_package=path.name == "__init__.py"
     )
     assert found == []
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("control/kernel/*.py")), ids=module_name)
+def test_the_room_of_the_kernel_knows_no_tunnel(path: Path) -> None:
+    found = kernel_offences(
+        path.read_text(encoding="utf-8"), module_name(path), is_package=path.name == "__init__.py"
+    )
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from gred.control.tunnel import Tunnel",
+        "from gred.control import daemon",
+        "from .. import receivers",
+        "if TYPE_CHECKING:\n    from gred.control.parts import Event",
+        "def f():\n    import gred.control.survey",
+    ],
+)
+def test_a_tunnel_in_the_room_of_the_kernel_is_seen(source: str) -> None:
+    assert kernel_offences(source, "gred.control.kernel.netlink")
+
+
+def test_what_the_room_of_the_kernel_may_import_passes() -> None:
+    source = "from gred.control.kernel import dumps\nfrom gred.control.errors import words\n"
+    assert kernel_offences(source, "gred.control.kernel.netlink") == []
 
 
 def test_every_directory_of_the_package_is_a_known_plane() -> None:
@@ -154,7 +196,7 @@ def test_a_wrong_arrow_is_seen(module: str, source: str) -> None:
     [
         ("gred.wire.gre", "import struct\nfrom . import checksum"),
         ("gred.dataplane.forwarder", "import asyncio\nfrom gred.wire.drop import DropReason"),
-        ("gred.control.messages", "import pyroute2"),
+        ("gred.control.kernel.messages", "import pyroute2"),
         ("gred.control.daemon", "from gred.config import load"),
         ("gred.management.decode", "def f():\n    from scapy.layers import inet"),
         ("gred.management.cli", "from gred import __version__"),

@@ -20,13 +20,14 @@ from typing import Any, Protocol, cast
 
 from gred.config.model import Config, TunnelConfig
 from gred.control.denials import Denials
-from gred.control.devices import open_device
 from gred.control.errors import SetupError, words
+from gred.control.kernel.devices import open_device
+from gred.control.kernel.monitor import LinkMonitor
+from gred.control.kernel.netlink import Netlink
+from gred.control.kernel.parts import Kernel, OpenDevice
 from gred.control.lifecycle import Lifecycle
-from gred.control.monitor import LinkMonitor
 from gred.control.neighbours import Neighbours
-from gred.control.netlink import Netlink
-from gred.control.parts import Event, Kernel, Listener, OpenDevice, Plane
+from gred.control.parts import Event, Listener, Plane
 from gred.control.progress import Progress
 from gred.control.queue_drops import QueueDrops
 from gred.control.receivers import Receivers
@@ -57,7 +58,7 @@ _REST_AT_MOST = 2.0
 
 
 class Monitor(Protocol):
-    """Tells of changes, see `gred.control.monitor.LinkMonitor`."""
+    """Tells of changes, see `gred.control.kernel.monitor.LinkMonitor`."""
 
     def open(self) -> None:
         """Begin to listen. Raises OSError."""

@@ -3,7 +3,7 @@
 Pure. A rule that refuses some of what is sent is no state of the tunnel, but a drop with a reason.
 """
 
-from gred.control.denier import UNKNOWN
+from gred.control.kernel.denier import UNKNOWN
 from gred.dataplane.tunnels import Counters
 from gred.wire.drop import DropReason
 

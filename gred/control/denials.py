@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping
 
 from gred.control.denial import CHECK_EVERY
-from gred.control.denier import who_refuses
+from gred.control.kernel.denier import who_refuses
 from gred.control.parts import Listener
 from gred.control.tunnel import Tunnel
 

@@ -7,7 +7,7 @@ import errno
 import os
 from enum import IntEnum, unique
 
-from gred.control.namespaces import NamespaceError
+from gred.control.kernel.namespaces import NamespaceError
 from gred.dataplane.groups import GroupError
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gred.config.model import IPInterface, IPNetwork
-from gred.control.parts import Actual, InterfaceSettings, Kernel, prefix
+from gred.control.kernel.parts import Actual, InterfaceSettings, Kernel, prefix
 
 _SHOWN = 3  # of one kind, in a sentence
 

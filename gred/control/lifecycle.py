@@ -18,11 +18,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from gred.control.devices import describe_node
 from gred.control.errors import SetupError, device_refused, socket_refused, words
 from gred.control.interfaces import differences
+from gred.control.kernel.devices import describe_node
+from gred.control.kernel.parts import Device, Kernel, OpenDevice
 from gred.control.overlaps import shared
-from gred.control.parts import Device, Event, Kernel, Listener, OpenDevice, Plane, Port
+from gred.control.parts import Event, Listener, Plane, Port
 from gred.control.progress import Progress
 from gred.control.survey import Observation, survey
 from gred.control.threads import in_thread

@@ -6,7 +6,7 @@ The kernel takes both, and says nothing: packets then leave by one of the two.
 from collections.abc import Iterator, Mapping, Sequence
 
 from gred.config.model import IPInterface, TunnelConfig
-from gred.control.parts import Kernel
+from gred.control.kernel.parts import Kernel
 
 
 class Overlaps:

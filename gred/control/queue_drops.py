@@ -7,7 +7,8 @@ once in a while and told. Nothing here counts what gred itself drops.
 import asyncio
 from collections.abc import Callable, Mapping
 
-from gred.control.parts import Event, Kernel, Listener
+from gred.control.kernel.parts import Kernel
+from gred.control.parts import Event, Listener
 from gred.control.tunnel import Tunnel
 
 EVERY = 10.0  # seconds between looks

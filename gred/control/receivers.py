@@ -19,30 +19,14 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from gred.config.model import IPAddress
-from gred.control.dumps import GRE_KINDS, GreLink, read_gre_links
-from gred.control.messages import links_query
-from gred.control.rtnetlink import Rtnetlink
+from gred.control.kernel import raw_sockets
+from gred.control.kernel.dumps import GRE_KINDS, GreLink
 from gred.control.twins import Claim
 
 _NETWORK = Path("/proc/thread-self/net")
-_RAW = {4: _NETWORK / "raw", 6: _NETWORK / "raw6"}
-_MODULES = (Path("/sys/module/ip_gre"), Path("/sys/module/ip6_gre"))
-_DESCRIPTORS = Path("/proc/self/fd")
-_GRE = 47
-_LOOPBACK = "0100007F"  # 127.0.0.1 as /proc/net/raw has it: from there no peer sends
 _PREFIX = "gred.receiver."
 _PATIENCE = 1.0  # seconds that another gred has to answer
 _ANSWER_MAX = 16 << 20  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RawSocket:
-    """A raw socket for protocol 47."""
-
-    family: int
-    local: str
-    uid: int
-    inode: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +114,18 @@ class Receivers:
 
     def look(self) -> Others:
         """Return who else is there. What cannot be read is as if it were not there."""
-        links = tuple(_gre_links())
-        found = list(_raw_sockets())
+        links = tuple(raw_sockets.gre_links())
+        found = list(raw_sockets.raw_sockets())
         if any(one.inode not in self._own | self._known for one in found):
             # Costs as much as there are descriptors: only when somebody new is there.
-            self._own = frozenset(_own_sockets())
+            self._own = frozenset(raw_sockets.own_sockets())
             # Again: one of ours may have been closed since.
-            found = [one for one in _raw_sockets() if one in found]
+            found = [one for one in raw_sockets.raw_sockets() if one in found]
         others = [one for one in found if one.inode not in self._own]
         self._known = frozenset(one.inode for one in others)
         users = frozenset(one.uid for one in others)
         return Others(
-            versions=frozenset(one.family for one in others if one.local != _LOOPBACK),
+            versions=frozenset(one.family for one in others if one.local != raw_sockets.LOOPBACK),
             users=users,
             parties=tuple(self._parties(users)) if others else (),
             links=links,
@@ -163,16 +147,6 @@ class Receivers:
                 with asker, contextlib.suppress(OSError):
                     asker.settimeout(_PATIENCE)
                     asker.sendall(self._text)
-
-
-def read_raw(text: str, family: int) -> Iterator[RawSocket]:
-    """Yield the sockets for protocol 47 in what /proc/net/raw or raw6 says."""
-    for line in text.splitlines()[1:]:
-        words = line.split()
-        with contextlib.suppress(ValueError, IndexError):
-            local, _, protocol = words[1].rpartition(":")
-            if int(protocol, 16) == _GRE:
-                yield RawSocket(family, local, uid=int(words[7]), inode=int(words[9]))
 
 
 def kernels(
@@ -213,31 +187,6 @@ def rivals(
                 f" ({ours}): stop one of the two, or give one another Local=, Remote= or Key="
             )
     return found
-
-
-def _gre_links() -> list[GreLink]:
-    if not any(module.exists() for module in _MODULES):
-        return []
-    try:
-        with Rtnetlink() as kernel:
-            return read_gre_links(kernel.dump(links_query()))
-    except OSError:
-        return []
-
-
-def _raw_sockets() -> Iterator[RawSocket]:
-    for version, path in _RAW.items():
-        with contextlib.suppress(OSError):
-            yield from read_raw(path.read_text(), version)
-
-
-def _own_sockets() -> Iterator[int]:
-    """Yield the inodes of this process's sockets."""
-    for descriptor in _DESCRIPTORS.iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            kind, _, inode = str(descriptor.readlink()).partition(":")
-            if kind == "socket":
-                yield int(inode.strip("[]"))
 
 
 def _names() -> Iterator[str]:

@@ -12,9 +12,10 @@ from functools import partial
 
 from gred.config.model import IPAddress, TunnelConfig
 from gred.control.errors import SetupError, socket_refused
+from gred.control.kernel.parts import Kernel
 from gred.control.lifecycle import Failures, Lifecycle, look, with_device
 from gred.control.neighbours import Neighbours
-from gred.control.parts import Event, Kernel, Listener
+from gred.control.parts import Event, Listener
 from gred.control.slices import in_slices
 from gred.control.survey import Observation, Standing
 from gred.control.threads import in_thread

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from gred.config.model import IPAddress, TunnelConfig
 from gred.control.interfaces import Difference
-from gred.control.parts import Device, Kernel
-from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery, cycles
+from gred.control.kernel.parts import Device, Kernel
+from gred.control.kernel.routes import NoRoute, Route, RouteInfo, RouteQuery
+from gred.control.paths import cycles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,12 @@ from ipaddress import IPv4Address, IPv6Address
 
 from gred.config.model import IPAddress, TunnelConfig
 from gred.control.denial import Denial
+from gred.control.kernel.parts import Device, DeviceMode, InterfaceSettings
+from gred.control.kernel.routes import NoRoute, RouteInfo
 from gred.control.link_local import link_local
 from gred.control.mtu import DEFAULT_ROUTE_MTU, FLOOR_IPV6, carries_ipv6, overhead, tunnel_mtu
-from gred.control.parts import Device, DeviceMode, Event, InterfaceSettings, Port
+from gred.control.parts import Event, Port
 from gred.control.path_mtu import PathMtu
-from gred.control.paths import NoRoute, RouteInfo
 from gred.control.refusal import Refusal
 from gred.control.retry import Retry
 from gred.control.survey import Observation, Standing

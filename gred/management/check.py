@@ -14,10 +14,11 @@ from gred.config import Config, ConfigurationError, TunnelConfig, load, render
 from gred.config.model import IPAddress
 from gred.control import mtu
 from gred.control.errors import ExitCode
+from gred.control.kernel.parts import Kernel
+from gred.control.kernel.routes import NoRoute, Route, RouteInfo, RouteQuery
 from gred.control.link_local import link_local
 from gred.control.overlaps import shared
-from gred.control.parts import Kernel
-from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery, cycles
+from gred.control.paths import cycles
 from gred.control.receivers import Others, Receivers, kernels, rivals
 from gred.control.twins import Claim, claim
 from gred.management import account
@@ -305,7 +306,7 @@ def _arithmetic(tunnel: TunnelConfig, route: Route | None) -> str:
 def _kernel() -> Kernel | None:
     """Return the kernel to ask, or ``None`` where netlink is not to be had."""
     try:
-        from gred.control.netlink import Netlink  # noqa: PLC0415 - pyroute2 takes its time
+        from gred.control.kernel.netlink import Netlink  # noqa: PLC0415 - pyroute2 takes its time
 
         return Netlink()
     except (ImportError, OSError):

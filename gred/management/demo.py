@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gred.config import load
-from gred.control.devices import describe_node
 from gred.control.errors import ExitCode, wrong_node
-from gred.control.netlink import Netlink
+from gred.control.kernel.devices import describe_node
+from gred.control.kernel.netlink import Netlink
 from gred.management import demo_configurations as configurations
 from gred.management.check import describe, look
 from gred.management.demo_capture import Capture

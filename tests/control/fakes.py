@@ -12,18 +12,10 @@ from zlib import crc32
 from gred.config.model import Config, DaemonConfig, IPAddress, IPInterface, Location, TunnelConfig
 from gred.control.daemon import Daemon, Parts, Reporter, Trace
 from gred.control.errors import SetupError
-from gred.control.namespaces import NamespaceError
-from gred.control.parts import (
-    Actual,
-    Device,
-    DeviceMode,
-    Event,
-    InterfaceSettings,
-    Port,
-    Prefix,
-    prefix,
-)
-from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery
+from gred.control.kernel.namespaces import NamespaceError
+from gred.control.kernel.parts import Actual, Device, DeviceMode, InterfaceSettings, Prefix, prefix
+from gred.control.kernel.routes import NoRoute, Route, RouteInfo, RouteQuery
+from gred.control.parts import Event, Port
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tunnels import Counters, TunnelParameters
 from gred.wire.drop import DropReason

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from gred.control.errors import ExitCode, SetupError, device_refused, socket_refused
-from gred.control.namespaces import NamespaceError
+from gred.control.kernel.namespaces import NamespaceError
 from gred.dataplane.groups import GroupError, Membership
 
 PLACE = "gred.conf:7: [Tunnel t1]"

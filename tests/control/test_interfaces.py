@@ -6,7 +6,7 @@ from ipaddress import IPv6Interface, ip_interface, ip_network
 import pytest
 
 from gred.control.interfaces import compare, differences
-from gred.control.parts import Actual, InterfaceSettings, prefix
+from gred.control.kernel.parts import Actual, InterfaceSettings, prefix
 from tests.control.fakes import FakeKernel
 
 WANTED = InterfaceSettings(

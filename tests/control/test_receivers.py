@@ -1,4 +1,4 @@
-"""Other receivers: what /proc/net/raw says, and which gred came first."""
+"""Other receivers: who they are, and which gred came first."""
 
 import os
 import socket
@@ -9,46 +9,21 @@ from pathlib import Path
 import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from gred.control import receivers as module
-from gred.control.dumps import read_gre_links
+from gred.control.kernel import raw_sockets
+from gred.control.kernel.dumps import read_gre_links
+from gred.control.kernel.rtnetlink import encode
 from gred.control.receivers import (
     Others,
     Party,
-    RawSocket,
     Receivers,
     kernels,
-    read_raw,
     rivals,
 )
-from gred.control.rtnetlink import encode
 from gred.control.twins import Claim
+from tests.control.kernel.test_raw_sockets import raw
 
-HEAD = (
-    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout"
-    " inode ref pointer drops\n"
-)
-LINE = (
-    "  {}: {}:{} 00000000:0000 07 00000000:00000000 00:00000000 00000000  {}  0 {} 2"
-    " 0000000000000000 0\n"
-)
 CLAIM = Claim(4, ip_address("192.0.2.1"), ip_address("192.0.2.2"), None)
 KEYED = Claim(6, None, ip_address("2001:db8::2"), 7)
-
-
-def raw(*sockets: tuple[str, str, int, int]) -> str:
-    lines = [LINE.format(n, *one[:2], one[2], one[3]) for n, one in enumerate(sockets)]
-    return HEAD + "".join(lines)
-
-
-def test_sockets_for_protocol_47_are_found_among_others() -> None:
-    text = raw(
-        ("00000000", "002F", 998, 11), ("00000000", "0001", 0, 12), ("0100007F", "002F", 0, 13)
-    )
-    assert list(read_raw(text, 4)) == [
-        RawSocket(4, "00000000", 998, 11),
-        RawSocket(4, "0100007F", 0, 13),
-    ]
-    assert list(read_raw(HEAD + "what is this\n\n", 4)) == []
 
 
 def test_the_earlier_gred_has_the_packets() -> None:
@@ -64,7 +39,7 @@ def test_the_earlier_gred_has_the_packets() -> None:
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand-ins for /proc/net/raw; what is under /proc/net/unix is the kernel's own."""
-    monkeypatch.setattr(module, "_RAW", {4: tmp_path / "raw", 6: tmp_path / "raw6"})
+    monkeypatch.setattr(raw_sockets, "_RAW", {4: tmp_path / "raw", 6: tmp_path / "raw6"})
     return tmp_path
 
 
@@ -92,7 +67,7 @@ def test_only_somebody_new_makes_it_look_at_its_own_descriptors(
         looks.append(1)
         return []
 
-    monkeypatch.setattr(module, "_own_sockets", look)
+    monkeypatch.setattr(raw_sockets, "own_sockets", look)
     receivers = Receivers()
     for number, inodes in enumerate([(1,), (1,), (1, 2), (2,), ()]):
         lines = [("00000000", "002F", 998, inode) for inode in inodes]

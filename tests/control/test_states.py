@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,7 +12,7 @@ from gred.control import denial
 from gred.control import denials as module
 from gred.control.denials import Denials
 from gred.control.interfaces import differences
-from gred.control.parts import Event, prefix
+from gred.control.kernel.parts import prefix
 from gred.control.survey import Observation
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.dataplane.punt import Report
@@ -19,6 +20,9 @@ from gred.dataplane.tunnels import Counters
 from gred.wire.drop import DropReason
 from tests.control.conftest import Run
 from tests.control.fakes import FakeDevice, FakeKernel, FakePort, House, tunnel, until
+
+if TYPE_CHECKING:
+    from gred.control.parts import Event
 
 ADDRESS, ROUTE = "10.9.1.1/24", "10.99.1.0/24"
 DENIED = Report("t1", DropReason.DENIED, None, None, None, "EPERM")

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from gred.config.model import TunnelConfig
-from gred.control.paths import NoRoute, RouteInfo, RouteQuery
+from gred.control.kernel.routes import NoRoute, RouteInfo, RouteQuery
 from gred.control.survey import Observation, Standing, survey
 from tests.control.fakes import LOCAL, OTHER_REMOTE, REMOTE, WIRE, FakeDevice, FakeKernel, tunnel
 

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from gred.control.paths import NoRoute, RouteInfo
+from gred.control.kernel.routes import NoRoute, RouteInfo
 from gred.control.survey import Observation, Standing
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.wire.drop import DropReason

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from gred.config.model import IPAddress, TunnelConfig
-from gred.control.paths import NoRoute, RouteInfo
+from gred.control.kernel.routes import NoRoute, RouteInfo
 from gred.control.survey import Observation
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.control.twins import claim, later_ones

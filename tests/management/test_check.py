@@ -10,7 +10,7 @@ import pytest
 
 from gred.config import Config, load
 from gred.config.model import IPAddress, IPInterface
-from gred.control.paths import NoRoute, Route, RouteInfo
+from gred.control.kernel.routes import NoRoute, Route, RouteInfo
 from gred.control.receivers import Others, Party
 from gred.control.twins import Claim
 from gred.management import check

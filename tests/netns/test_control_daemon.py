@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address, ip_interface
+from typing import TYPE_CHECKING
 
 import pytest
 import uvloop
@@ -14,13 +15,16 @@ import uvloop
 from gred.config.model import TunnelConfig
 from gred.control.daemon import Daemon, Parts
 from gred.control.errors import ExitCode
-from gred.control.netlink import Netlink
-from gred.control.parts import Device, DeviceMode, Event
+from gred.control.kernel.netlink import Netlink
+from gred.control.kernel.parts import Device, DeviceMode
 from gred.control.tunnel import TunnelState
 from gred.dataplane.tun import TunDevice
 from gred.management.lab import UNDERLAY, Host, Lab
 from tests import require
 from tests.control.fakes import configuration, tunnel, until
+
+if TYPE_CHECKING:
+    from gred.control.parts import Event
 
 LOCAL, REMOTE, OTHER_REMOTE = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 Inside = Callable[[Coroutine[None, None, None]], None]

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gred.control.netlink import Netlink
-from gred.control.parts import InterfaceSettings
-from gred.control.paths import NoRoute, Route, RouteInfo
+from gred.control.kernel.netlink import Netlink
+from gred.control.kernel.parts import InterfaceSettings
+from gred.control.kernel.routes import NoRoute, Route, RouteInfo
 from gred.dataplane.tun import TunDevice
 from gred.management.lab import UNDERLAY, Host, Lab
 from gred.wire.checksum import checksum

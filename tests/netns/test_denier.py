@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from gred.control.denier import FIREWALL, POLICY, ROUTE, UNKNOWN, who_refuses
+from gred.control.kernel.denier import FIREWALL, POLICY, ROUTE, UNKNOWN, who_refuses
 from gred.dataplane.tunnels import TunnelParameters
 from tests import require
 from tests.dataplane.namespaces import in_new_namespace

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 
-from gred.control.monitor import LinkMonitor, open_listeners
+from gred.control.kernel.monitor import LinkMonitor, open_listeners
 from gred.management.lab import Host, Lab
 from tests import require
 
@@ -30,7 +30,7 @@ def test_a_change_after_lost_messages_is_noticed(
     listeners = host.inside(open_listeners)
     for listener in listeners:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-    monkeypatch.setattr("gred.control.monitor.open_listeners", lambda: listeners)
+    monkeypatch.setattr("gred.control.kernel.monitor.open_listeners", lambda: listeners)
     bugs: list[object] = []
 
     async def scenario() -> None:

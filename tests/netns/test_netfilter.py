@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gred.control import netfilter
-from gred.control.iptables import RULES
-from gred.control.monitor import open_listeners
-from gred.control.netlink import Netlink
+from gred.control.kernel import netfilter
+from gred.control.kernel.iptables import RULES
+from gred.control.kernel.monitor import open_listeners
+from gred.control.kernel.netlink import Netlink
 from gred.management.demo_traffic import transfer
 from gred.management.lab import Host, Lab
 from tests import require

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from gred.control.monitor import LinkMonitor, drain
+from gred.control.kernel.monitor import LinkMonitor, drain
 from tests.control.conftest import Run
 from tests.control.fakes import until
 
@@ -20,7 +20,7 @@ def kernel_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """Give the monitor one end of a socket pair; return the other one."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     theirs.setblocking(False)
-    monkeypatch.setattr("gred.control.monitor.open_listeners", lambda: [theirs])
+    monkeypatch.setattr("gred.control.kernel.monitor.open_listeners", lambda: [theirs])
     yield ours
     ours.close()
     theirs.close()
@@ -53,8 +53,8 @@ def test_tables_of_iptables_are_looked_at_again_and_again(
 ) -> None:
     tables: dict[int, str] = {}
     calls: list[int] = []
-    monkeypatch.setattr("gred.control.monitor.iptables_reasons", lambda: dict(tables))
-    monkeypatch.setattr("gred.control.monitor._TABLES_EVERY", 0.01)
+    monkeypatch.setattr("gred.control.kernel.monitor.iptables_reasons", lambda: dict(tables))
+    monkeypatch.setattr("gred.control.kernel.monitor._TABLES_EVERY", 0.01)
 
     async def scenario() -> None:
         monitor = LinkMonitor(asyncio.get_running_loop(), lambda: calls.append(1), delay=0.01)

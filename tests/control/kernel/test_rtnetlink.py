@@ -3,7 +3,7 @@
 import errno
 import struct
 
-from gred.control.rtnetlink import Answer, _read_error
+from gred.control.kernel.rtnetlink import Answer, _read_error
 
 REQUEST_HEADER = struct.pack("=IHHII", 32, 20, 5, 1, 0)
 CAPPED, TLVS = 0x100, 0x200

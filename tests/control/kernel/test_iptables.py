@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gred.control import iptables
+from gred.control.kernel import iptables
 
 UNSEEN = "cannot see iptables tables: Permission denied"
 # As systemd leaves it at boot: loaded, and nothing in it.

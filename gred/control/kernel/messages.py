@@ -29,8 +29,8 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from gred.config.model import IPAddress, IPInterface, IPNetwork
-from gred.control.paths import RouteQuery
-from gred.control.rtnetlink import (
+from gred.control.kernel.routes import RouteQuery
+from gred.control.kernel.rtnetlink import (
     NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_DUMP,

@@ -11,8 +11,8 @@ import errno
 import socket
 from collections.abc import Callable
 
-from gred.control.iptables import iptables_reasons
-from gred.control.netfilter import NETLINK_NETFILTER
+from gred.control.kernel.iptables import iptables_reasons
+from gred.control.kernel.netfilter import NETLINK_NETFILTER
 
 # Multicast groups of NETLINK_ROUTE by number, linux/rtnetlink.h.
 _GROUPS = {
@@ -105,7 +105,7 @@ class LinkMonitor:
 def open_listeners() -> list[socket.socket]:
     """Open sockets that the kernel tells of every change. Raises OSError."""
     listeners = [_open(socket.NETLINK_ROUTE, _MEMBERSHIP)]
-    # Without netfilter, or without the right to hear of it: see control/netfilter.py.
+    # Without netfilter, or without the right to hear of it: see netfilter.py.
     with contextlib.suppress(OSError):
         listeners.append(_open(NETLINK_NETFILTER, _NFTABLES))
     return listeners

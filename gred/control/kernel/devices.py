@@ -9,10 +9,10 @@ import socket
 import stat
 from pathlib import Path
 
-from gred.control import messages
-from gred.control.namespaces import NamespaceError, inside, open_namespace
-from gred.control.parts import DeviceMode
-from gred.control.rtnetlink import Rtnetlink
+from gred.control.kernel import messages
+from gred.control.kernel.namespaces import NamespaceError, inside, open_namespace
+from gred.control.kernel.parts import DeviceMode
+from gred.control.kernel.rtnetlink import Rtnetlink
 from gred.dataplane.tun import NODE, NODE_NUMBERS, TunDevice
 
 # The kernel puts a number in place of %d. The tunnel's own name may be another interface's here.

@@ -5,7 +5,7 @@ net/netfilter/x_tables.c), and may load its module. So it is asked only about ta
 lists, in files that root alone may read. Who may not read them looks at the modules: one without a
 user has no rules in any network namespace (do_replace in net/ipv4/netfilter/ip_tables.c counts).
 
-Policies are not looked at: they are for all packets alike, see control/netfilter.py.
+Policies are not looked at: they are for all packets alike, see netfilter.py.
 """
 
 import ctypes

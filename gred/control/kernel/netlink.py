@@ -1,30 +1,28 @@
 """Questions and orders to the kernel about interfaces, addresses, routes and rules.
 
 Every method blocks for a moment and keeps nothing: call it in a thread (`asyncio.to_thread`).
-Nothing here decides what ought to be; refusals become SetupError with the kernel's own words.
+Nothing here decides what ought to be; what an interface is ordered to become is in orders.py.
 """
 
 import errno
 import fcntl
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv6Address
-from itertools import islice
 from pathlib import Path
 from secrets import randbits
 
-from gred.config.model import IPAddress, IPInterface, IPNetwork
-from gred.control import dumps, messages, netfilter
-from gred.control.errors import ExitCode, SetupError, words
-from gred.control.messages import FoundRoute
-from gred.control.mtu import DEFAULT_ROUTE_MTU, FLOOR_IPV6
-from gred.control.namespaces import inside
-from gred.control.parts import Actual, Device, InterfaceSettings, Prefix, prefix
+from gred.config.model import IPAddress, IPInterface
+from gred.control.errors import SetupError
+from gred.control.kernel import dumps, messages, netfilter, orders
+from gred.control.kernel.messages import FoundRoute
+from gred.control.kernel.parts import Actual, Device, InterfaceSettings, Prefix, prefix
+from gred.control.kernel.routes import NoRoute, Route, RouteInfo, RouteQuery
+from gred.control.kernel.rtnetlink import Rtnetlink
+from gred.control.mtu import DEFAULT_ROUTE_MTU
 from gred.control.path_mtu import LIFETIME
-from gred.control.paths import NoRoute, Route, RouteInfo, RouteQuery
-from gred.control.rtnetlink import Answer, Rtnetlink
 from gred.dataplane.underlay import (
     IPV6_ADDR_PREFERENCES,
     IPV6_PREFER_SRC_PUBLIC,
@@ -32,31 +30,14 @@ from gred.dataplane.underlay import (
     SO_MARK,
 )
 
-# TUN's own default is 500. The loop serves other tunnels while this queue fills; a full queue
-# drops, and bulk TCP fills 500 easily. Larger costs 8 bytes an entry, used or not.
-TRANSMIT_QUEUE = 2000
-
-_FORWARDING = Path("/proc/sys/net/ipv6/conf/default/forwarding")
-
 _DISCARD = 9  # a port, RFC 863: any will do
 _TUNGETIFF = 0x800454D2
 _IFREQ_SIZE = 40
 _NAME_SIZE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """One request. Refused, it fails the set-up unless it is *optional*."""
-
-    request: bytes
-    place: str
-    what: str
-    optional: bool = False
-    remedy: Callable[[int], str] = lambda _errno: ""
-
-
 class Netlink:
-    """The kernel as control sees it; see `gred.control.parts.Kernel`. Has no state of its own."""
+    """The real `gred.control.kernel.parts.Kernel`. Has no state of its own."""
 
     def links(self, namespace: str | None = None) -> dict[int, str]:
         """Return the interfaces of a network namespace: index -> name. Raises OSError.
@@ -185,7 +166,7 @@ class Netlink:
         for place, settings in enumerate(interfaces):
             places.setdefault(settings.namespace, []).append(place)
         for namespace, here in places.items():
-            found = _configure([interfaces[place] for place in here], namespace)
+            found = orders.configure([interfaces[place] for place in here], namespace)
             for place, refusal in zip(here, found, strict=True):
                 refused[place] = refusal
         return refused
@@ -220,15 +201,15 @@ class Netlink:
         self, mtus: Mapping[int, int], namespace: str | None = None
     ) -> dict[int, SetupError]:
         """Set the MTU of interfaces: index -> bytes; return what was refused, by index."""
-        orders = [
-            _Order(
+        wanted = [
+            orders.Order(
                 messages.link(index, attributes=[("IFLA_MTU", mtu)]),
                 f"interface {index}",
                 f"set MTU {mtu}",
             )
             for index, mtu in mtus.items()
         ]
-        found = _give([[order] for order in orders], namespace)
+        found = orders.give([[order] for order in wanted], namespace)
         return {
             index: refusal
             for index, refusal in zip(mtus, found, strict=True)
@@ -296,150 +277,6 @@ def _with_others_routes(
             before = more.get(index, found[index])
             more[index] = replace(before, routes=before.routes | {prefix(route)})
     return more
-
-
-def _configure(
-    interfaces: Sequence[InterfaceSettings], namespace: str | None
-) -> list[SetupError | None]:
-    try:
-        router = any(not one.ipv6 for one in interfaces) and inside(namespace, _forwards_ipv6)
-    except OSError:
-        router = False  # a namespace that is gone is met again below
-    orders = [_orders(one, quiet=router and not one.ipv6) for one in interfaces]
-    return _give(orders, namespace)
-
-
-def _give(groups: Sequence[Sequence[_Order]], namespace: str | None) -> list[SetupError | None]:
-    """Send all orders at once; return, for each group, the first refusal that matters."""
-    orders = [order for group in groups for order in group]
-    try:
-        with Rtnetlink(namespace) as kernel:
-            answers = iter(kernel.exchange([order.request for order in orders]))
-    except OSError as error:
-        return [
-            SetupError(
-                f"{group[-1].place}: cannot speak to the kernel over netlink: {words(error)}"
-            )
-            for group in groups
-        ]
-    return [_first_refusal(group, list(islice(answers, len(group))), namespace) for group in groups]
-
-
-def _first_refusal(
-    orders: Sequence[_Order], answers: Sequence[Answer], namespace: str | None
-) -> SetupError | None:
-    for order, answer in zip(orders, answers, strict=True):
-        if answer.error and not order.optional:
-            return _refusal(order, answer, namespace)
-    return None
-
-
-def _refusal(order: _Order, answer: Answer, namespace: str | None) -> SetupError:
-    remedy, code = order.remedy(answer.error), ExitCode.FAILURE
-    if answer.error == errno.EPERM:
-        remedy = " (gred needs CAP_NET_ADMIN)"
-        # What may not be done in another namespace may be done here.
-        code = ExitCode.NO_PERMISSION if namespace is None else ExitCode.FAILURE
-    return SetupError(f"{order.place}: cannot {order.what}: {answer.finding}{remedy}", code)
-
-
-def _forwards_ipv6() -> bool:
-    """Whether a new interface belongs to a router; where it is not known, it may."""
-    try:
-        return _FORWARDING.read_text().strip() != "0"
-    except FileNotFoundError:  # no IPv6, or no /proc
-        return False
-    except OSError:
-        return True
-
-
-def _leave_groups(index: int) -> list[_Order]:
-    """Return orders after which an interface that is down is in no IPv6 group but all nodes.
-
-    On a router the kernel has let it join the group of all routers (ipv6_add_dev), and would
-    report that through a tunnel that carries no IPv6. Below IPv6's least MTU it forgets all it
-    knows of IPv6 there, and begins anew above it: without multicast, no group is joined. Optional:
-    where it fails there are four packets more.
-    """
-    return [
-        _Order(
-            messages.link(index, attributes=[("IFLA_MTU", FLOOR_IPV6 - 1)], multicast=False),
-            "",
-            "",
-            optional=True,
-        )
-    ]
-
-
-def _orders(settings: InterfaceSettings, *, quiet: bool) -> list[_Order]:
-    """Return what gives an interface its settings; *quiet*: it must not report IPv6 groups."""
-    place, index = settings.place, settings.index
-    orders = _leave_groups(index) if quiet else []
-    orders += [
-        _Order(
-            messages.link(index, attributes=[("IFLA_MTU", settings.mtu)]),
-            place,
-            f"set MTU {settings.mtu}",
-        ),
-        # Optional: not every kernel and sandbox can, and the tunnel works without. Before "up",
-        # where changing the queue is cheap.
-        _Order(
-            messages.link(index, attributes=[("IFLA_TXQLEN", TRANSMIT_QUEUE)]),
-            place,
-            "",
-            optional=True,
-        ),
-    ]
-    if settings.mac_address is not None:
-        address = [("IFLA_ADDRESS", settings.mac_address)]
-        what = f"set MAC address {settings.mac_address}"
-        orders.append(_Order(messages.link(index, attributes=address), place, what))
-    # Optional: without IPv6 there is none to be had.
-    orders.append(_Order(messages.no_link_local(index), place, "", optional=True))
-    orders += [
-        _Order(
-            messages.add_address(index, address),
-            place,
-            f"add address {address}",
-            remedy=_address_remedy(address),
-        )
-        for address in settings.addresses
-    ]
-    if settings.link_local is not None:
-        added = messages.add_address(index, settings.link_local)
-        orders.append(_Order(added, place, "", optional=True))
-    up = messages.link(index, up=True, multicast=True if quiet else None)
-    orders.append(_Order(up, place, f"set interface {settings.name} up"))
-    orders += [
-        _Order(
-            messages.add_route(index, route),
-            place,
-            f"add route {route}",
-            remedy=_route_remedy(route),
-        )
-        for route in settings.own_routes
-    ]
-    return orders
-
-
-def _address_remedy(address: IPInterface) -> Callable[[int], str]:
-    def remedy(error: int) -> str:
-        if address.version == 6 and error in {errno.EACCES, errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
-            return " (switch IPv6 on: sysctl net.ipv6.conf.default.disable_ipv6=0)"
-        return ""
-
-    return remedy
-
-
-def _route_remedy(route: IPNetwork) -> Callable[[int], str]:
-    def remedy(error: int) -> str:
-        if error == errno.EEXIST:
-            return f" (another route has it: ip -{route.version} route show {route})"
-        if route.version == 6 and error in {errno.EACCES, errno.EOPNOTSUPP, errno.ENODEV}:
-            return " (switch IPv6 on: sysctl net.ipv6.conf.default.disable_ipv6=0)"
-        return ""
-
-    return remedy
 
 
 def _uncover(

@@ -11,9 +11,9 @@ ask blocks: for threads only.
 
 import errno
 
-from gred.control import messages
-from gred.control.iptables import RULES, iptables_reasons
-from gred.control.rtnetlink import Rtnetlink
+from gred.control.kernel import messages
+from gred.control.kernel.iptables import RULES, iptables_reasons
+from gred.control.kernel.rtnetlink import Rtnetlink
 
 NETLINK_NETFILTER = 12  # linux/netlink.h; not in the socket module
 _NO_NFTABLES = {errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL}

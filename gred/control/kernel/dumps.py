@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 
 from gred.config.model import IPInterface
-from gred.control.parts import Prefix
+from gred.control.kernel.parts import Prefix
 
 _HEADER = 16  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change

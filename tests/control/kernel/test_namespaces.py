@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gred.control import namespaces
-from gred.control.namespaces import inside, namespace_path
+from gred.control.kernel import namespaces
+from gred.control.kernel.namespaces import inside, namespace_path
 
 
 @pytest.fixture

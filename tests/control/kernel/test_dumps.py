@@ -8,10 +8,10 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from gred.control import dumps
-from gred.control.messages import FAMILY
-from gred.control.parts import prefix
-from gred.control.rtnetlink import encode
+from gred.control.kernel import dumps
+from gred.control.kernel.messages import FAMILY
+from gred.control.kernel.parts import prefix
+from gred.control.kernel.rtnetlink import encode
 
 
 def link(index: int, mtu: int, *, up: bool) -> bytes:

@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from pyroute2.netlink.rtnl import RTM_NEWADDR
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
-from gred.control.messages import read_addresses
-from gred.control.rtnetlink import encode
+from gred.control.kernel.messages import read_addresses
+from gred.control.kernel.rtnetlink import encode
 
 UNIVERSE, LINK, HOST = 0, 253, 254
 SECONDARY, DADFAILED, DEPRECATED, TENTATIVE = 0x01, 0x08, 0x20, 0x40

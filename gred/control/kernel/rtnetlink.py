@@ -19,7 +19,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from gred.control.namespaces import inside
+from gred.control.kernel.namespaces import inside
 
 _SOL_NETLINK = 270
 _NETLINK_CAP_ACK = 10  # do not repeat the whole request in an error. Linux 4.3
