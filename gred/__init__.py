@@ -8,9 +8,10 @@ The map of the house. Three planes over one set of formats, as in a router:
       kernel/    asks and orders the kernel: netlink, namespaces, netfilter, devices.
     management/  people and machines that look at gred: command line, logs, service manager, demo.
     config/      INI text -> frozen, validated values.
+    lab/         hosts, wires, traffic in network namespaces: for the demo, tests and benchmarks.
 
-Imports point one way: management -> control -> dataplane -> wire; config imports nothing of the
-others. What the data plane has to say upwards it hands to callbacks it was given.
+Imports point one way: management -> control -> dataplane -> wire; config and lab import nothing of
+the others. What the data plane has to say upwards it hands to callbacks it was given.
 
 A packet's way, egress:   TUN -> dataplane.io.read_frames -> dataplane.codec.order_frames
                           -> dataplane.codec.encapsulate -> dataplane.io.send_datagrams

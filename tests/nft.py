@@ -2,7 +2,7 @@
 
 import subprocess
 
-from gred.management.lab import Host
+from gred.lab.hosts import Host
 from tests import require
 
 

@@ -19,12 +19,13 @@ from gred.config import load
 from gred.control.errors import ExitCode, wrong_node
 from gred.control.kernel.devices import describe_node
 from gred.control.kernel.netlink import Netlink
+from gred.lab.capture import Capture
+from gred.lab.daemon import Daemon, DaemonError
+from gred.lab.hosts import UNDERLAY, Host, Lab, LabError
+from gred.lab.interruptions import Interrupted
+from gred.lab.traffic import EchoResult, multicast, ping, transfer
 from gred.management import demo_configurations as configurations
 from gred.management.check import describe, look
-from gred.management.demo_capture import Capture
-from gred.management.demo_daemon import Daemon, DaemonError
-from gred.management.demo_traffic import EchoResult, multicast, ping, transfer
-from gred.management.lab import UNDERLAY, Host, Interrupted, Lab, LabError
 
 _DRAWING = """\
    left                                                right

@@ -21,7 +21,7 @@ from gred.dataplane.groups import Family
 from gred.dataplane.layout import Datagram, Destination, Way
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.underlay import PLAIN, SO_MARK, SO_RCVBUFFORCE, Senders, SendOptions
-from gred.management.lab import UNDERLAY, Lab, LabError
+from gred.lab.hosts import UNDERLAY, Lab, LabError
 from tests import require
 from tests.nft import nft
 

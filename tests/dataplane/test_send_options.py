@@ -17,7 +17,7 @@ from gred.dataplane.underlay import (
     SendOptions,
     Underlay,
 )
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
 from tests import require
 
 if TYPE_CHECKING:

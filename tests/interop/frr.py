@@ -9,7 +9,7 @@ import shutil
 import time
 from typing import Any
 
-from gred.management.lab import Host, Lab, LabError
+from gred.lab.hosts import Host, Lab, LabError
 
 DAEMONS = ("zebra", "ospfd", "bgpd")
 DIRECTORY = "/usr/lib/frr"

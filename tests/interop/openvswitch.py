@@ -8,7 +8,7 @@ and the inner addresses. Knows nothing of gred.
 import time
 from pathlib import Path
 
-from gred.management.lab import UNDERLAY, Host, Lab, LabError
+from gred.lab.hosts import UNDERLAY, Host, Lab, LabError
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 OUTSIDE, INSIDE = "br-phy", "br-int"

@@ -14,9 +14,9 @@ from scapy.layers.l2 import GRE, Ether
 from scapy.packet import NoPayload, Packet, Padding, Raw
 from scapy.utils import PcapReader, wrpcap
 
-from gred.management.demo_capture import Capture
-from gred.management.demo_traffic import multicast, ping, transfer
-from gred.management.lab import UNDERLAY, Lab
+from gred.lab.capture import Capture
+from gred.lab.hosts import UNDERLAY, Lab
+from gred.lab.traffic import multicast, ping, transfer
 from tests import require
 from tests.netns.daemons import Daemons
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from gred.management.demo_traffic import ping
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
+from gred.lab.traffic import ping
 from tests import require
 from tests.interop.frr import DAEMONS, Router
 from tests.netns.daemons import Daemons, wait_for

@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 
-from gred.management.demo_traffic import ping
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
+from gred.lab.traffic import ping
 from tests import require
 from tests.interop.frr import Router
 from tests.netns.daemons import Daemons, drops, wait_for

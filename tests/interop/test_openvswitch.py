@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gred.management.demo_traffic import ping, transfer
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
+from gred.lab.traffic import ping, transfer
 from tests import require
 from tests.interop.openvswitch import SCHEMA, Switch
 from tests.netns.daemons import Daemons, drops

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gred.control.errors import ExitCode
+from gred.lab.hosts import NAMESPACES
+from gred.lab.traffic import EchoResult
 from gred.management import demo, demo_configurations
-from gred.management.demo_traffic import EchoResult
-from gred.management.lab import NAMESPACES
 from tests import require
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gred.management.lab import Host
+from gred.lab.hosts import Host
 
 _ETH_P_ALL = 3
 _SOL_PACKET = 263

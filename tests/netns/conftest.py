@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
 from tests import require
 from tests.netns.daemons import Daemons
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gred.management.demo_daemon import Daemon
-from gred.management.lab import Host, Lab
+from gred.lab.daemon import Daemon
+from gred.lab.hosts import Host, Lab
 
 ENVIRONMENT: dict[str, dict[str, str]] = {"c": {}, "python": {"GRED_NO_EXTENSIONS": "1"}}
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
 
 NARROW = 1300  # bytes that the link in the middle carries
 LEFT, RIGHT = ("192.0.2.1", "2001:db8:1::1"), ("198.51.100.1", "2001:db8:2::1")

@@ -19,7 +19,7 @@ from gred.control.kernel.netlink import Netlink
 from gred.control.kernel.parts import Device, DeviceMode
 from gred.control.tunnel import TunnelState
 from gred.dataplane.tun import TunDevice
-from gred.management.lab import UNDERLAY, Host, Lab
+from gred.lab.hosts import UNDERLAY, Host, Lab
 from tests import require
 from tests.control.fakes import configuration, tunnel, until
 

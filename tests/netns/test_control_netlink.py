@@ -15,7 +15,7 @@ from gred.control.kernel.netlink import Netlink
 from gred.control.kernel.parts import InterfaceSettings
 from gred.control.kernel.routes import NoRoute, Route, RouteInfo
 from gred.dataplane.tun import TunDevice
-from gred.management.lab import UNDERLAY, Host, Lab
+from gred.lab.hosts import UNDERLAY, Host, Lab
 from gred.wire.checksum import checksum
 from tests import require
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gred.management.demo_daemon import Daemon
-from gred.management.demo_traffic import broadcast, multicast, ping, transfer
-from gred.management.lab import Host
+from gred.lab.daemon import Daemon
+from gred.lab.hosts import Host
+from gred.lab.traffic import broadcast, multicast, ping, transfer
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, drops, wait_for
 

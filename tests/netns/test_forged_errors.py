@@ -14,8 +14,8 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Packet, Raw
 
-from gred.management.demo_traffic import ping
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
+from gred.lab.traffic import ping
 from gred.wire.gre import GreHeader
 from tests.netns.daemons import Daemons, events, wait_for, wait_for_event
 from tests.netns.path import LEFT, RIGHT, Path, build

@@ -13,7 +13,7 @@ import pytest
 from gred.config.model import TunnelConfig
 from gred.control.tunnel import TunnelState
 from gred.dataplane.descriptors import FOR_SOCKETS, RESERVE
-from gred.management.lab import UNDERLAY, Host, Lab
+from gred.lab.hosts import UNDERLAY, Host, Lab
 from gred.wire.drop import DropReason
 from tests import require
 from tests.control.fakes import tunnel, until

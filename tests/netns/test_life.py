@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gred.control.errors import ExitCode
-from gred.management.demo_daemon import Daemon, DaemonError
-from gred.management.demo_traffic import ping
-from gred.management.lab import Host
+from gred.lab.daemon import Daemon, DaemonError
+from gred.lab.hosts import Host
+from gred.lab.traffic import ping
 from tests import require
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, drops, resident_kilobytes, wait_for, wait_for_event

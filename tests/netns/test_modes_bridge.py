@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gred.management.demo_traffic import ping, transfer
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
+from gred.lab.traffic import ping, transfer
 from gred.wire.ip import set_header_checksum
 from tests.netns.capture import wire
 from tests.netns.conftest import LEFT, RIGHT

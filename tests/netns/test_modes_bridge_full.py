@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gred.management.demo_traffic import ping, transfer
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
+from gred.lab.traffic import ping, transfer
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons
 

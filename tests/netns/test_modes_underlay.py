@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gred.management.demo_traffic import ping, transfer
-from gred.management.lab import UNDERLAY, Host, Lab
+from gred.lab.hosts import UNDERLAY, Host, Lab
+from gred.lab.traffic import ping, transfer
 from tests.netns.capture import DESTINATION_OPTIONS, GRE, wire
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, drops, events, wait_for, wait_for_event

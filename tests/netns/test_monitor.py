@@ -8,7 +8,7 @@ import pytest
 import uvloop
 
 from gred.control.kernel.monitor import LinkMonitor, open_listeners
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
 from tests import require
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}

@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from gred.management.demo_traffic import ping
-from gred.management.lab import Host
+from gred.lab.hosts import Host
+from gred.lab.traffic import ping
 from gred.wire.gre import IPPROTO_GRE, PROTOCOL_IPV4, GreHeader
 from tests.dataplane.packets import Udp
 from tests.netns.daemons import Daemons, drops, events, wait_for, wait_for_event

@@ -5,8 +5,8 @@ GRE has no ports, and Linux's connection tracking does not look at keys.
 
 import pytest
 
-from gred.management.demo_traffic import ping
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
+from gred.lab.traffic import ping
 from tests.netns.daemons import Daemons, drops, wait_for
 from tests.nft import nft
 

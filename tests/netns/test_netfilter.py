@@ -11,8 +11,8 @@ from gred.control.kernel import netfilter
 from gred.control.kernel.iptables import RULES
 from gred.control.kernel.monitor import open_listeners
 from gred.control.kernel.netlink import Netlink
-from gred.management.demo_traffic import transfer
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
+from gred.lab.traffic import transfer
 from tests import require
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, wait_for, wait_for_event

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gred.management.demo_daemon import Daemon
-from gred.management.demo_traffic import TransferResult, transfer
-from gred.management.lab import UNDERLAY, Host, Lab
+from gred.lab.daemon import Daemon
+from gred.lab.hosts import UNDERLAY, Host, Lab
+from gred.lab.traffic import TransferResult, transfer
 from tests import require
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, drops

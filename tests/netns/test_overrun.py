@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gred.management.demo_daemon import Daemon
-from gred.management.lab import Host
+from gred.lab.daemon import Daemon
+from gred.lab.hosts import Host
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, drops, events, wait_for, wait_for_event
 

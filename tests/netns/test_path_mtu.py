@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from gred.management.demo_daemon import Daemon
-from gred.management.demo_traffic import ping, transfer
-from gred.management.lab import Host, Lab
+from gred.lab.daemon import Daemon
+from gred.lab.hosts import Host, Lab
+from gred.lab.traffic import ping, transfer
 from tests.netns.daemons import Daemons, drops, wait_for_event
 from tests.netns.path import LEFT, NARROW, RIGHT, Path, build
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gred.control.errors import ExitCode
-from gred.management.demo_daemon import DaemonError
-from gred.management.demo_traffic import ping, transfer
-from gred.management.lab import NAMESPACES, UNDERLAY, Host, Lab
+from gred.lab.daemon import DaemonError
+from gred.lab.hosts import NAMESPACES, UNDERLAY, Host, Lab
+from gred.lab.traffic import ping, transfer
 from tests import require
 from tests.netns import sandbox
 from tests.netns.conftest import LEFT, RIGHT

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gred.management.demo_traffic import broadcast, multicast, ping, transfer
-from gred.management.lab import Host
+from gred.lab.hosts import Host
+from gred.lab.traffic import broadcast, multicast, ping, transfer
 from tests import require
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, drops, wait_for, wait_for_event

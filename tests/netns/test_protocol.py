@@ -3,8 +3,8 @@
 import select
 import socket
 
-from gred.management.demo_traffic import ping
-from gred.management.lab import Host
+from gred.lab.hosts import Host
+from gred.lab.traffic import ping
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, drops, wait_for
 

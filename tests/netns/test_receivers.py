@@ -1,7 +1,7 @@
 """Two that take GRE in one network namespace."""
 
-from gred.management.demo_traffic import ping
-from gred.management.lab import Host
+from gred.lab.hosts import Host
+from gred.lab.traffic import ping
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, drops, events, wait_for_event
 

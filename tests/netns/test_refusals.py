@@ -10,8 +10,8 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import GRE
 from scapy.packet import Packet, Raw
 
-from gred.management.demo_traffic import ping
-from gred.management.lab import Host
+from gred.lab.hosts import Host
+from gred.lab.traffic import ping
 from gred.wire.drop import DropReason
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, drops, wait_for

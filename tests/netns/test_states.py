@@ -2,9 +2,9 @@
 
 import pytest
 
-from gred.management.demo_daemon import Daemon
-from gred.management.demo_traffic import ping
-from gred.management.lab import Host
+from gred.lab.daemon import Daemon
+from gred.lab.hosts import Host
+from gred.lab.traffic import ping
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, events, wait_for, wait_for_event
 from tests.nft import nft

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gred.management.demo_traffic import ping
-from gred.management.lab import UNDERLAY, Host
+from gred.lab.hosts import UNDERLAY, Host
+from gred.lab.traffic import ping
 from tests.netns.capture import wire
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, wait_for, wait_for_event

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gred.management.demo_traffic import ping
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
+from gred.lab.traffic import ping
 from tests import require
 from tests.netns.daemons import Daemons, drops, events, wait_for_event
 from tests.netns.path import LEFT, RIGHT, Path, build

@@ -10,9 +10,9 @@ from scapy.layers.l2 import GRE
 from scapy.packet import Packet
 from scapy.utils import rdpcap
 
-from gred.management.demo_capture import Capture
-from gred.management.demo_traffic import ping
-from gred.management.lab import UNDERLAY, Host
+from gred.lab.capture import Capture
+from gred.lab.hosts import UNDERLAY, Host
+from gred.lab.traffic import ping
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons
 

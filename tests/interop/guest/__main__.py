@@ -11,8 +11,8 @@ import traceback
 from dataclasses import asdict
 from typing import NoReturn
 
-from gred.management.demo_daemon import DaemonError
-from gred.management.lab import Lab
+from gred.lab.daemon import DaemonError
+from gred.lab.hosts import Lab
 from tests.interop.guest import checks, scenarios
 from tests.interop.guest.laboratory import Laboratory
 from tests.interop.matrix import CELLS, Cell, Result

@@ -3,8 +3,8 @@
 A check returns a figure worth knowing or nothing, and raises AssertionError.
 """
 
-from gred.management.demo_traffic import TransferResult, multicast, ping, transfer
-from gred.management.lab import Host
+from gred.lab.hosts import Host
+from gred.lab.traffic import TransferResult, multicast, ping, transfer
 from tests.interop.guest import traffic
 from tests.interop.guest.laboratory import Laboratory
 from tests.interop.matrix import Tunnel

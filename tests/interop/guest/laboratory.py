@@ -11,8 +11,8 @@ One gred daemon has all the tunnels.
 import contextlib
 from collections.abc import Iterator
 
-from gred.management.demo_daemon import Daemon
-from gred.management.lab import Host, Lab
+from gred.lab.daemon import Daemon
+from gred.lab.hosts import Host, Lab
 from tests.interop.matrix import TUNNELS, Tunnel
 
 FAR_MTU = 1400

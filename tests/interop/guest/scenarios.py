@@ -7,8 +7,8 @@ or nothing, and raises AssertionError.
 import time
 from collections.abc import Callable
 
-from gred.management.demo_traffic import ping
-from gred.management.lab import Host
+from gred.lab.hosts import Host
+from gred.lab.traffic import ping
 from tests.interop.guest.checks import address, both_ways, echo, stream, streams
 from tests.interop.guest.laboratory import Laboratory
 from tests.interop.guest.traffic import Outer, datagram, numbered, sniffing

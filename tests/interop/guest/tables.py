@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gred.management.demo_daemon import Daemon
-from gred.management.lab import Host, Lab
+from gred.lab.daemon import Daemon
+from gred.lab.hosts import Host, Lab
 from tests import require
 from tests.interop.guest.laboratory import READY_S
 

@@ -1,6 +1,6 @@
 """Datagrams with marks and numbers, and what they look like on the wire.
 
-Adds to ``gred.management.demo_traffic`` what only these tests need. Headers are read here by hand:
+Adds to ``gred.lab.traffic`` what only these tests need. Headers are read here by hand:
 gred's own readers must not judge gred.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from gred.management.lab import Host
+from gred.lab.hosts import Host
 
 _ETH_P_ALL = 0x0003
 _IP_RECVTTL = 12  # linux/in.h; not in the socket module

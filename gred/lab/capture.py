@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from gred.management.lab import Host
+from gred.lab.hosts import Host
 
 _ETH_P_ALL = 0x0003  # linux/if_ether.h
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python names it from 3.14 on

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gred.management.lab import NAMESPACES, UNDERLAY, Host, Interrupted, Lab, LabError
+from gred.lab.hosts import NAMESPACES, UNDERLAY, Host, Lab, LabError
+from gred.lab.interruptions import Interrupted
 from tests import require
 
 STUBBORN = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True)"
@@ -110,7 +111,7 @@ def test_processes_end_with_the_block() -> None:
 
 
 def test_a_process_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gred.management.lab._GRACE_S", 0.1)
+    monkeypatch.setattr("gred.lab.hosts._GRACE_S", 0.1)
     with Lab("stubborn") as lab:
         code = f"{STUBBORN}; time.sleep(600)"
         command = [sys.executable, "-c", code]

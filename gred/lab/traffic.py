@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from gred.management.lab import Host
+from gred.lab.hosts import Host
 
 IPAddress = IPv4Address | IPv6Address
 

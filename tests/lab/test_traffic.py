@@ -1,27 +1,9 @@
-"""The demonstration's traffic and capture, over a plain wire."""
-
-from collections.abc import Iterator
-from pathlib import Path
+"""The laboratory's traffic, over a plain wire."""
 
 import pytest
 
-from gred.management.demo_capture import Capture
-from gred.management.demo_traffic import broadcast, multicast, ping, transfer
-from gred.management.lab import UNDERLAY, Host, Lab
-from tests import require
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[tuple[Host, Host]]:
-    require.root()
-    require.program("ip", package="iproute2")
-    with Lab("traffic") as lab:
-        left, right = lab.host("left"), lab.host("right")
-        lab.wire(left, right)
-        for host, number in ((left, 1), (right, 2)):
-            host.address(f"10.0.0.{number}/24")
-            host.address(f"fd00::{number}/64")
-        yield left, right
+from gred.lab.hosts import UNDERLAY, Host
+from gred.lab.traffic import broadcast, multicast, ping, transfer
 
 
 @pytest.mark.parametrize(
@@ -68,21 +50,3 @@ def test_a_transfer_to_nobody_is_not_intact(hosts: tuple[Host, Host]) -> None:
     result = transfer(left, right, "10.0.9.9", size=10, timeout=0.2)
     assert not result.intact
     assert result.received == 0
-
-
-def test_a_capture_is_a_pcap_of_what_crossed(hosts: tuple[Host, Host], tmp_path: Path) -> None:
-    scapy = pytest.importorskip("scapy.all")
-    left, _right = hosts
-    with Capture(left, UNDERLAY, tmp_path / "wire.pcap") as capture:
-        ping(left, "10.0.0.2", count=3, size=100)
-    packets = scapy.rdpcap(str(tmp_path / "wire.pcap"))
-    assert len(packets) == capture.packets
-    assert capture.missed == 0
-    assert [p[scapy.ICMP].type for p in packets if scapy.ICMP in p] == [8, 0] * 3
-    stamps = [p.time for p in packets]
-    assert stamps == sorted(stamps)
-
-
-def test_a_capture_to_nowhere_is_an_error_at_once(hosts: tuple[Host, Host], tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), Capture(hosts[0], UNDERLAY, tmp_path / "no" / "file"):
-        pass

@@ -1,9 +1,9 @@
 """A laboratory of network namespaces: hosts, the wires between them, the programs on them.
 
-Used by the demonstration and by the tests. Everything is made by ip(8), inside namespaces whose
-names carry this process's pid, and everything is removed again: on exit, on an exception, on a
-signal. Nothing here touches the namespace the process itself lives in, and no process is signalled
-that was not started here.
+Used by the demonstration, the tests and the benchmarks. Everything is made by ip(8), inside
+namespaces whose names carry this process's pid, and everything is removed again: on exit, on an
+exception, on a signal. Nothing here touches the namespace the process itself lives in, and no
+process is signalled that was not started here.
 """
 
 import atexit
@@ -19,10 +19,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import IO, Any, Self, TypeVar
+
+from gred.lab.interruptions import Interruptions
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -30,74 +32,12 @@ Say = Callable[[str], None]
 NAMESPACES = Path("/var/run/netns")  # where ip-netns(8) keeps the names
 UNDERLAY = "under0"  # what the wire is called at both ends
 _CLONE_NEWNET = 0x4000_0000  # linux/sched.h
-_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_S = 10.0  # from SIGTERM to SIGKILL
 _CARRIER_S = 5.0
 
 
 class LabError(Exception):
     """A step of the laboratory failed. The text is one line: the command and what it answered."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """SIGINT, SIGTERM or SIGHUP arrived. A KeyboardInterrupt, so that pytest stops for it too."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
-
-class _Interruptions:
-    """Turns the first signal into ``Interrupted``, but never while a step is half done.
-
-    Later signals are ignored: what they ask for, cleaning up and leaving, has begun.
-    """
-
-    def __init__(self) -> None:
-        self._held = 0
-        self._raised = False
-        self._pending: int | None = None
-        self._before: dict[signal.Signals, Any] = {}
-
-    def install(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return  # only the main thread may set handlers; its owner cleans up
-        for number in _INTERRUPTIONS:
-            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
-                continue  # nohup(1): asked to survive its terminal
-            self._before[number] = signal.signal(number, self._arrived)
-
-    def restore(self) -> None:
-        while self._before:
-            number, handler = self._before.popitem()
-            signal.signal(number, handler)
-
-    def _arrived(self, number: int, _frame: FrameType | None) -> None:
-        if self._raised:
-            return
-        if self._held:
-            self._pending = number
-        else:
-            self._raised = True
-            raise Interrupted(number)
-
-    def hold(self) -> None:
-        self._held += 1
-
-    def release(self) -> None:
-        self._held -= 1
-        if not self._held and self._pending is not None:
-            number, self._pending = self._pending, None
-            self._raised = True
-            raise Interrupted(number)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        self.hold()
-        try:
-            yield
-        finally:
-            self.release()
 
 
 class Host:
@@ -206,7 +146,7 @@ class Lab:
         self._namespaces: list[str] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._directory: Path | None = None
-        self._interruptions = _Interruptions()
+        self._interruptions = Interruptions()
         self.say: Say = say or (lambda _line: None)
 
     def __enter__(self) -> Self:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import gred
-from gred.management.lab import Host, Lab
+from gred.lab.hosts import Host, Lab
 
 _READY_S = 60.0  # a slow or busy machine is no broken daemon
 _serial = itertools.count(1)
