@@ -375,8 +375,7 @@ class Daemon:
         if report.reason is DropReason.DENIED:
             self._denials.take(report.tunnel, report.detail)
         reason, level = report.reason, "info"
-        version = 0 if report.destination is None else report.destination.version
-        if reason is DropReason.NO_TUNNEL and version in self._neighbours.others.versions:
+        if self._neighbours.may_have(report):
             reason, level = DropReason.FOREIGN, "debug"
         fields: dict[str, object] = {"reason": reason.name.lower()}
         known = {"source": report.source, "destination": report.destination, "key": report.key}

@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection, Sequence
 from gred.control.parts import Event, Listener
 from gred.control.receivers import Others, Receivers, kernels, rivals
 from gred.control.threads import in_thread
-from gred.control.twins import Claim
+from gred.control.twins import Claim, wider
+from gred.dataplane.punt import Report
+from gred.wire.drop import DropReason
 
 EVERY = 5.0  # seconds
 
@@ -70,6 +72,16 @@ class Neighbours:
         elsewhere = rivals(claims, self._receivers.rank, self.others.parties)
         return elsewhere | kernels(claims, ethernet, self.others.links)
 
+    def may_have(self, report: Report) -> bool:
+        """Tell whether the packet that *report* is of is another's, as far as we know."""
+        if report.source is None or report.destination is None:
+            return False
+        version = report.destination.version
+        if report.reason is DropReason.KEY_MISMATCH:
+            theirs = Claim(version, report.destination, report.source, report.key)
+            return any(self.others.have(one) for one in wider(theirs))
+        return report.reason is DropReason.NO_TUNNEL and version in self.others.receiving
+
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(EVERY)
@@ -83,10 +95,11 @@ class Neighbours:
             before, self.others = self.others, await in_thread(self._receivers.look)
         except OSError:  # as one who sees nobody
             return False
-        self._present(bool(self.others.versions))
-        for detail in self.others.words:
-            if detail not in before.words:
-                self._listener(Event("other_receiver", "warning", None, {"detail": detail}))
-        if before.words and not self.others.words:
+        self._present(bool(self.others.receiving))
+        known, words = before.words, self.others.words
+        for detail, level in words.items():
+            if detail not in known:
+                self._listener(Event("other_receiver", level, None, {"detail": detail}))
+        if known and not words:
             self._listener(Event("other_receiver_gone", "info"))
         return self.others != before

@@ -15,13 +15,14 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 
 from gred.config.model import IPAddress
 from gred.control.kernel import raw_sockets
 from gred.control.kernel.dumps import GRE_KINDS, GreLink
-from gred.control.twins import Claim
+from gred.control.twins import Claim, Takers
 
 _NETWORK = Path("/proc/thread-self/net")
 _PREFIX = "gred.receiver."
@@ -38,7 +39,7 @@ class Party:
     claims: tuple[tuple[str, Claim], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Others:
     """What was found: IP versions in which others take GRE too, their users, other gred."""
 
@@ -48,29 +49,46 @@ class Others:
     links: tuple[GreLink, ...] = ()
 
     @property
-    def takes_all(self) -> GreLink | None:
-        """The kernel's interface that takes whatever no other of its own does, if it is up."""
-        for link in self.links:
-            if link.local is None and link.remote is None and link.key is None:
-                return link
-        return None
+    def take_all(self) -> list[GreLink]:
+        """The kernel's interfaces that take whatever no other of its own does, such as gre0."""
+        return [one for one in self.links if _is_fallback(one)]
 
     @property
-    def words(self) -> list[str]:
-        """What to know of them, a sentence each."""
-        found = []
+    def receiving(self) -> frozenset[int]:
+        """The IP versions in which anybody else takes GRE: a program, or the kernel."""
+        return self.versions | {link.version for link in self.links}
+
+    def have(self, one: Claim) -> bool:
+        """Tell whether exactly this is known to be another's."""
+        return one in self._claims
+
+    @cached_property
+    def _claims(self) -> frozenset[Claim]:
+        theirs = {claim for party in self.parties for _name, claim in party.claims}
+        return frozenset(theirs | {_claim(link) for link in self.links})
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What to know of them, a sentence each -> the level of it in the log."""
+        found = {}
         if self.versions:
-            versions = " and ".join(f"IPv{version}" for version in sorted(self.versions))
             users = ", ".join(map(str, sorted(self.users)))
-            found.append(
-                f"another program here takes GRE over {versions} (user {users}): packets for none"
-                " of our tunnels are counted as foreign; see /proc/net/raw, or ss -wp"
-            )
-        if (link := self.takes_all) is not None:
-            found.append(
-                f"the kernel's interface {link.name} is up and takes every packet that none of its"
-                f" tunnels has: each is received twice (ip link set dev {link.name} down)"
-            )
+            found[
+                f"another program here takes GRE over {_in_words(self.versions)} (user {users}):"
+                " packets for none of our tunnels are counted as foreign; see /proc/net/raw, or"
+                " ss -wp"
+            ] = "warning"
+        if own := {link.version for link in self.links if not _is_fallback(link)}:
+            found[
+                f"the kernel has tunnels of its own here over {_in_words(own)}: packets for none"
+                " of ours are counted as foreign; see ip -d link show type gre"
+            ] = "info"
+        for link in self.take_all:
+            found[
+                f"the kernel's interface {link.name} is up and takes every packet over"
+                f" IPv{link.version} that none of its tunnels has: what is in it is received twice"
+                f" (ip link set dev {link.name} down)"
+            ] = "warning"
         return found
 
 
@@ -156,37 +174,57 @@ def kernels(
 
     *ethernet*: those of ours that carry Ethernet; the kernel tells these from the others.
     """
-    taken = {}
+    takers = {False: Takers[str](), True: Takers[str]()}
     for link in links:
-        version = 6 if link.kind.startswith("ip6") else 4
-        ends = [None if end is None else ip_address(end) for end in (link.local, link.remote)]
-        taken[Claim(version, ends[0], ends[1], link.key), GRE_KINDS[link.kind]] = link.name
-    return {
-        name: f"the kernel's interface {taken[ours, name in ethernet]} takes the same packets"
-        f" ({ours}): ip link set dev {taken[ours, name in ethernet]} down"
-        for name, ours in claims
-        if (ours, name in ethernet) in taken
-    }
+        if not _is_fallback(link):
+            takers[GRE_KINDS[link.kind]].add(_claim(link), link.name)
+    # What has no ends and no key is told of by itself, unless ours is the same.
+    fallbacks = [link for link in links if _is_fallback(link)]
+    every = {(link.version, GRE_KINDS[link.kind]): link.name for link in fallbacks}
+    found = {}
+    for name, ours in claims:
+        link_name = takers[name in ethernet].takes(ours)
+        if ours == Claim(ours.family, None, None, None):
+            link_name = link_name or every.get((ours.family, name in ethernet))
+        if link_name is not None:
+            found[name] = (
+                f"the kernel's interface {link_name} takes the same packets ({ours}):"
+                f" ip link set dev {link_name} down"
+            )
+    return found
 
 
 def rivals(
     claims: Sequence[tuple[str, Claim]], rank: tuple[float, str], parties: Sequence[Party]
 ) -> dict[str, str]:
     """Return each of our tunnels that an earlier gred has -> a sentence that tells what helps."""
-    taken: dict[Claim, tuple[Party, str]] = {}
+    takers = Takers[tuple[Party, str]]()
     for party in parties:
         if party.rank < rank:
             for name, theirs in party.claims:
-                taken.setdefault(theirs, (party, name))
+                takers.add(theirs, (party, name))
     found = {}
     for name, ours in claims:
-        if ours in taken:
-            party, theirs_name = taken[ours]
+        if (holder := takers.takes(ours)) is not None:
+            party, theirs_name = holder
             found[name] = (
                 f"another gred (process {party.pid}, [Tunnel {theirs_name}]) takes the same packets"
                 f" ({ours}): stop one of the two, or give one another Local=, Remote= or Key="
             )
     return found
+
+
+def _claim(link: GreLink) -> Claim:
+    local, remote = (None if end is None else ip_address(end) for end in (link.local, link.remote))
+    return Claim(link.version, local, remote, link.key)
+
+
+def _is_fallback(link: GreLink) -> bool:
+    return link.local is None and link.remote is None and link.key is None
+
+
+def _in_words(versions: Collection[int]) -> str:
+    return " and ".join(f"IPv{version}" for version in sorted(versions))
 
 
 def _names() -> Iterator[str]:

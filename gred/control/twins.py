@@ -5,10 +5,13 @@ the same later. The first in the configuration's order stays, the others are hel
 receiver of the same packets would not get one of them.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from gred.config.model import IPAddress, TunnelConfig
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,40 @@ class Claim:
 def claim(config: TunnelConfig, local: IPAddress | None) -> Claim:
     """Return what a tunnel receives whose local address is *local* now."""
     return Claim(config.family, local, config.remote, config.input_key)
+
+
+class Takers(Generic[T]):
+    """What receivers that know nothing of ours take -> *T*: each gets a copy of its packets."""
+
+    def __init__(self) -> None:
+        self._by_claim: dict[Claim, T] = {}
+        self._by_remote: dict[Claim, T] = {}
+
+    def add(self, theirs: Claim, holder: T) -> None:
+        """Take note of a claim; the first holder of it counts."""
+        self._by_claim.setdefault(theirs, holder)
+        self._by_remote.setdefault(replace(theirs, local=None), holder)
+
+    def takes(self, ours: Claim) -> T | None:
+        """Return who gets all that *ours* gets, too: with the same ends, or with any of them.
+
+        A tunnel with any local address hears its remote at one of them: whoever has that address
+        and that remote takes the same.
+        """
+        for one in wider(ours):
+            if (holder := self._by_claim.get(one)) is not None:
+                return holder
+        if ours.local is None and ours.remote is not None:
+            return self._by_remote.get(ours)
+        return None
+
+
+def wider(ours: Claim) -> Iterator[Claim]:
+    """Yield the claims that have all the packets of *ours*, itself first."""
+    yield ours
+    yield replace(ours, local=None)
+    yield replace(ours, remote=None)
+    yield replace(ours, local=None, remote=None)
 
 
 def later_ones(claims: Iterable[tuple[str, Claim]]) -> dict[str, str]:

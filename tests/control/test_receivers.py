@@ -147,7 +147,7 @@ def test_the_kernels_interfaces_that_take_the_same_packets_are_found() -> None:
         ]
     )
     assert [link.name for link in links] == ["gre1", "gre2", "tap1"]
-    assert Others(links=tuple(links)).takes_all is None
+    assert Others(links=tuple(links)).take_all == []
     mine = [(f"t{key}", Claim(4, CLAIM.local, CLAIM.remote, key)) for key in (None, 7, 8, 9, 10)]
     held = kernels(mine, {"t8"}, links)
     assert list(held) == ["tNone", "t7", "t8"]
@@ -156,6 +156,64 @@ def test_the_kernels_interfaces_that_take_the_same_packets_are_found() -> None:
     assert list(kernels(mine, set(), links)) == ["tNone", "t7"], "Ethernet is another matter"
 
 
+NOWHERE = (bytes(4), bytes(4))
+NOWHERE6 = (bytes(16), bytes(16))
+
+
 def test_gre0_that_is_up_takes_everything() -> None:
-    (link,) = read_gre_links([gre_link("gre0", "gre", (bytes(4), bytes(4)), None)])
-    assert Others(links=(link,)).takes_all == link
+    links = read_gre_links(
+        [gre_link("gre0", "gre", NOWHERE, None), gre_link("ip6gre0", "ip6gre", NOWHERE6, None)]
+    )
+    others = Others(links=tuple(links))
+    assert others.take_all == links
+    assert list(others.words.values()) == ["warning"] * 2
+    first, second = others.words
+    assert "gre0 is up and takes every packet over IPv4" in first
+    assert "ip6gre0 is up and takes every packet over IPv6" in second
+    ours = [("t", CLAIM), ("any", Claim(4, None, None, None)), ("key", Claim(4, None, None, 7))]
+    assert list(kernels(ours, set(), links)) == ["any"], "the others are warned of"
+
+
+@pytest.mark.parametrize(
+    ("ends", "key", "taken"),
+    [
+        ((V4[0], bytes(4)), 7, ["t", "any-remote"]),
+        ((bytes(4), V4[1]), 7, ["t", "any-local"]),
+        (NOWHERE, 7, ["t", "any-local", "any-remote", "any"]),
+        (V4, 7, ["t", "any-local"]),
+        ((V4[0], V4[0]), 7, []),
+        ((V4[1], bytes(4)), 7, []),
+    ],
+)
+def test_who_has_any_local_or_remote_takes_what_a_narrower_one_does(
+    ends: tuple[bytes, bytes], key: int, taken: list[str]
+) -> None:
+    """And who has any local address hears the remote at the address that another has."""
+    local, remote = CLAIM.local, CLAIM.remote
+    mine = [
+        ("t", Claim(4, local, remote, 7)),
+        ("any-local", Claim(4, None, remote, 7)),
+        ("any-remote", Claim(4, local, None, 7)),
+        ("any", Claim(4, None, None, 7)),
+        ("keyless", CLAIM),
+    ]
+    links = read_gre_links([gre_link("wide", "gre", ends, key)])
+    assert list(kernels(mine, set(), links)) == taken
+    far_local, far_remote = (ip_address(end) if any(end) else None for end in ends)
+    theirs = Claim(4, far_local, far_remote, key)
+    party = Party(77, (1.0, "b"), (("x", theirs),))
+    assert list(rivals(mine, (2.0, "a"), [party])) == taken
+
+
+def test_where_the_kernel_has_tunnels_unclaimed_packets_may_be_theirs() -> None:
+    """It opens no raw socket: only its interfaces show it."""
+    (link,) = read_gre_links([gre_link("k", "ip6gre", NOWHERE6, 9)])
+    others = Others(links=(link,))
+    assert others.receiving == {6}
+    assert others.versions == frozenset()
+    ((sentence, level),) = others.words.items()
+    assert sentence.startswith("the kernel has tunnels of its own here over IPv6")
+    assert level == "info"
+    assert others.have(Claim(6, None, None, 9))
+    assert not others.have(Claim(6, None, None, 8))
+    assert Others(versions=frozenset({4})).receiving == {4}

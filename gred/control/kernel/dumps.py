@@ -89,6 +89,11 @@ class GreLink:
     remote: bytes | None
     key: int | None
 
+    @property
+    def version(self) -> int:
+        """The IP version of its outer packets."""
+        return 6 if self.kind.startswith("ip6") else 4
+
 
 def read_gre_links(messages: Iterable[bytes]) -> list[GreLink]:
     """Read a dump of links: those of the kernel's GRE that are up."""
