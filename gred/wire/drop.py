@@ -1,7 +1,7 @@
 """Why a packet was discarded: one vocabulary for counters, logs, status and the C code.
 
 Values only. The numbers are indexes into the counter arrays of a tunnel record
-(``dataplane/layout.py``, ``dataplane/layout.h``); a test holds the two lists together.
+(``dataplane/layout.py``, ``dataplane/native/layout.h``); a test holds the two lists together.
 """
 
 from enum import IntEnum, unique

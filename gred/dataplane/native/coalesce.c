@@ -2,7 +2,7 @@
  * UDP datagrams of one flow leave as one super-packet, under the rules of the kernel's GRO
  * (tcp_gro_receive(), inet_gro_receive()); the order within a flow never changes, because a packet
  * that cannot join its flow's run closes it. No system call, no Python, no allocation.
- * Twin: gred/dataplane/pure_codec.py.
+ * Twin: gred/dataplane/pure_coalesce.py; what it writes is in pure_emit.py there.
  */
 #include "codec.h"
 

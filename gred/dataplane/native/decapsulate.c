@@ -1,6 +1,7 @@
 /* Ingress: datagrams from the underlay become frames. A ladder of refusals, then one line that says
  * it is ours. RFC 2784 §2.3, RFC 2890 §2, RFC 6040 §4.2; look-up as ip_tunnel_lookup() of the
- * kernel. No system call, no Python, no allocation. Twin: gred/dataplane/pure_codec.py.
+ * kernel. No system call, no Python, no allocation. Twins: gred/dataplane/pure_decapsulate.py
+ * and pure_lookup.py.
  */
 #include "codec.h"
 

@@ -1,5 +1,5 @@
 /* Egress: frames from a TUN become datagrams. RFC 2784, RFC 2890; ECN as RFC 6040 §4.1.
- * No system call, no Python, no allocation. Twin: gred/dataplane/pure_codec.py.
+ * No system call, no Python, no allocation. Twin: gred/dataplane/pure_encapsulate.py.
  */
 #include "codec.h"
 

@@ -1,5 +1,5 @@
-/* Views of IP packets and the cutting of super-packets. Pure. Twins: gred/wire/ip.py and
- * gred/dataplane/pure_codec.py.
+/* Views of IP packets and the cutting of super-packets. Pure. Twins: gred/wire/ip.py,
+ * and in gred/dataplane pure_inner.py, pure_segment.py and pure_clamp.py.
  */
 #ifndef GRED_PACKET_H
 #define GRED_PACKET_H
