@@ -31,8 +31,9 @@ from ipaddress import IPv4Address
 from re import findall
 
 from benchmarks.lab import End, Lab, sweep
-from benchmarks.process import LoadError, Process, cpu_seconds, missing_programs, wait_until
+from benchmarks.process import LoadError, Process, cpu_seconds, missing_programs
 from benchmarks.subjects.base import missing_tun
+from gred.lab.waiting import wait_for
 from gred.wire.checksum import checksum
 
 BESIDE = ("10.200.0.1", "10.200.0.2")  # ends of the tunnel that is pinged
@@ -193,7 +194,7 @@ class Victim:
         command = f"ping -n -i {1 / PINGS_PER_SECOND:g} -c {count} -W 3 {BESIDE[1]}; true"
         used, begin = cpu_seconds(self.process.pid), time.monotonic()
         pings = self._lab.a.start("sh", "-c", command)
-        wait_until(pings.ended, "ping ends", timeout=4 * seconds + 60)
+        wait_for(pings.ended, "the end of ping", 4 * seconds + 60)
         share = (cpu_seconds(self.process.pid) - used) / (time.monotonic() - begin)
         trips = sorted(float(found) for found in findall(r"time=([\d.]+) ms", pings.output()))
         return f"{name:10}{figures(count, trips)}{100 * share:6.0f} % of a core"

@@ -1,22 +1,24 @@
 """The laboratory: two namespaces, one veth pair between them, the processes that run inside.
 
-A new one for every session, so that no subject finds what another left. Nothing here touches a
-device, an address or a process outside the namespaces that the laboratory made.
+A new one for every session, so that no subject finds what another left. It is gred.lab, and what a
+measurement needs besides: a wire that works as one, and processes that are killed with the
+benchmark. Nothing here touches a device, an address or a process outside the namespaces that the
+laboratory made.
 """
 
 import itertools
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from benchmarks.process import LoadError, Process, run, wait_until
+from benchmarks.process import LoadError, Process, run
+from gred.lab.hosts import Host, LabError
+from gred.lab.hosts import Lab as House
+from gred.lab.waiting import wait_for
 
-PREFIX = "gredbench"  # then the pid of the run, a number, the end
+PREFIX = "gredbench"  # then a number, the pid of the run, the end
 _numbers = itertools.count()
 
 # Nanoseconds for which packets are held back so that more can be merged. 200 microseconds are what
@@ -30,7 +32,7 @@ def sweep() -> None:
     for line in run(["ip", "netns", "list"]).splitlines():
         namespace = line.split()[0]
         match namespace.split("-"):
-            case [prefix, pid, _, _] if prefix == PREFIX and not Path(f"/proc/{pid}").exists():
+            case [label, pid, _] if label.startswith(PREFIX) and not Path("/proc", pid).exists():
                 with suppress(LoadError):
                     run(["ip", "netns", "delete", namespace])
 
@@ -38,9 +40,10 @@ def sweep() -> None:
 class End:
     """One end of the wire: a namespace with its veth device and underlay address (/24)."""
 
-    def __init__(self, lab: "Lab", namespace: str, device: str, address: str) -> None:
+    def __init__(self, lab: "Lab", host: Host, device: str, address: str) -> None:
         self._lab = lab
-        self.namespace = namespace
+        self._host = host
+        self.namespace = host.namespace
         self.device = device
         self.address = address
 
@@ -50,7 +53,7 @@ class End:
 
     def ip(self, *arguments: str) -> str:
         """Run the program ip on this namespace, with *arguments*."""
-        return run(["ip", "-n", self.namespace, *arguments])
+        return self._host.ip(*arguments)
 
     def ip_batch(self, lines: list[str]) -> None:
         """Run many ip(8) commands in one process."""
@@ -76,8 +79,8 @@ class End:
         return True
 
     def wait_for(self, address: str, *, timeout: float = 15) -> None:
-        """Wait until *address* answers a ping; raise LoadError if it does not."""
-        wait_until(lambda: self.reaches(address), f"{address} answers a ping", timeout=timeout)
+        """Wait until *address* answers a ping; raise TimeoutError if it does not."""
+        wait_for(lambda: self.reaches(address), f"an answer to a ping of {address}", timeout)
 
 
 class Lab:
@@ -89,15 +92,16 @@ class Lab:
 
     def __init__(self) -> None:
         self.processes: list[Process] = []
-        self.directory = Path()
-        name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
-        self.a = End(self, f"{name}-a", "va", "192.0.2.1")
-        self.b = End(self, f"{name}-b", "vb", "192.0.2.2")
-        self.ends = (self.a, self.b)
+        self.ends: tuple[End, ...] = ()
+        self._house = House(f"{PREFIX}{next(_numbers)}")
 
     def __enter__(self) -> Self:
-        self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-"))
+        self._house.__enter__()
         try:
+            self.directory = self._house.directory()
+            self.a = End(self, self._house.host("a"), "va", "192.0.2.1")
+            self.b = End(self, self._house.host("b"), "vb", "192.0.2.2")
+            self.ends = (self.a, self.b)
             self._wire()
         except BaseException:
             self.close()
@@ -113,12 +117,9 @@ class Lab:
         self.close()
 
     def _wire(self) -> None:
-        for end in self.ends:
-            run(["ip", "netns", "add", end.namespace])
         self.a.ip("link", "add", "va", "type", "veth", "peer", "vb", "netns", self.b.namespace)
         for end in self.ends:
             end.run("ethtool", "-K", end.device, "tso", "off", "gso", "off", "tx", "off")
-            end.ip("link", "set", "lo", "up")
             # No IPv6 link-local address: its multicast would be the only packets nobody asked for.
             end.ip("link", "set", end.device, "addrgenmode", "none", "mtu", "1500", "up")
             end.ip("address", "add", f"{end.address}/24", "dev", end.device)
@@ -146,10 +147,7 @@ class Lab:
             process.stop(timeout=10)
         self.processes.clear()
         # The wire first and by itself: a namespace is taken down later, in the background.
-        with suppress(LoadError):
-            self.a.ip("link", "delete", "va")
-        for end in self.ends:
-            with suppress(LoadError):
-                run(["ip", "netns", "delete", end.namespace])
-        if self.directory != Path():
-            shutil.rmtree(self.directory, ignore_errors=True)
+        with suppress(LabError):
+            for end in self.ends[:1]:
+                end.ip("link", "delete", end.device)
+        self._house.close()

@@ -10,8 +10,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from gred.lab.hosts import LabError
+from gred.lab.waiting import wait_for
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEGABYTE = 1_000_000
@@ -29,7 +32,7 @@ PACKAGES = {
 }
 
 
-class LoadError(Exception):
+class LoadError(LabError):
     """A program of the benchmark did not do what it was asked; the message says which and why."""
 
 
@@ -64,15 +67,6 @@ def run(argv: Sequence[str], *, text: str | None = None, timeout: float = 30) ->
         words = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise LoadError(f"{' '.join(argv)}: {words[-1] if words else f'exit {done.returncode}'}")
     return done.stdout
-
-
-def wait_until(condition: Callable[[], bool], what: str, *, timeout: float = 10) -> None:
-    """Poll *condition* until it holds. Raise LoadError "*what*: not after N s" if it does not."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise LoadError(f"{what}: not after {timeout:g} s")
-        time.sleep(0.01)
 
 
 class Process:
@@ -116,7 +110,10 @@ class Process:
         return lines[-1] if lines else "it wrote nothing"
 
     def wait_for_output(self, text: str, *, timeout: float = 10) -> None:
-        """Wait until *text* is in the output. Raise LoadError if the process ends before that."""
+        """Wait until *text* is in the output. TimeoutError if it does not come.
+
+        Raise LoadError if the process ends before that.
+        """
 
         def seen() -> bool:
             over = self.ended()
@@ -128,7 +125,7 @@ class Process:
                 )
             return False
 
-        wait_until(seen, f'{self.name} says "{text}"', timeout=timeout)
+        wait_for(seen, f'{self.name} says "{text}"', timeout)
 
     def wait(self, *, timeout: float) -> str:
         """Wait for the end; return the output. Raise LoadError if it failed or did not end."""

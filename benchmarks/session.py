@@ -16,9 +16,9 @@ from collections.abc import Sequence
 
 from benchmarks.lab import Lab
 from benchmarks.measures import Measure, Session, Values
-from benchmarks.process import LoadError
 from benchmarks.results import Results
 from benchmarks.subjects import Subject
+from gred.lab.hosts import LabError
 
 
 def run_all(results: Results, subjects: Sequence[Subject], measures: Sequence[Measure]) -> None:
@@ -62,7 +62,7 @@ def _repeat(
         for subject, _ in sessions:
             try:
                 stop_seconds = subject.tear_down()
-            except (LoadError, OSError) as error:
+            except (LabError, OSError) as error:
                 _fail(results, subject, "stop", error)
                 continue
             if stop_seconds is not None:
@@ -77,7 +77,7 @@ def _set_up(
         lab = laboratories.enter_context(Lab())
         running = subject.set_up(lab, tunnels)
         lab.a.wait_for(running.inner_b)
-    except (LoadError, OSError) as error:
+    except (LabError, OSError) as error:
         _fail(results, subject, f"{tunnels} tunnels" if tunnels > 1 else "set-up", error)
         return None
     if running.start_seconds is not None:
@@ -99,7 +99,7 @@ def _set_up_alone(
         laboratories.callback(alone.tear_down)
         running = alone.set_up(lab, 1)
         lab.a.wait_for(running.inner_b)
-    except (LoadError, OSError) as error:
+    except (LabError, OSError) as error:
         _fail(results, subject, "one tunnel beside many", error)
         return None
     return Session(lab, running, results.seconds)
@@ -108,7 +108,7 @@ def _set_up_alone(
 def _measure(results: Results, subject: Subject, session: Session, measure: Measure) -> None:
     try:
         _add(results, subject, measure.run(session))
-    except (LoadError, OSError) as error:
+    except (LabError, OSError) as error:
         _fail(results, subject, measure.name, error)
     for note in session.notes:
         results.note(subject.name, measure.name, note)

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
 from gred.lab.interruptions import Interruptions
+from gred.lab.waiting import wait_for
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -217,11 +218,12 @@ class Lab:
         )
         left.ip("link", "set", device, "up")
         right.ip("link", "set", device, "up")
-        deadline = time.monotonic() + _CARRIER_S
-        while any(host.state(device) != "UP" for host in (left, right)):
-            if time.monotonic() > deadline:
-                raise LabError(f"{device} has no carrier after {_CARRIER_S:g} s")
-            time.sleep(0.005)
+        wait_for(
+            lambda: all(host.state(device) == "UP" for host in (left, right)),
+            f"a carrier on {device}",
+            _CARRIER_S,
+            pause=0.005,
+        )
 
     def ip(self, *arguments: str) -> str:
         """Say and run ``ip`` with *arguments*; return its output. Raises LabError."""

@@ -1,15 +1,15 @@
 """Real gred daemons for the tests in this directory, and what they say about themselves."""
 
 import json
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gred.lab.daemon import Daemon
 from gred.lab.hosts import Host, Lab
+from gred.lab.waiting import wait_for as wait_for  # noqa: PLC0414 - for those who import this file
 
 ENVIRONMENT: dict[str, dict[str, str]] = {"c": {}, "python": {"GRED_NO_EXTENSIONS": "1"}}
 
@@ -89,16 +89,6 @@ def drops(daemon: Daemon) -> Counter[tuple[str | None, str]]:
     return counts
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
-    """Return the first true value of *condition*; fail when there was none in *timeout* seconds."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not in {timeout:g} s: {what}")
-        time.sleep(0.01)
-    return value
-
-
 def wait_for_event(daemon: Daemon, name: str, *, after: int = 0, **fields: Any) -> dict[str, Any]:
     """Wait for the log line *name* with these *fields*, not among the first *after* lines."""
 
@@ -109,8 +99,8 @@ def wait_for_event(daemon: Daemon, name: str, *, after: int = 0, **fields: Any) 
         return None
 
     try:
-        event: dict[str, Any] = wait_for(found, f"log line {name} {fields}")
-    except AssertionError as error:
+        event = wait_for(found, f"log line {name} {fields}")
+    except TimeoutError as error:
         raise AssertionError(f"{error}\n{daemon.log()}") from None
     return event
 
