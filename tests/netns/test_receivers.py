@@ -1,9 +1,17 @@
 """Two that take GRE in one network namespace."""
 
+from gred.lab.daemon import Daemon
 from gred.lab.hosts import Host
 from gred.lab.traffic import ping
 from tests.netns.conftest import LEFT, RIGHT
-from tests.netns.daemons import Daemons, drops, events, wait_for_event
+from tests.netns.daemons import (
+    ENVIRONMENT,
+    Daemons,
+    drops,
+    events,
+    wait_for,
+    wait_for_event,
+)
 
 ENDS = f"Local={LEFT[0]}\nRemote={RIGHT[0]}\n"
 FAR = f"[Tunnel t]\nLocal={RIGHT[0]}\nRemote={LEFT[0]}\nAddress=10.9.1.2/24\n"
@@ -25,6 +33,41 @@ def test_of_two_with_one_pair_the_second_waits_until_the_first_goes(
     assert first.stop() == 0
     wait_for_event(second, "tunnel_up", tunnel="u")
     assert wait_for_event(second, "other_receiver_gone")
+
+
+def test_of_two_with_one_pair_that_start_at_one_moment_one_is_held_down(
+    hosts: tuple[Host, Host], daemons: Daemons
+) -> None:
+    """Neither finds the other at its first look."""
+    left, right = hosts
+    daemons.start(right, FAR)
+    both = []
+    for name in "tu":
+        path = daemons.lab.directory() / f"{name}.conf"
+        path.write_text(f"[Daemon]\nLogFormat=json\n[Tunnel {name}]\n{ENDS}Address=10.9.1.1/24\n")
+        both.append(
+            Daemon(daemons.lab, left, path, environment=ENVIRONMENT[daemons.implementation])
+        )
+    daemons.running += both
+    for daemon in both:
+        daemon.wait_ready()
+
+    def held() -> list[str]:
+        return [
+            event["tunnel"]
+            for daemon in both
+            for event in events(daemon)
+            if event["event"] == "tunnel_twin"
+        ]
+
+    (twin,) = wait_for(held, "tunnel_twin")
+    before = left.statistics(twin)["rx_packets"]
+    other = "t" if twin == "u" else "u"
+    taken = left.statistics(other)["rx_packets"]
+    ping(right, "10.9.1.1", timeout=0.2)  # the answer may leave through the one that is held
+    wait_for(lambda: left.statistics(other)["rx_packets"] >= taken + 3, "three packets")
+    assert left.statistics(twin)["rx_packets"] == before, "nothing arrives twice"
+    assert held() == [twin]
 
 
 def test_of_two_with_other_remotes_neither_calls_the_others_packets_an_error(
