@@ -97,13 +97,13 @@ class Beside:
 
         *answered*: whether the answers find their way back.
         """
-        before = self._echoes()
+        before = self.counted("InEchos")
         timeout = 10.0 if answered else 1.0
         got = ping(self.there, f"10.9.{net}.1", count=COUNT, timeout=timeout).received
         assert got == answered * COUNT, f"{got} of {COUNT} answered\n{self.daemon.log()}"
         # A second copy is handled before the answer to a later request, but for the last.
         ping(self.there, HERE, count=1)
-        return self._echoes() - before - 1
+        return self.counted("InEchos") - before - 1
 
     def events(self, name: str, **fields: Any) -> list[dict[str, Any]]:
         """Return gred's log lines *name* with these *fields*."""
@@ -118,10 +118,11 @@ class Beside:
         found = wait(lambda: self.events(name, **fields)[before:], f"{name} {fields}", self.daemon)
         assert word in found[0].get("detail", ""), found
 
-    def _echoes(self) -> int:
+    def counted(self, name: str) -> int:
+        """Return what the kernel here has counted of ICMP, in the words of /proc/net/snmp."""
         text = self.here.inside(lambda: Path("/proc/thread-self/net/snmp").read_text())
         names, values = re.findall(r"^Icmp: (.*)$", text, re.MULTILINE)
-        return int(dict(zip(names.split(), values.split(), strict=True))["InEchos"])
+        return int(dict(zip(names.split(), values.split(), strict=True))[name])
 
 
 def wait(look: Callable[[], Any], what: str, daemon: Daemon) -> Any:
@@ -227,9 +228,11 @@ def peer_is_not_refused(lab: Beside) -> None:
     lab.there.ip("link", "del", "dev", "t")
     text = f"[Daemon]\nLogFormat=json\n[Tunnel t]\nLocal={THERE}\nRemote={HERE}\nKey=7\n"
     ours, lab.daemon = lab.daemon, lab.launch(lab.there, text + "Address=10.9.1.2/24\n")
+    before = lab.counted("OutDestUnreachs")
     try:
         for _ in range(5):
             assert lab.arrived() == COUNT
+        assert lab.counted("OutDestUnreachs") > before, "else this shows nothing"
         assert not lab.events("tunnel_refused"), lab.daemon.log()
     finally:
         lab.daemon.stop()
