@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gred.config.model import IPAddress
 from gred.control.kernel.parts import Device
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tunnels import Counters, TunnelParameters
@@ -45,6 +46,13 @@ class Port(Protocol):
 
     def update(self, parameters: TunnelParameters) -> None:
         """Use *parameters* from the next packet on. Raises OSError when the kernel refuses them."""
+
+    def limit_path(self, remote: IPAddress, path_mtu: int | None, *, fragmentable: bool) -> None:
+        """Let packets to *remote*, one of many, obey its path.
+
+        *path_mtu*: the largest inner packet that it carries, in bytes; None: as to all others.
+        *fragmentable*: outer packets go there without Don't Fragment.
+        """
 
     def block(self, reason: DropReason | None) -> None:
         """Send nothing more and count it under *reason*; None: go on."""

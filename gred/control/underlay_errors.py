@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from gred.config.model import IPAddress
 from gred.control.parts import Listener
 from gred.control.path_mtu import Obstacle
+from gred.control.peer_paths import PeerPaths
 from gred.control.refusal import CHECK_EVERY, Evidence
 from gred.control.tunnel import Tunnel
 from gred.dataplane.icmp_errors import UnderlayError
@@ -38,6 +39,7 @@ class UnderlayErrors:
         self._look = look
         self._lifetime = lifetime
         self._timer: asyncio.TimerHandle | None = None
+        self._peer_paths = PeerPaths(loop, listener)
         self._open: dict[str, None] = {}  # tunnels that time may change something for
         self._heard: dict[IPAddress, float] = {}  # offender -> its last error; the oldest first
 
@@ -49,15 +51,22 @@ class UnderlayErrors:
         now = self._loop.time()
         if error.kind is ErrorKind.TOO_BIG:
             obstacle = Obstacle(error.mtu, error.length, is_proven=error.is_proven)
-            if tunnel.path.tell(obstacle, now, self._lifetime(tunnel.config.family)):
+            lifetime = self._lifetime(tunnel.config.family)
+            if tunnel.config.remote is None:
+                if error.remote is not None:
+                    self._peer_paths.take(tunnel, error.remote, obstacle, lifetime)
+            elif tunnel.path.tell(obstacle, now, lifetime):
                 self._lower(tunnel, now)
             return
+        if tunnel.config.remote is None:
+            return  # one of many that cannot be reached says nothing of the others
         self._hear(error.offender, now)
         tunnel.refusal.take(error, tunnel.config.remote, tunnel.port.traffic(), now)
         self._follow(tunnel)
 
     def close(self) -> None:
         """Let no more time pass."""
+        self._peer_paths.close()
         self._open.clear()
         if self._timer is not None:
             self._timer.cancel()

@@ -5,6 +5,7 @@ it, so that one packet goes to each. Nothing here knows what is behind a remote.
 """
 
 import ctypes
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gred.dataplane.batch import destination_table
@@ -17,18 +18,46 @@ _SIZE = ctypes.sizeof(Destination)
 
 
 class Destinations:
-    """Rows for remotes. *template*: all that they have in common."""
+    """Rows for remotes. *template*: all that they have in common.
 
-    def __init__(self, template: Destination) -> None:
+    *watch* is called with each remote (packed) that comes, and True, or goes, and False.
+    """
+
+    def __init__(
+        self,
+        template: Destination,
+        watch: Callable[[bytes, bool], None] = lambda _remote, _comes: None,
+    ) -> None:
         self.memory: mmap.mmap = destination_table(1)
         """The rows. Another piece of memory after it has grown."""
         self._room = 1
         self._template = template
+        self._watch = watch
         self._remotes: list[bytes] = []  # by row
         self._groups: dict[int, int] = {}  # row -> how many it stands for
         self._rows: dict[bytes, int] = {}
+        self._copies: dict[bytes, list[int]] = {}  # remote -> its rows behind groups
         self._users: dict[bytes, int] = {}
         self._free: list[int] = []
+        self._paths: dict[bytes, tuple[int, bool]] = {}  # remote -> path_mtu, fragmentable
+
+    def limit(self, remote: bytes, path_mtu: int | None, *, fragmentable: bool) -> None:
+        """Let packets to *remote* obey its path; *path_mtu* None: as to all others.
+
+        Remembered also while nobody uses the remote; whoever calls bounds how many.
+        """
+        if path_mtu is None:
+            self._paths.pop(remote, None)
+        else:
+            self._paths[remote] = path_mtu, fragmentable
+        for row in (self._rows.get(remote), *self._copies.get(remote, ())):
+            if row is not None:
+                self._write(row)
+
+    def keep_paths(self, before: "Destinations") -> None:
+        """Let packets obey all that *before* was told of paths."""
+        for remote, (path_mtu, fragmentable) in before._paths.items():  # noqa: SLF001 - its own kind
+            self.limit(remote, path_mtu, fragmentable=fragmentable)
 
     def take(self, remote: bytes) -> int:
         """Return the row for *remote* (packed); to be followed by ``leave``."""
@@ -41,6 +70,8 @@ class Destinations:
                 row = self._append(remote)
             self._write(row)
             self._rows[remote] = row
+            if remote not in self._copies:
+                self._watch(remote, True)
         self._users[remote] = self._users.get(remote, 0) + 1
         return row
 
@@ -50,12 +81,19 @@ class Destinations:
         if not self._users[remote]:
             del self._users[remote]
             self._free.append(self._rows.pop(remote))
+            if remote not in self._copies:
+                self._watch(remote, False)
 
     def take_group(self, remotes: list[bytes]) -> int:
         """Return a row that stands for *remotes*. It stays for good."""
         group = self._append(remotes[0])
         self._groups[group] = len(remotes)
-        for row in (group, *[self._append(remote) for remote in remotes]):
+        self._write(group)
+        for remote in remotes:
+            row = self._append(remote)
+            if remote not in self._rows and remote not in self._copies:
+                self._watch(remote, True)
+            self._copies.setdefault(remote, []).append(row)
             self._write(row)
         return group
 
@@ -78,4 +116,7 @@ class Destinations:
         place = Destination.from_buffer_copy(self._template)
         place.remote[:] = self._remotes[row].ljust(16, b"\0")
         place.copies = self._groups.get(row, 0)
+        if not place.copies:
+            path_mtu, fragmentable = self._paths.get(self._remotes[row], (0, False))
+            place.path_mtu, place.fragmentable = path_mtu, fragmentable
         self.memory[row * _SIZE : (row + 1) * _SIZE] = bytes(place)

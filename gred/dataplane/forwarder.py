@@ -109,6 +109,7 @@ class DataPlane:
             self.change_membership(port, parameters.membership)
             self._turns.add(port)
         except BaseException:
+            self._by_quote.remove(port)
             self.change_membership(port, None)
             self.leave_senders(parameters.family, port.senders)
             self.tunnels.remove(index)
@@ -170,7 +171,17 @@ class DataPlane:
         batch = self._turns.batch_of(port)
         if batch is not None:
             for index in range(batch.waiting):  # routed anew, or to the only destination
-                batch.frame(index).destination = 0
+                frame = batch.frame(index)
+                frame.destination = frame.path_mtu = frame.fragmentable = 0
+
+    def follow_remotes(self, port: TunnelPort, remote: bytes | None, *, comes: bool) -> None:
+        """Note that one of many remotes comes or goes, or that all go; called by ports."""
+        if remote is None:
+            self._by_quote.remove(port)
+        elif comes:
+            self._by_quote.add_remote(port, remote)
+        else:
+            self._by_quote.remove_remote(port, remote)
 
     def others_receive(self, present: bool, /) -> None:
         """Count what is no tunnel's as foreign while another receiver is *present*."""

@@ -81,7 +81,7 @@ class UnderlayError:
     *tunnel*: the interface's name. *offender*: who says so; None: the kernel, of a packet that was
     not sent. Where *kind* is TOO_BIG, in bytes with the outer header: *mtu*: of the path, 0 when it
     is not told; *length*: of the packet, 0 when it is not known. *is_proven*: whether it shows more
-    than anybody could have made up.
+    than anybody could have made up. *remote*: where the packet was to go.
     """
 
     tunnel: str
@@ -90,6 +90,7 @@ class UnderlayError:
     mtu: int = 0
     length: int = 0
     is_proven: bool = False
+    remote: IPAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class IcmpErrors:
         self._family: Literal[4, 6] = family
         self._find = find
         self._report = report
-        self._told: dict[tuple[str, ErrorKind, int, int], float] = {}  # the oldest first
+        self._told: dict[tuple[object, ...], float] = {}  # the oldest first
         self._ignored = Counter[str]()
         self._rest: asyncio.TimerHandle | None = None
         self._socket = _open(family)
@@ -183,6 +184,7 @@ class IcmpErrors:
             error.mtu,
             error.quote.length if is_too_big else 0,
             is_proven=proof is Proof.SECRET,
+            remote=ip_address(error.quote.destination),
         )
         self._tell(told)
 
@@ -201,7 +203,7 @@ class IcmpErrors:
         now = self._loop.time()
         while self._told and now - self._told[oldest := next(iter(self._told))] >= AGAIN_AFTER:
             del self._told[oldest]
-        what = (error.tunnel, error.kind, error.mtu, error.length)
+        what = (error.tunnel, error.kind, error.remote, error.mtu, error.length)
         again_after = STEP_AFTER if error.kind is ErrorKind.TOO_BIG else AGAIN_AFTER
         if now - self._told.get(what, -AGAIN_AFTER) < again_after:
             return

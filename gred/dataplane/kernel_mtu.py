@@ -9,15 +9,15 @@ import socket
 import struct
 
 from gred.dataplane.raw_socket import IPPROTO_GRE
-from gred.dataplane.tunnels import TunnelParameters
+from gred.dataplane.tunnels import IPAddress, TunnelParameters
 from gred.dataplane.underlay import SO_BINDTOIFINDEX, SO_MARK, make_deaf
 
 IP_MTU, IPV6_MTU = 14, 24  # linux/in.h, linux/in6.h
 
 
-def kernel_mtu(parameters: TunnelParameters) -> int:
-    """Return the longest outer packet, in bytes, or 0 where the kernel does not say."""
-    if parameters.remote is None:
+def kernel_mtu(parameters: TunnelParameters, remote: IPAddress | None) -> int:
+    """Return the longest outer packet to *remote* in bytes, or 0 where the kernel does not say."""
+    if remote is None:
         return 0
     is_ipv6 = parameters.family == 6
     level, option = (socket.IPPROTO_IPV6, IPV6_MTU) if is_ipv6 else (socket.IPPROTO_IP, IP_MTU)
@@ -32,7 +32,7 @@ def kernel_mtu(parameters: TunnelParameters) -> int:
                 asked.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, parameters.interface)
             if parameters.local is not None:
                 asked.bind((str(parameters.local), 0))
-            asked.connect((str(parameters.remote), 0))
+            asked.connect((str(remote), 0))
             return asked.getsockopt(level, option)
     except OSError:
         return 0

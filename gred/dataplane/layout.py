@@ -121,6 +121,8 @@ class Frame(ctypes.Structure):
         ("verdict", u32),
         ("destination", u32),
         ("flow", u32),
+        ("path_mtu", u16),
+        ("fragmentable", u16),
     )
 
 
@@ -186,7 +188,9 @@ class Destination(ctypes.Structure):
         ("remote", u8 * 16),
         ("flow_label", u32),
         ("copies", u32),
-        ("reserved", u32 * 4),
+        ("path_mtu", u32),
+        ("fragmentable", u32),
+        ("reserved", u32 * 2),
     )
 
 

@@ -75,11 +75,15 @@ class Losses:
         """
         outcome = Outcome.DROPPED
         if error == errno.EMSGSIZE:
-            mtu, now = told_mtu(port.whole) or port.kernel_mtu(), self._loop.time()
+            remote, now = port.remote(batch.datagram(index).destination), self._loop.time()
+            mtu = told_mtu(port.whole) or port.kernel_mtu(remote)
             outcome = self._too_big.unsent(port, batch, index, mtu, now)
             if self._report is not None and port.news.take(now):
                 name = port.device.name
-                self._report(UnderlayError(name, ErrorKind.TOO_BIG, None, mtu, is_proven=True))
+                told = UnderlayError(
+                    name, ErrorKind.TOO_BIG, None, mtu, is_proven=True, remote=remote
+                )
+                self._report(told)
         if outcome is Outcome.CHANGED:
             return True
         record = self._tunnels.record(port.index)

@@ -11,7 +11,7 @@ import mmap
 import os
 import struct
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -36,6 +36,8 @@ _NETWORK = Peer.network.offset
 class PeerMap:
     """Networks behind remotes, as the codec reads them. *template*: local, family, device.
 
+    *watch* is called with each remote (packed) that comes, and True, or goes, and False.
+
     A network that several remotes have is behind a group of them: each gets what goes there.
     """
 
@@ -45,6 +47,7 @@ class PeerMap:
         template: Destination,
         *,
         learns: bool = False,
+        watch: Callable[[bytes, bool], None] = lambda _remote, _comes: None,
     ) -> None:
         remotes: dict[IPNetwork, list[bytes]] = {}
         for network, remote in configured:
@@ -56,7 +59,7 @@ class PeerMap:
         self._behind: dict[bytes, OrderedDict[bytes, bytes]] = {}  # the same, by remote
         self._lengths: Counter[tuple[int, int]] = Counter()
         self._seed = int.from_bytes(os.urandom(4))
-        self._destinations = Destinations(template)
+        self._destinations = Destinations(template, watch)
         room = len(remotes) + (LEARNED_LIMIT if learns else 0)
         self._table = OpenTable(PeerHeader, Peer, key=_key, hashed=self._hash, room=room)
         self._header.seed = self._seed
@@ -90,6 +93,14 @@ class PeerMap:
     def move(self, template: Destination) -> None:
         """Let outer packets leave from elsewhere. What was learned stays."""
         self._destinations.move(template)
+
+    def limit(self, remote: bytes, path_mtu: int | None, *, fragmentable: bool = False) -> None:
+        """Let packets to *remote* obey its path: see ``Destinations.limit``."""
+        self._destinations.limit(remote, path_mtu, fragmentable=fragmentable)
+
+    def keep_paths(self, before: "PeerMap") -> None:
+        """Let packets obey all that the map *before* was told of paths."""
+        self._destinations.keep_paths(before._destinations)  # noqa: SLF001 - its own kind
 
     def learned(self, inner: bytes) -> bytes | None:
         """Return the remote that the address *inner* is behind, if that was learned (packed)."""

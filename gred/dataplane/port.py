@@ -6,6 +6,7 @@ Nothing here moves a packet; the forwarder does, with what it finds here.
 import ctypes
 import mmap
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from gred.dataplane.batch import destination_table
@@ -19,7 +20,7 @@ from gred.dataplane.receivers import wire_address
 from gred.dataplane.too_big import ANSWERS_AT_ONCE, ANSWERS_PER_SECOND
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tun import TunDevice
-from gred.dataplane.tunnels import Counters, TunnelParameters
+from gred.dataplane.tunnels import Counters, IPAddress, TunnelParameters
 from gred.dataplane.underlay import NO_SOCKET
 from gred.wire.drop import DropReason
 from gred.wire.icmp import Quote
@@ -52,7 +53,7 @@ class TunnelPort:
         self.news = Allowance(NEWS_PER_SECOND, 1.0)
         self.claims = Allowance(CLAIMS_PER_SECOND, 1.0)
         self._asks = Allowance(ASKS_PER_SECOND, 1.0)
-        self._kernel_mtu = 0
+        self._kernel_mtu: tuple[IPAddress | None, int] = None, 0
         self.way = bytearray(ctypes.sizeof(Way))
         self.last_error = LastError()
         self._plane = plane
@@ -66,6 +67,7 @@ class TunnelPort:
             self._point()
             self.peers = self._make_peers()
         except BaseException:
+            plane.follow_remotes(self, None, comes=False)
             plane.leave_senders(parameters.family, self.senders)
             raise
 
@@ -105,14 +107,34 @@ class TunnelPort:
         record = self._plane.tunnels.record(self.index)
         return Traffic(record.tx_packets, record.rx_packets)
 
-    def kernel_mtu(self) -> int:
-        """Return what the kernel would send in one piece; 0: it does not say.
+    def limit_path(self, remote: IPAddress, path_mtu: int | None, *, fragmentable: bool) -> None:
+        """Let packets to *remote*, one of many, obey its path.
+
+        *path_mtu*: the largest inner packet that it carries, in bytes; None: as to all others.
+        *fragmentable*: outer packets go there without Don't Fragment.
+        """
+        if self.peers is not None:
+            self.peers.limit(remote.packed, path_mtu, fragmentable=fragmentable)
+
+    def remote(self, row: int) -> IPAddress | None:
+        """Return where destination *row* is; None: there is none."""
+        if self.peers is None:
+            return self.parameters.remote
+        size = ctypes.sizeof(Destination)
+        if (row + 1) * size > len(self.destinations):
+            return None
+        place = Destination.from_buffer_copy(self.destinations, row * size)
+        return ip_address(bytes(place.remote)[: 16 if place.family == 6 else 4])
+
+    def kernel_mtu(self, remote: IPAddress | None) -> int:
+        """Return what the kernel would send to *remote* in one piece; 0: it does not say.
 
         Asked after a packet was refused for its size and no reason given, and seldom.
         """
         if self._asks.take(self._plane.now()):
-            self._kernel_mtu = kernel_mtu(self.parameters)
-        return self._kernel_mtu
+            self._kernel_mtu = remote, kernel_mtu(self.parameters, remote)
+        known, mtu = self._kernel_mtu
+        return mtu if known == remote else 0
 
     def weigh(self, quote: Quote) -> Proof:
         """Return what a quote that fits addresses, flags and key proves to this tunnel."""
@@ -139,8 +161,17 @@ class TunnelPort:
         parameters = self.parameters
         if not parameters.has_many_remotes:
             return None
+        self._plane.follow_remotes(self, None, comes=False)
         destination = Destination.from_buffer(self.destination)
-        return PeerMap(parameters.peers, destination, learns=parameters.learn_peers)
+        made = PeerMap(
+            parameters.peers,
+            destination,
+            learns=parameters.learn_peers,
+            watch=lambda remote, comes: self._plane.follow_remotes(self, remote, comes=comes),
+        )
+        if self.peers is not None:
+            made.keep_paths(self.peers)
+        return made
 
     def _choose_senders(self) -> None:
         """Let datagrams follow others where they may.

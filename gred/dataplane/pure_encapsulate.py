@@ -106,6 +106,8 @@ class Encapsulator:
         delivery = self._read_headers(frame)
         if isinstance(delivery, DropReason):
             return delivery
+        if frame.fragmentable:
+            delivery = replace(delivery, dont_fragment=False)
         if self._enters_own_tunnel(delivery):
             return DropReason.DEAD_LOOP
         meta = self._vnet_header(frame)
@@ -120,7 +122,8 @@ class Encapsulator:
                 packet = None  # nothing to cut
         if has(self.flags, TunnelFlag.ETHERNET):
             size -= ethernet.HEADER
-        if delivery.dont_fragment and size > self.record.path_mtu:
+        path_mtu = min(self.record.path_mtu, frame.path_mtu or self.record.path_mtu)
+        if delivery.dont_fragment and size > path_mtu:
             return DropReason.TOO_BIG
         if packet is None and meta.flags & vnet.NEEDS_CSUM:
             if meta.csum_start + meta.csum_offset + 2 > frame.length:
@@ -129,7 +132,7 @@ class Encapsulator:
             end = frame.offset + frame.length
             complete_checksum(self.view, start, start + meta.csum_offset, end)
         if packet is None and has(self.flags, TunnelFlag.CLAMP_MSS) and delivery.version:
-            limit = min(self.record.mtu, self.record.path_mtu)
+            limit = min(self.record.mtu, path_mtu)
             clamp_mss(self.view, delivery.ip, frame.offset + frame.length, limit)
         # Headers that the empty space does not hold would be waited for without end.
         if packet is not None and not self.empty_headers.has_room(

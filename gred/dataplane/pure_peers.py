@@ -95,6 +95,15 @@ def copies_of(destinations: "ctypes.Array[Destination]", number: int) -> int:
     return copies if copies < len(destinations) - number else 0
 
 
+def follow_path(frame: Frame, destinations: "ctypes.Array[Destination]") -> None:
+    """Let *frame* obey what the path to its destination carries."""
+    frame.path_mtu = frame.fragmentable = 0
+    if frame.destination < len(destinations):
+        row = destinations[frame.destination]
+        frame.path_mtu = min(row.path_mtu, 0xFFFF)
+        frame.fragmentable = row.fragmentable != 0
+
+
 def route_frames(
     view: memoryview,
     frames: Sequence[Frame],
@@ -108,6 +117,7 @@ def route_frames(
         found = address_in(view[frame.offset : frame.offset + frame.length], 16, 24)
         peer = None if found is None else peers.search(*found)
         frame.destination = NO_DESTINATION if peer is None else peer.destination
+        follow_path(frame, destinations)
         datagrams += copies_of(destinations, frame.destination) or 1
         if index and datagrams > limit:
             return index
@@ -138,6 +148,10 @@ class Spread:
             copies = copies_of(destinations, row.destination)
             if copies:
                 row.destination += 1 + self.copy
+                # It must not stop the others': where the path carries less, it may be fragmented.
+                place = destinations[row.destination]
+                if place.fragmentable or 0 < place.path_mtu < row.inner_length:
+                    row.dont_fragment = 0
             if self.copy:
                 record.tx_packets += 1
                 record.tx_bytes += row.inner_length

@@ -14,7 +14,8 @@ from gred.wire.icmp import Quote
 # any one of them.
 FITS_AT_MOST = 1
 
-_Place = tuple[bytes | None, bytes, int, int | None]
+_Look = tuple[bytes | None, int, int | None]  # source, flags, key
+_Place = tuple[_Look, bytes]  # and the destination
 
 
 class HasParameters(Protocol):
@@ -38,11 +39,14 @@ def sent_flags(parameters: TunnelParameters) -> int:
 def could_have_sent(parameters: TunnelParameters, quote: Quote) -> bool:
     """Whether a tunnel with *parameters* sends packets like the one quoted, as far as it is seen.
 
+    With many remotes the destination is not looked at: the index knows them.
     ICMP is easily forged: who does not know addresses, flags and key of a tunnel cannot harm it.
     """
     if parameters.local is not None and parameters.local.packed != quote.source:
         return False
-    if parameters.remote is None or parameters.remote.packed != quote.destination:
+    if not parameters.has_many_remotes and (
+        parameters.remote is None or parameters.remote.packed != quote.destination
+    ):
         return False
     if quote.flags != sent_flags(parameters):
         return False
@@ -54,25 +58,49 @@ class SenderIndex(Generic[PortT]):
 
     def __init__(self) -> None:
         self._by_look: dict[_Place, dict[PortT, None]] = {}
-        self._places: dict[PortT, tuple[_Place, ...]] = {}
+        self._looks: dict[PortT, tuple[_Look, ...]] = {}
+        self._remotes: dict[PortT, dict[bytes, None]] = {}
 
     def put(self, port: PortT) -> None:
-        """Note what *port* sends, for the first time or anew."""
-        wanted = _places(port.parameters)
-        if self._places.get(port) == wanted:
+        """Note what *port* sends, for the first time or anew. Many remotes are told one by one."""
+        parameters = port.parameters
+        looks, known = _looks(parameters), self._remotes.get(port, {})
+        remotes = known if parameters.has_many_remotes else {}
+        if parameters.remote is not None:
+            remotes = {parameters.remote.packed: None}
+        if self._looks.get(port) == looks and known == remotes:
             return
         self.remove(port)
-        self._places[port] = wanted
-        for place in wanted:
-            self._by_look.setdefault(place, {})[port] = None
+        self._looks[port] = looks
+        for remote in remotes:
+            self.add_remote(port, remote)
+
+    def add_remote(self, port: PortT, remote: bytes) -> None:
+        """Note that *port* sends to *remote* (packed), too."""
+        looks = self._looks.setdefault(port, _looks(port.parameters))
+        self._remotes.setdefault(port, {})[remote] = None
+        for look in looks:
+            self._by_look.setdefault((look, remote), {})[port] = None
+
+    def remove_remote(self, port: PortT, remote: bytes) -> None:
+        """Note that it does not any more. Harmless when it is not known."""
+        if remote not in self._remotes.get(port, {}):
+            return
+        del self._remotes[port][remote]
+        self._drop(port, remote)
 
     def remove(self, port: PortT) -> None:
-        """Forget *port*. Harmless when it is not known."""
-        for place in self._places.pop(port, ()):
-            ports = self._by_look[place]
+        """Forget *port* and all its remotes. Harmless when it is not known."""
+        for remote in self._remotes.pop(port, {}):
+            self._drop(port, remote)
+        self._looks.pop(port, None)
+
+    def _drop(self, port: PortT, remote: bytes) -> None:
+        for look in self._looks[port]:
+            ports = self._by_look[look, remote]
             del ports[port]
             if not ports:
-                del self._by_look[place]
+                del self._by_look[look, remote]
 
     def find(self, quote: Quote) -> list[PortT]:
         """Return the ports that could have sent the packet quoted.
@@ -84,7 +112,7 @@ class SenderIndex(Generic[PortT]):
             return []
         found: list[PortT] = []
         for source in (quote.source, None):
-            for port in self._by_look.get((source, quote.destination, flags, quote.key), ()):
+            for port in self._by_look.get(((source, flags, quote.key), quote.destination), ()):
                 if could_have_sent(port.parameters, quote):
                     found.append(port)
                     if len(found) > FITS_AT_MOST:
@@ -92,11 +120,8 @@ class SenderIndex(Generic[PortT]):
         return found
 
 
-def _places(parameters: TunnelParameters) -> tuple[_Place, ...]:
+def _looks(parameters: TunnelParameters) -> tuple[_Look, ...]:
     """Return where a tunnel is looked for: by a quote with its key, and by one that is cut."""
-    if parameters.remote is None:
-        return ()
     source = None if parameters.local is None else parameters.local.packed
-    destination, flags = parameters.remote.packed, sent_flags(parameters)
     keys = dict.fromkeys((parameters.output_key, None))
-    return tuple((source, destination, flags, key) for key in keys)
+    return tuple((source, sent_flags(parameters), key) for key in keys)

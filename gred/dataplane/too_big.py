@@ -80,7 +80,8 @@ class TooBig:
         inside = self._inside(port, data)
         size = first_size(data, inside, meta)
         # A record's limit is for what follows an Ethernet header without VLAN tags.
-        limit = record.path_mtu - (inside - ethernet.HEADER if self._is_ethernet(port) else 0)
+        path_mtu = min(record.path_mtu, frame.path_mtu or record.path_mtu)
+        limit = path_mtu - (inside - ethernet.HEADER if self._is_ethernet(port) else 0)
         remedy = judge(data[inside:], size, limit, is_ethernet=self._is_ethernet(port))
         if remedy is Remedy.SEND_WHOLE:
             record.tx_drops[DropReason.TOO_BIG] -= 1
@@ -205,6 +206,7 @@ class TooBig:
             entry = batch.frame(count)
             entry.offset, entry.length, entry.done, entry.verdict = offset, len(piece), 0, 0
             entry.destination = destination
+            entry.path_mtu = entry.fragmentable = 0  # cut to what it carries
             count += 1
         if count:
             yield count
@@ -224,6 +226,7 @@ class TooBig:
     def _encapsulate(self, port: "TunnelPort", batch: EgressBatch, index: int) -> Iterator[int]:
         """Encapsulate frame *index*, whatever its size; yield how many datagrams lie in *batch*."""
         record = self._plane.tunnels.record(port.index)
+        batch.frame(index).path_mtu = 0
         first = index
         while first == index:
             limit, record.path_mtu = record.path_mtu, NO_PATH_LIMIT

@@ -76,16 +76,13 @@ class TunnelParameters:
     @property
     def send_options(self) -> SendOptions:
         """What a socket must have to send this tunnel's packets."""
-        # With many remotes there are many paths, and nothing of gred's tells them apart.
-        kernel_paths = self.has_many_remotes
         if self.family == 4:
-            return SendOptions(mark=self.mark, kernel_paths=kernel_paths)
+            return SendOptions(mark=self.mark)
         return SendOptions(
             self.mark,
             self.encapsulation_limit,
             self.flow_label != 0,
             self.interface,
-            kernel_paths,
         )
 
     @property

@@ -49,11 +49,9 @@ IPV6_ADDR_PREFERENCES = 72
 IPV6_PREFER_SRC_PUBLIC = 0x0002
 IP_MULTICAST_ALL = 49
 # What a socket does with path MTUs, <linux/in.h>; the same numbers for IPv6. DONT lets the kernel
-# fragment, DO refuses what is longer than the kernel knows to pass, PROBE what is longer than the
-# device's MTU. INTERFACE is PROBE without Don't Fragment, and keeps ICMP errors about the socket's
-# packets from teaching the kernel.
+# fragment, PROBE refuses what is longer than the device's MTU. INTERFACE is PROBE without Don't
+# Fragment, and keeps ICMP errors about the socket's packets from teaching the kernel.
 PMTUDISC_DONT = 0
-PMTUDISC_DO = 2
 PMTUDISC_PROBE = 3
 PMTUDISC_INTERFACE = 4
 SO_ATTACH_FILTER = 26
@@ -86,15 +84,13 @@ class SendOptions:
     sent in a destination option of 8 bytes, RFC 2473 section 4.1.1; None: not sent.
     *auto_flow_label*: label with a hash of the addresses what has no label of its own. *interface*:
     index of the device to leave through; beside a source address IPv6 takes that of a datagram for
-    a wish, that of a socket for an order; 0: as routed. *kernel_paths*: leave path MTUs to the
-    kernel, which learns them from whatever quotes two addresses.
+    a wish, that of a socket for an order; 0: as routed.
     """
 
     mark: int = 0
     encapsulation_limit: int | None = None
     auto_flow_label: bool = True
     interface: int = 0
-    kernel_paths: bool = False
 
 
 PLAIN = SendOptions()
@@ -208,7 +204,6 @@ class Underlay:
         senders = self._senders.get(options)
         if senders is None:
             senders = self._senders[options] = Senders(self.family, options)
-            self._let_kernel_learn()
         senders.users += 1
         return senders
 
@@ -218,12 +213,6 @@ class Underlay:
         if not senders.users:
             del self._senders[senders.options]
             senders.close()
-            self._let_kernel_learn()
-
-    def _let_kernel_learn(self) -> None:
-        """Let the kernel learn path MTUs where some tunnel relies on that, and else not."""
-        learns = any(options.kernel_paths for options in self._senders)
-        _discover(self.receiver, self.family, PMTUDISC_DO if learns else PMTUDISC_INTERFACE)
 
     def close(self) -> None:
         """Close all."""
@@ -288,8 +277,6 @@ def _open_sender(
         _mark(sender, options)
         if not dont_fragment:
             discover = PMTUDISC_DONT
-        elif options.kernel_paths:
-            discover = PMTUDISC_DO
         else:
             discover = PMTUDISC_PROBE if family == 4 else PMTUDISC_INTERFACE
         _discover(sender, family, discover)

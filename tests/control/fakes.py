@@ -258,6 +258,11 @@ class FakePort:
     last_error: LastError = field(default_factory=LastError)
     no_packet_socket: str = ""
     plane: "FakePlane | None" = None
+    paths: dict[IPAddress, tuple[int | None, bool]] = field(default_factory=dict)
+
+    def limit_path(self, remote: IPAddress, path_mtu: int | None, *, fragmentable: bool) -> None:
+        assert not self.removed
+        self.paths[remote] = path_mtu, fragmentable
 
     def update(self, parameters: TunnelParameters) -> None:
         assert not self.removed

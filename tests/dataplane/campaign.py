@@ -40,7 +40,7 @@ DEAR = 30_000  # bytes of headers that a frame of the ordinary kind may be multi
 DEAR_SHARE = 0.0003  # of frames that cost more
 ROUNDS = 400_000  # of the loop, until a slice must have come to its end
 PINGS = 3  # tracers: a hostile sequence number may cost one or two
-FRAME, ROW = struct.Struct("=6I"), struct.Struct("=2I4B2H4I")
+FRAME, ROW = struct.Struct("=6I2H"), struct.Struct("=2I4B2H4I")
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"key": 1, "output_checksum": True},
@@ -87,7 +87,7 @@ class Memory:
             (offset,) = struct.unpack_from("=I", frames, at * FRAME.size)
             data = device.pending.popleft()
             arena[offset - prefix : offset - prefix + len(data)] = data
-            FRAME.pack_into(frames, at * FRAME.size, offset, len(data) - prefix, 0, 0, 0, 0)
+            FRAME.pack_into(frames, at * FRAME.size, offset, len(data) - prefix, 0, 0, 0, 0, 0, 0)
             at += 1
         if not device.pending:
             with contextlib.suppress(BlockingIOError):

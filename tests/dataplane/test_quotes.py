@@ -144,3 +144,65 @@ def test_a_quote_that_fits_too_many_tells_of_none() -> None:
     assert len(index.find(cut)) > FITS_AT_MOST
     index.remove(few[0])
     assert set(map(id, index.find(cut))) == set(map(id, [*few[1:], one_more]))
+
+
+HUB = replace(KEYED, remote=None, learn_peers=True)
+SPOKE, OTHER = ip_address("192.0.2.2").packed, ip_address("192.0.2.3").packed
+
+
+def to(remote: bytes, *, key: int = 7, length: int = 8) -> Quote:
+    return replace(
+        quote(GreHeader(protocol_type=0x0800, key=key), length=length), destination=remote
+    )
+
+
+def test_a_tunnel_with_many_remotes_is_found_by_each_that_it_has() -> None:
+    hub = Port(HUB)
+    index = index_of([hub])
+    assert index.find(to(SPOKE)) == []
+    index.add_remote(hub, SPOKE)
+    index.add_remote(hub, OTHER)
+    assert index.find(to(SPOKE)) == index.find(to(OTHER)) == [hub]
+    assert index.find(to(SPOKE, length=4)) == [hub]
+    assert index.find(to(SPOKE, key=8)) == []
+    index.remove_remote(hub, SPOKE)
+    index.remove_remote(hub, SPOKE)
+    assert index.find(to(SPOKE)) == []
+    hub.parameters = replace(HUB, output_key=8)
+    index.put(hub)
+    assert index.find(to(OTHER)) == []
+    assert index.find(to(OTHER, key=8)) == [hub], "its remotes stay when it changes"
+    index.remove(hub)
+    index.remove(hub)
+    assert index.find(to(OTHER, key=8)) == []
+
+
+def test_a_hub_and_a_tunnel_to_one_of_its_remotes_are_told_apart_by_the_key() -> None:
+    hub, single = Port(HUB), Port(replace(KEYED, output_key=9))
+    index = index_of([single])
+    index.add_remote(hub, SPOKE)  # before it is put, as a port does that is being made
+    index.put(hub)
+    assert index.find(to(SPOKE)) == [hub]
+    assert index.find(to(SPOKE, key=9)) == [single]
+    assert len(index.find(to(SPOKE, length=4))) > FITS_AT_MOST
+
+
+def test_a_tunnel_that_gets_one_remote_has_no_other() -> None:
+    port = Port(HUB)
+    index = index_of([port])
+    index.add_remote(port, OTHER)
+    port.parameters = KEYED
+    index.put(port)
+    assert index.find(to(OTHER)) == []
+    assert index.find(to(SPOKE)) == [port]
+
+
+def test_who_is_not_meant_among_many_hubs_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    hubs = [Port(replace(HUB, output_key=None)) for _ in range(1000)]
+    index, judge = index_of(hubs), Judge()
+    for number, hub in enumerate(hubs):
+        index.add_remote(hub, bytes([10, 0, number >> 8, number & 0xFF]))
+    monkeypatch.setattr(quotes, "could_have_sent", judge)
+    plain = quote(GreHeader(protocol_type=0x0800), length=8)
+    assert index.find(replace(plain, destination=bytes([10, 0, 0, 7]))) == [hubs[7]]
+    assert judge.asked == 1

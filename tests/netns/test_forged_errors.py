@@ -196,16 +196,3 @@ def test_a_quote_that_fits_several_tunnels_is_of_none(
     assert {e["tunnel"] for e in seen if e["event"] == "path_mtu_changed"} == {"t2"}
     told_of = [e["count"] for e in seen if e["event"] == "icmp_error_ignored"]
     assert told_of == [1, 10][: len(told_of)] or told_of == [1, 10, 100]
-
-
-def test_the_sockets_of_a_tunnel_with_many_remotes_follow_the_kernel(
-    path: Path, daemons: Daemons, forger: Sender
-) -> None:
-    """It has many paths, and gred knows none of them."""
-    peers = f"Peers=10.9.1.0/24@{RIGHT[0]}\nMTUBytes=1476"
-    daemons.start(path.right, section(path.right, 0))
-    one = f"[Tunnel t]\nLocal={LEFT[0]}\nAddress=10.9.1.1/24\n{peers}\n"
-    daemons.start(path.left, one)
-    forger.send(too_big(0, 1300, outer(0, gre(GreHeader(protocol_type=0x0800)), WHOLE, 47)))
-    wait_for(lambda: route_mtu(path.left, 0) == 1300, "the kernel learned it")
-    assert ping(path.left, "10.9.1.2", size=1400, count=5, timeout=0.5).received >= 4

@@ -15,8 +15,11 @@ enum {
 };
 
 /* Set DF outside? The kernel's rule: ip_tunnel_xmit(). */
-static inline bool outer_dont_fragment(const struct tunnel_record *record, const struct view *view)
+static inline bool outer_dont_fragment(const struct tunnel_record *record,
+                                       const struct frame *frame, const struct view *view)
 {
+    if (frame->fragmentable)
+        return false;
     if (record->flags & DONT_FRAGMENT)
         return true;
     return !(record->flags & IGNORE_DONT_FRAGMENT) && view->version == 4 && view->dont_fragment;
@@ -26,6 +29,13 @@ static inline bool outer_dont_fragment(const struct tunnel_record *record, const
 static inline size_t packet_limit(const struct tunnel_record *record)
 {
     return record->mtu < record->path_mtu ? record->mtu : record->path_mtu;
+}
+
+/* The largest inner packet that the path of a frame carries, in bytes. */
+static inline size_t path_limit(const struct tunnel_record *record, const struct frame *frame)
+{
+    return frame->path_mtu && frame->path_mtu < record->path_mtu ? frame->path_mtu
+                                                                 : record->path_mtu;
 }
 
 struct egress {

@@ -153,13 +153,14 @@ static enum drop_reason plan_frame(const struct tunnel_record *record, const str
         size = view->payload + plan->cut.size;
     if (record->flags & ETHERNET)
         size -= ETHERNET_HEADER;
-    if (size > record->path_mtu && outer_dont_fragment(record, view))
+    if (size > path_limit(record, frame) && outer_dont_fragment(record, frame, view))
         return DROP_TOO_BIG;
     if (record->vnet_header && !plan->super && (reason = complete_checksum(plan)))
         return reason;
     if (record->flags & CLAMP_MSS && !plan->super && view->version) {
         find_transport(view);
-        clamp_mss(view, packet_limit(record));
+        size_t limit = path_limit(record, frame);
+        clamp_mss(view, limit < record->mtu ? limit : record->mtu);
     }
     return DROP_NONE;
 }
@@ -211,7 +212,7 @@ static void fill_datagram(struct tunnel_record *record, const struct view *view,
         if (datagram->ttl == 0)
             datagram->ttl = 1;
     }
-    datagram->dont_fragment = outer_dont_fragment(record, view);
+    datagram->dont_fragment = outer_dont_fragment(record, frame, view);
     datagram->reserved = 0;
     datagram->destination = frame->destination;
     datagram->frame = (uint32_t)index;

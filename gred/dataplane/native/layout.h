@@ -126,6 +126,8 @@ struct frame {
     uint32_t verdict;
     uint32_t destination; /* index of a struct destination; NO_DESTINATION: nobody is known */
     uint32_t flow;        /* hash of what is to stay in order */
+    uint16_t path_mtu;    /* as of its struct destination; 0: as the record says */
+    uint16_t fragmentable;
 };
 
 enum { FRAME_HEADROOM = 64, PACKET_INFO_LENGTH = 4 };
@@ -178,7 +180,9 @@ struct destination {
     uint8_t remote[16];  /* wire */
     uint32_t flow_label; /* IPv6, host order; 0: none */
     uint32_t copies;     /* n: stands for the n destinations behind it, each of which gets a copy */
-    uint32_t reserved[4];
+    uint32_t path_mtu; /* largest inner packet that the path there carries; 0: as the record says */
+    uint32_t fragmentable; /* not 0: outer packets go without Don't Fragment */
+    uint32_t reserved[2];
 };
 
 /* Egress: how the kernel sent a datagram, for others to follow (scout.c). One for each tunnel; all

@@ -82,6 +82,27 @@ static size_t copies_of(const struct destination_table *destinations, uint32_t n
     return copies < destinations->count - number ? copies : 0;
 }
 
+/* Let a frame obey what the path to its destination carries. */
+static void follow_path(struct frame *frame, const struct destination_table *destinations)
+{
+    frame->path_mtu = frame->fragmentable = 0;
+    if (frame->destination < destinations->count) {
+        const struct destination *row = &destinations->rows[frame->destination];
+        frame->path_mtu = row->path_mtu < UINT16_MAX ? (uint16_t)row->path_mtu : UINT16_MAX;
+        frame->fragmentable = row->fragmentable != 0;
+    }
+}
+
+/* A copy for one of several must not stop the others': where the path carries less, it may be
+ * fragmented. */
+static void fit_copy(struct datagram *copy, const struct destination_table *destinations)
+{
+    const struct destination *row = &destinations->rows[copy->destination];
+
+    if (row->fragmentable || (row->path_mtu && copy->inner_length > row->path_mtu))
+        copy->dont_fragment = 0;
+}
+
 size_t route_frames(const uint8_t *arena, struct frame *frames, size_t count, size_t limit,
                     const struct peer_table *peers, const struct destination_table *destinations)
 {
@@ -93,6 +114,7 @@ size_t route_frames(const uint8_t *arena, struct frame *frames, size_t count, si
             address_in(arena + frames[i].offset, frames[i].length, 16, 24, &family);
         const struct peer *peer = address ? search(peers, family, address) : NULL;
         frames[i].destination = peer ? peer->destination : NO_DESTINATION;
+        follow_path(&frames[i], destinations);
         size_t copies = copies_of(destinations, frames[i].destination);
         datagrams += copies ? copies : 1;
         if (i && datagrams > limit)
@@ -110,8 +132,10 @@ size_t spread_datagrams(struct spread *spread, const struct destination_table *d
         struct datagram *copy = &spread->datagrams[end++];
         *copy = spread->datagrams[spread->next];
         size_t copies = copies_of(destinations, copy->destination);
-        if (copies)
+        if (copies) {
             copy->destination += 1 + (uint32_t)spread->copy;
+            fit_copy(copy, destinations);
+        }
         if (spread->copy) {
             record->tx_packets++;
             record->tx_bytes += copy->inner_length;
