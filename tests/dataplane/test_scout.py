@@ -385,8 +385,8 @@ class TestPolicy:
         assert road.send(EIGHT) == (0, errno.ENETUNREACH)
         assert road.nothing_more()
 
-    def test_the_path_mtu_holds(self, road: Road) -> None:
-        road.left.ip("route", "add", f"{road.remote}/32", "dev", UNDERLAY, "mtu", "1300")
+    def test_the_mtu_of_the_device_holds(self, road: Road) -> None:
+        road.left.ip("link", "set", "dev", UNDERLAY, "mtu", "1300")
         assert road.send(EIGHT) == (0, errno.EMSGSIZE)
         assert road.send(Datagrams([1280] * 4)) == (4, 0)
         assert road.contents(4) == Datagrams([1280] * 4).contents()
