@@ -16,7 +16,7 @@ from tests.netns.daemons import Daemons, drops, resident_kilobytes, wait_for, wa
 
 MEMORY_KILOBYTES = 60_000
 IDLE_S = 0.5
-STOPPED_WITHIN_S = 2.5
+STOPPED_WITHIN_S = 30.0  # a daemon that has not ended by then does not end
 
 
 def tunnel(host: Host, options: str = "") -> str:

@@ -105,10 +105,10 @@ CASES = (
     (R.ECN_ERR, "plain6", outer6(tc=3) / GRE() / INNER6),
     (R.DEVICE_DOWN, "off", outer() / key(5) / INNER),
 )
-# What happens only to packets on their way out, or is not seen in a packet (test_overrun.py), or
-# cannot be provoked from outside.
+# What happens only to packets on their way out, or is not seen in a packet, or cannot be provoked
+# from outside.
 ELSEWHERE = {R.NONE, R.NO_REMOTE, R.DEAD_LOOP, R.TOO_BIG, R.NO_ROUTE, R.NO_BUFS, R.DENIED, R.OTHER}
-ELSEWHERE |= {R.RX_OVERRUN}
+ELSEWHERE |= {R.RX_OVERRUN, R.FOREIGN}  # test_overrun.py, test_receivers.py
 Counts = Counter[tuple[str | None, str]]
 
 
