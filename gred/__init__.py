@@ -12,16 +12,34 @@ The map of the house. Three planes over one set of formats, as in a router:
 
 Imports point one way: management -> control -> dataplane -> wire; config and lab import nothing of
 the others. What the data plane has to say upwards it hands to callbacks it was given.
+Inside a plane they point one way, too: of two modules at most one knows the other.
 
-A packet's way, egress:   TUN -> dataplane.io.read_frames -> dataplane.codec.order_frames
-                          -> dataplane.codec.encapsulate -> dataplane.io.send_datagrams
-                          -> raw socket, or packet socket behind one that went ahead
-A packet's way, ingress:  raw socket -> dataplane.io.receive_datagrams
-                          -> dataplane.codec.decapsulate
-                          -> dataplane.io.write_frames -> TUN
-Both ways are turned by dataplane.forwarder, bounded at each round of the loop: egress by turns
-(dataplane.turns), ingress by one batch for each readiness. What is refused or fails on its way is
-looked at by dataplane.losses.
+A packet's way, in the order of the files in dataplane/ (of the codec and the I/O: in native/ the C
+sources, in pure_*.py their twin):
+
+    egress     TUN
+               turns       whose turn it is, and how much of it
+               egress      io.read_frames            tun
+                           codec.order_frames        flows
+                           codec.route_frames        peers       where there are many remotes
+                           codec.encapsulate         encapsulate
+               transmit    codec.spread_datagrams    peers       what goes to each of them
+                           io.send_datagrams         send, scout
+               underlay    raw socket, or packet socket behind one that went ahead
+
+    ingress    underlay    raw socket
+               ingress     io.receive_datagrams      receive
+                           codec.decapsulate         decapsulate, coalesce
+                           io.write_frames           tun
+               TUN
+
+    slow path  slow_path   what was refused or failed on either way: counted, a few told (punt)
+               too_big     what may be cut or answered; leaves by transmit, never by egress again
+               learning    what arrives teaches where inner addresses are
+
+Both ways are bounded at each round of the loop: egress by its turn, ingress by one batch for each
+readiness. The plane (plane.py) adds, changes and removes tunnels, and ties all this together; a
+tunnel's place in it is an attachment (attachment.py).
 """
 
 __version__ = "0.1.0"

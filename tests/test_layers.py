@@ -1,9 +1,11 @@
 """The house's one-way streets: management -> control -> dataplane -> wire.
 
 config and lab stand alone; of the planes only the demonstration knows the laboratory.
+Inside a plane, too, no way leads back: of two modules at most one knows the other.
 """
 
 import ast
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,9 +133,50 @@ def kernel_offences(source: str, module: str, *, is_package: bool = False) -> li
     ]
 
 
-def module_name(path: Path) -> str:
-    parts = ["gred", *path.relative_to(PACKAGE).with_suffix("").parts]
+def module_name(path: Path, package: Path = PACKAGE) -> str:
+    parts = ["gred", *path.relative_to(package).with_suffix("").parts]
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def ties(package: Path) -> dict[str, set[str]]:
+    """Which modules of *package* each of its modules names, for types and in functions, too.
+
+    That a module's package runs before it is no tie: a package may offer what its modules have.
+    """
+    paths = [path for ending in ("py", "pyi") for path in package.rglob(f"*.{ending}")]
+    files = {module_name(path, package): path for path in paths}
+    found: dict[str, set[str]] = {}
+    for module, path in files.items():
+        source, is_package = path.read_text(encoding="utf-8"), path.stem == "__init__"
+        named = {item.name for item in imports(source, module, is_package=is_package)}
+        found[module] = {_module(name, files) for name in named} & files.keys() - {module}
+    return found
+
+
+def _module(name: str, files: dict[str, Path]) -> str:
+    """The module that a dotted name is or is in; empty for those of other packages."""
+    while name and name not in files:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def circles(tied: dict[str, set[str]]) -> list[str]:
+    """The shortest way from each module back to itself, where there is one; each circle once."""
+    found: dict[frozenset[str], str] = {}
+    for start in sorted(tied):
+        before: dict[str, str] = {}
+        queue = deque([start])
+        while queue and start not in before:
+            module = queue.popleft()
+            for target in sorted(tied[module] - before.keys()):
+                before[target] = module
+                queue.append(target)
+        if start in before:
+            way = [start, before[start]]
+            while way[-1] != start:
+                way.append(before[way[-1]])
+            found.setdefault(frozenset(way), " -> ".join(reversed(way)))
+    return list(found.values())
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
@@ -171,6 +214,66 @@ def test_what_the_room_of_the_kernel_may_import_passes() -> None:
     assert kernel_offences(source, "gred.control.kernel.netlink") == []
 
 
+def test_no_modules_go_in_circles() -> None:
+    tied = ties(PACKAGE)
+    assert {"gred.dataplane.batch", "gred.dataplane.codec"} <= tied["gred.dataplane.egress"]
+    assert circles(tied) == []
+
+
+@pytest.mark.parametrize(
+    ("tree", "circle"),
+    [
+        (
+            {
+                "dataplane/a.py": "from gred.dataplane.b import B",
+                "dataplane/b.py": "if TYPE_CHECKING:\n    from gred.dataplane.a import A",
+            },
+            "gred.dataplane.a -> gred.dataplane.b -> gred.dataplane.a",
+        ),
+        (
+            {
+                "control/a.py": "from gred.control import c",
+                "control/b.py": "def f():\n    from . import a",
+                "control/c/__init__.py": "from gred.control.b import B",
+                "control/d.py": "from gred.control import a",
+            },
+            "gred.control.a -> gred.control.c -> gred.control.b -> gred.control.a",
+        ),
+        (
+            {"config/__init__.py": "from .a import A", "config/a.py": "from gred.config import A"},
+            "gred.config -> gred.config.a -> gred.config",
+        ),
+        (
+            {"wire/a.py": "from gred.wire import b", "wire/b.pyi": "import gred.wire.a"},
+            "gred.wire.a -> gred.wire.b -> gred.wire.a",
+        ),
+    ],
+)
+def test_a_circle_is_seen(tmp_path: Path, tree: dict[str, str], circle: str) -> None:
+    plant(tmp_path, tree)
+    assert circles(ties(tmp_path)) == [circle]
+
+
+def test_what_meets_again_below_is_no_circle(tmp_path: Path) -> None:
+    tree = {
+        "wire/__init__.py": "from gred.wire.a import A",
+        "wire/a.py": "from gred.wire import b, c",
+        "wire/b.py": "from gred.wire.d import D",
+        "wire/c.py": "from gred.wire.d import D\nimport struct",
+        "wire/d.py": "import gred",
+    }
+    plant(tmp_path, tree)
+    assert circles(ties(tmp_path)) == []
+
+
+def plant(package: Path, tree: dict[str, str]) -> None:
+    """Write a made-up package: its files by their path."""
+    for name, source in tree.items():
+        path = package / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source, encoding="utf-8")
+
+
 def test_every_directory_of_the_package_is_a_known_plane() -> None:
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert packages == set(MAY_IMPORT)
@@ -184,9 +287,9 @@ def test_every_directory_of_the_package_is_a_known_plane() -> None:
         ("gred.wire.gre", "import socket"),
         ("gred.wire.gre", "from time import monotonic"),
         ("gred.config.model", "import gred.wire.drop"),
-        ("gred.dataplane.forwarder", "from gred.control.tunnel import Tunnel"),
-        ("gred.dataplane.forwarder", "from gred import control"),
-        ("gred.dataplane.forwarder", "def f():\n    import gred.config.model"),
+        ("gred.dataplane.plane", "from gred.control.tunnel import Tunnel"),
+        ("gred.dataplane.plane", "from gred import control"),
+        ("gred.dataplane.plane", "def f():\n    import gred.config.model"),
         ("gred.control.daemon", "from gred.management import logs"),
         ("gred.control.daemon", "if TYPE_CHECKING:\n    import structlog"),
         ("gred.control.tunnel", "import pyroute2"),
@@ -206,7 +309,7 @@ def test_a_wrong_arrow_is_seen(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("gred.wire.gre", "import struct\nfrom . import checksum"),
-        ("gred.dataplane.forwarder", "import asyncio\nfrom gred.wire.drop import DropReason"),
+        ("gred.dataplane.plane", "import asyncio\nfrom gred.wire.drop import DropReason"),
         ("gred.control.kernel.messages", "import pyroute2"),
         ("gred.control.daemon", "from gred.config import load"),
         ("gred.management.decode", "def f():\n    from scapy.layers import inet"),

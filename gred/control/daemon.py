@@ -35,7 +35,7 @@ from gred.control.reconciler import DELETED, Reconciler
 from gred.control.retry import Retry
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.control.underlay_errors import UnderlayErrors
-from gred.dataplane.forwarder import (
+from gred.dataplane.plane import (
     DataPlane,
     DeviceLost,
     ErrorIgnored,

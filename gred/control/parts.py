@@ -1,6 +1,6 @@
 """What control needs of its neighbours: the shapes of events and of the data plane.
 
-Shapes only. The real data plane is `gred.dataplane.forwarder.DataPlane`; tests put another in its
+Shapes only. The real data plane is `gred.dataplane.plane.DataPlane`; tests put another in its
 place, and need no root. Those of the kernel: `gred.control.kernel.parts`.
 """
 

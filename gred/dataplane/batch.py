@@ -88,6 +88,12 @@ class EgressBatch:
         self.waiting -= count
         self.leaders = max(self.leaders - count, 0)
 
+    def forget_destinations(self) -> None:
+        """Let the frames that wait be routed anew."""
+        for index in range(self.waiting):
+            frame = self.frame(index)
+            frame.destination = frame.path_mtu = frame.fragmentable = 0
+
     def clear(self) -> None:
         """Free all slots."""
         self.waiting = self.leaders = self.tenure = 0

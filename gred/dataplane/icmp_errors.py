@@ -164,21 +164,21 @@ class IcmpErrors:
             self._take(error, ip_address(sender[0].partition("%")[0]))
 
     def _take(self, error: IcmpError, offender: IPAddress) -> None:
-        ports = self._find(error.quote)
-        if len(ports) != 1:
-            if ports:
+        attachments = self._find(error.quote)
+        if len(attachments) != 1:
+            if attachments:
                 self._ignore(error, offender, "it quotes too little to tell which tunnel it is of")
             return
-        (port,) = ports
-        proof = port.weigh(error.quote)
+        (attachment,) = attachments
+        proof = attachment.weigh(error.quote)
         is_too_big = error.kind is ErrorKind.TOO_BIG
         if proof is Proof.NOT_OURS or (is_too_big and error.quote.may_fragment):
             self._ignore(error, offender, "it quotes a packet that was not sent")
             return
         if not is_too_big:
-            port.note_error(self._loop.time())
+            attachment.note_error(self._loop.time())
         told = UnderlayError(
-            port.device.name,
+            attachment.device.name,
             error.kind,
             offender,
             error.mtu,

@@ -12,20 +12,17 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from gred.dataplane import codec
+from gred.dataplane.attachment import Attachment
 from gred.dataplane.batch import IngressBatch
-from gred.dataplane.peers import HOLD
+from gred.dataplane.peers import HOLD, PeerMap
 from gred.dataplane.punt import Allowance
 
 if TYPE_CHECKING:
     import mmap
 
-    from gred.dataplane.peers import PeerMap
-    from gred.dataplane.port import TunnelPort
-
 IPAddress = IPv4Address | IPv6Address
 
 LESSONS_PER_SECOND = 100.0
-CLAIMS_PER_SECOND = 0.1  # told of one tunnel
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +49,16 @@ class PeerClaimed:
 
 
 class Learning:
-    """Learns for all tunnels of a data plane. *ports*: they, by the index of their record."""
+    """Learns for all tunnels of a data plane. *attachments*: they, by the index of their record."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        ports: "Mapping[int, TunnelPort]",
+        attachments: Mapping[int, Attachment],
         report: Callable[[PeerLearned | PeerClaimed], None] | None,
     ) -> None:
         self._loop = loop
-        self._ports = ports
+        self._attachments = attachments
         self._report = report
         self._lessons = Allowance(LESSONS_PER_SECOND, LESSONS_PER_SECOND)
         self._found = bytearray(4 * IngressBatch.SLOTS)
@@ -70,11 +67,13 @@ class Learning:
         """Learn which remotes the inner sources of the first *count* datagrams are behind."""
         found = codec.find_learners(batch.received, count, records, self._found)
         for number in memoryview(self._found).cast("I")[:found]:
-            port = self._ports.get(number)
-            if port is not None and port.peers is not None:
-                self._teach(port, port.peers, batch, count)
+            attachment = self._attachments.get(number)
+            if attachment is not None and attachment.peers is not None:
+                self._teach(attachment, attachment.peers, batch, count)
 
-    def _teach(self, port: "TunnelPort", peers: "PeerMap", batch: IngressBatch, count: int) -> None:
+    def _teach(
+        self, attachment: Attachment, peers: PeerMap, batch: IngressBatch, count: int
+    ) -> None:
         now, index = int(self._loop.time()), -1
         claims = peers.refused[0]
         while True:
@@ -83,7 +82,7 @@ class Learning:
                 batch.received,
                 index + 1,
                 count,
-                port.index,
+                attachment.index,
                 peers.peers,
                 peers.destinations,
                 now,
@@ -95,17 +94,19 @@ class Learning:
             before = peers.learned(inner)
             if peers.learn(inner, outer, now) and self._report is not None:
                 known = None if before is None else ip_address(before)
-                name = port.device.name
+                name = attachment.device.name
                 self._report(PeerLearned(name, ip_address(inner), ip_address(outer), known))
         refused, last = peers.refused
         if refused != claims:
-            self._tell_claim(port, peers, *_addresses(batch, last))
+            self._tell_claim(attachment, peers, *_addresses(batch, last))
 
-    def _tell_claim(self, port: "TunnelPort", peers: "PeerMap", inner: bytes, outer: bytes) -> None:
+    def _tell_claim(
+        self, attachment: Attachment, peers: PeerMap, inner: bytes, outer: bytes
+    ) -> None:
         remote = peers.learned(inner)
-        if self._report is None or remote is None or not port.claims.take(self._loop.time()):
+        if self._report is None or remote is None or not attachment.claims.take(self._loop.time()):
             return
-        name = port.device.name
+        name = attachment.device.name
         self._report(PeerClaimed(name, ip_address(inner), ip_address(remote), ip_address(outer)))
 
 

@@ -24,7 +24,7 @@ class HasParameters(Protocol):
     parameters: TunnelParameters
 
 
-PortT = TypeVar("PortT", bound=HasParameters)
+Attached = TypeVar("Attached", bound=HasParameters)
 
 
 def sent_flags(parameters: TunnelParameters) -> int:
@@ -53,68 +53,73 @@ def could_have_sent(parameters: TunnelParameters, quote: Quote) -> bool:
     return quote.key is None or quote.key == parameters.output_key
 
 
-class SenderIndex(Generic[PortT]):
-    """Ports by what their packets look like."""
+class SenderIndex(Generic[Attached]):
+    """Attachments by what their packets look like."""
 
     def __init__(self) -> None:
-        self._by_look: dict[_Place, dict[PortT, None]] = {}
-        self._looks: dict[PortT, tuple[_Look, ...]] = {}
-        self._remotes: dict[PortT, dict[bytes, None]] = {}
+        self._by_look: dict[_Place, dict[Attached, None]] = {}
+        self._looks: dict[Attached, tuple[_Look, ...]] = {}
+        self._remotes: dict[Attached, dict[bytes, None]] = {}
 
-    def put(self, port: PortT) -> None:
-        """Note what *port* sends, for the first time or anew. Many remotes are told one by one."""
-        parameters = port.parameters
-        looks, known = _looks(parameters), self._remotes.get(port, {})
+    def put(self, attachment: Attached) -> None:
+        """Note what *attachment* sends, for the first time or anew.
+
+        Many remotes are told one by one.
+        """
+        parameters = attachment.parameters
+        looks, known = _looks(parameters), self._remotes.get(attachment, {})
         remotes = known if parameters.has_many_remotes else {}
         if parameters.remote is not None:
             remotes = {parameters.remote.packed: None}
-        if self._looks.get(port) == looks and known == remotes:
+        if self._looks.get(attachment) == looks and known == remotes:
             return
-        self.remove(port)
-        self._looks[port] = looks
+        self.remove(attachment)
+        self._looks[attachment] = looks
         for remote in remotes:
-            self.add_remote(port, remote)
+            self.add_remote(attachment, remote)
 
-    def add_remote(self, port: PortT, remote: bytes) -> None:
-        """Note that *port* sends to *remote* (packed), too."""
-        looks = self._looks.setdefault(port, _looks(port.parameters))
-        self._remotes.setdefault(port, {})[remote] = None
+    def add_remote(self, attachment: Attached, remote: bytes) -> None:
+        """Note that *attachment* sends to *remote* (packed), too."""
+        looks = self._looks.setdefault(attachment, _looks(attachment.parameters))
+        self._remotes.setdefault(attachment, {})[remote] = None
         for look in looks:
-            self._by_look.setdefault((look, remote), {})[port] = None
+            self._by_look.setdefault((look, remote), {})[attachment] = None
 
-    def remove_remote(self, port: PortT, remote: bytes) -> None:
+    def remove_remote(self, attachment: Attached, remote: bytes) -> None:
         """Note that it does not any more. Harmless when it is not known."""
-        if remote not in self._remotes.get(port, {}):
+        if remote not in self._remotes.get(attachment, {}):
             return
-        del self._remotes[port][remote]
-        self._drop(port, remote)
+        del self._remotes[attachment][remote]
+        self._drop(attachment, remote)
 
-    def remove(self, port: PortT) -> None:
-        """Forget *port* and all its remotes. Harmless when it is not known."""
-        for remote in self._remotes.pop(port, {}):
-            self._drop(port, remote)
-        self._looks.pop(port, None)
+    def remove(self, attachment: Attached) -> None:
+        """Forget *attachment* and all its remotes. Harmless when it is not known."""
+        for remote in self._remotes.pop(attachment, {}):
+            self._drop(attachment, remote)
+        self._looks.pop(attachment, None)
 
-    def _drop(self, port: PortT, remote: bytes) -> None:
-        for look in self._looks[port]:
-            ports = self._by_look[look, remote]
-            del ports[port]
-            if not ports:
+    def _drop(self, attachment: Attached, remote: bytes) -> None:
+        for look in self._looks[attachment]:
+            attachments = self._by_look[look, remote]
+            del attachments[attachment]
+            if not attachments:
                 del self._by_look[look, remote]
 
-    def find(self, quote: Quote) -> list[PortT]:
-        """Return the ports that could have sent the packet quoted.
+    def find(self, quote: Quote) -> list[Attached]:
+        """Return the attachments that could have sent the packet quoted.
 
         One more than ``FITS_AT_MOST`` where it fits too many.
         """
         flags = quote.flags
         if flags is None:
             return []
-        found: list[PortT] = []
+        found: list[Attached] = []
         for source in (quote.source, None):
-            for port in self._by_look.get(((source, flags, quote.key), quote.destination), ()):
-                if could_have_sent(port.parameters, quote):
-                    found.append(port)
+            for attachment in self._by_look.get(
+                ((source, flags, quote.key), quote.destination), ()
+            ):
+                if could_have_sent(attachment.parameters, quote):
+                    found.append(attachment)
                     if len(found) > FITS_AT_MOST:
                         return found
         return found

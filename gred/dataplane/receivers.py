@@ -8,18 +8,35 @@ import mmap
 import struct
 from collections import Counter
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from gred.dataplane.layout import Kind, LookupEntry, LookupHeader, Stage
 from gred.dataplane.open_table import OpenTable
 from gred.dataplane.pure_lookup import hash_entry
 
-if TYPE_CHECKING:
-    from gred.dataplane.tunnels import TunnelParameters
-
 IPAddress = IPv4Address | IPv6Address
 
 _ENTRY = struct.Struct("=2I2BHI16s16s")  # struct lookup_entry
+
+
+class Ends(Protocol):
+    """What must be known of a tunnel to tell which datagrams are for it. None: any, or no key."""
+
+    @property
+    def local(self) -> IPAddress | None:
+        """Its address here, a datagram's destination."""
+
+    @property
+    def remote(self) -> IPAddress | None:
+        """Its address there, a datagram's source; or the group that both are in."""
+
+    @property
+    def input_key(self) -> int | None:
+        """The key of what it receives."""
+
+    @property
+    def family(self) -> int:
+        """IP version of the outer header."""
 
 
 class _Look(NamedTuple):
@@ -50,7 +67,7 @@ class Receivers:
         """The table."""
         return self._table.memory
 
-    def put(self, index: int, parameters: "TunnelParameters") -> None:
+    def put(self, index: int, parameters: Ends) -> None:
         """Let record *index* receive what *parameters* say, for the first time or anew."""
         wanted = _looks(parameters)
         if self._looks.get(index) == wanted:
@@ -88,7 +105,7 @@ def wire_address(address: IPAddress | None) -> bytes:
     return b"\0" * 16 if address is None else address.packed.ljust(16, b"\0")
 
 
-def _looks(parameters: "TunnelParameters") -> tuple[_Look, ...]:
+def _looks(parameters: Ends) -> tuple[_Look, ...]:
     """Return what is received, and that these addresses have a tunnel, whatever the key."""
     local, remote = parameters.local, parameters.remote
     if local is not None:

@@ -8,31 +8,27 @@
 
 The answer comes from the packet's destination: the kernel takes no packet from outside that claims
 one of its own addresses, and reverse path filters expect what the route says. Linux answers in the
-same way for tunnels that it bridges. Nothing here decides what the path carries; packets leave by
-the forwarder alone.
+same way for tunnels that it bridges. Nothing here decides what the path carries, and nothing here
+counts what is not sent; packets leave by the transmitter, answers by the TUN they came from.
 """
 
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
+from gred.dataplane import codec
+from gred.dataplane.attachment import Attachment
 from gred.dataplane.batch import EgressBatch
 from gred.dataplane.layout import FRAME_HEADROOM, VNET_HEADER, TunnelFlag
 from gred.dataplane.prefix import frame_prefix
-from gred.dataplane.tunnels import NO_PATH_LIMIT
+from gred.dataplane.transmit import Transmitter, Unsent
+from gred.dataplane.tunnels import NO_PATH_LIMIT, TunnelTable
 from gred.wire import ethernet, icmp, ip, transport, vnet
 from gred.wire.drop import DropReason
 from gred.wire.fragments import fragment
 from gred.wire.vnet import VnetHeader
 
-if TYPE_CHECKING:
-    from gred.dataplane.forwarder import DataPlane
-    from gred.dataplane.port import TunnelPort
-
-ANSWERS_PER_SECOND = 1000.0  # for each tunnel, as Linux limits ICMP for a host
-ANSWERS_AT_ONCE = 100.0
 LEAST_ANSWERED_ETHERNET = 576  # below it Linux answers for no bridged tunnel
 
 OUTER_LENGTH = {4: ip.IPV4_HEADER, 6: ip.IPV6_HEADER}
@@ -59,102 +55,106 @@ class Outcome(Enum):
 
 
 class TooBig:
-    """The slow path of one data plane, with memory of its own: another batch is under way."""
+    """Help for all tunnels of a data plane, with memory of its own: another batch is under way.
 
-    def __init__(self, plane: "DataPlane") -> None:
-        self._plane = plane
+    *unsent* is called with what is sent from here and fails. It must not help: a fragment that is
+    too big again is lost.
+    """
+
+    def __init__(self, tunnels: TunnelTable, transmitter: Transmitter, unsent: Unsent) -> None:
+        self._tunnels = tunnels
+        self._transmitter = transmitter
+        self._unsent = unsent
         self._batch = EgressBatch()
-        self._busy = False
 
-    def refused(self, port: "TunnelPort", batch: EgressBatch, index: int, now: float) -> bool:
+    def refused(self, attachment: Attachment, batch: EgressBatch, index: int, now: float) -> bool:
         """Help frame *index* of *batch*, which the codec refused as TOO_BIG and counted.
 
         Return whether it was sent after all; the count is then taken back. The batch's datagrams
         must have been sent: their memory is used again.
         """
-        frame, record = batch.frame(index), self._plane.tunnels.record(port.index)
+        frame, record = batch.frame(index), self._tunnels.record(attachment.index)
         data = batch.arena[frame.offset : frame.offset + frame.length]
         meta = VnetHeader()
         if record.vnet_header == VNET_HEADER:
             meta = VnetHeader.parse(batch.arena[frame.offset - VNET_HEADER : frame.offset])
-        inside = self._inside(port, data)
+        inside = self._inside(attachment, data)
         size = first_size(data, inside, meta)
         # A record's limit is for what follows an Ethernet header without VLAN tags.
         path_mtu = min(record.path_mtu, frame.path_mtu or record.path_mtu)
-        limit = path_mtu - (inside - ethernet.HEADER if self._is_ethernet(port) else 0)
-        remedy = judge(data[inside:], size, limit, is_ethernet=self._is_ethernet(port))
+        limit = path_mtu - (inside - ethernet.HEADER if self._is_ethernet(attachment) else 0)
+        remedy = judge(data[inside:], size, limit, is_ethernet=self._is_ethernet(attachment))
         if remedy is Remedy.SEND_WHOLE:
             record.tx_drops[DropReason.TOO_BIG] -= 1
-            for filled in self._encapsulate(port, batch, index):
+            for filled in self._any_size(attachment, batch, index):
                 for number in range(filled):
                     batch.datagram(number).dont_fragment = 0
-                self._plane.send(port, batch, filled)
+                self._transmitter.send(attachment, batch, filled, self._unsent)
             return True
         if remedy is Remedy.FRAGMENT:
             record.tx_drops[DropReason.TOO_BIG] -= 1
-            frames = self._cut(port, batch, index)
-            if self._send_fragments(port, frames, limit, frame.destination):
+            frames = self._cut(attachment, batch, index)
+            if self._send_fragments(attachment, frames, limit, frame.destination):
                 return True
             record.tx_drops[DropReason.TOO_BIG] += 1
         if remedy is Remedy.ANSWER:
-            self._answer(port, data, inside, size, limit, now)
+            self._answer(attachment, data, inside, size, limit, now)
         return False
 
     def unsent(
-        self, port: "TunnelPort", batch: EgressBatch, index: int, outer_mtu: int, now: float
+        self, attachment: Attachment, batch: EgressBatch, index: int, outer_mtu: int, now: float
     ) -> Outcome:
         """Help datagram *index* of *batch*, which the kernel refused for its size.
 
         *outer_mtu*: the size that it would have sent; 0: it did not say. Nothing is counted.
         """
         datagram = batch.datagram(index)
-        # While busy it is a fragment of ours: the path has changed again.
-        if self._busy or not outer_mtu or not datagram.dont_fragment:
+        if not outer_mtu or not datagram.dont_fragment:
             return Outcome.DROPPED
         frame = _inner(batch, index)
-        inside = self._inside(port, frame)
+        inside = self._inside(attachment, frame)
         size = len(frame) - inside
         limit = (
             outer_mtu
-            - self._overhead(port, datagram.head_length + datagram.body_length - len(frame))
+            - self._overhead(attachment, datagram.head_length + datagram.body_length - len(frame))
             - inside
         )
         if size <= limit:
             return Outcome.DROPPED
-        remedy = judge(frame[inside:], size, limit, is_ethernet=self._is_ethernet(port))
+        remedy = judge(frame[inside:], size, limit, is_ethernet=self._is_ethernet(attachment))
         if remedy is Remedy.SEND_WHOLE:
             datagram.dont_fragment = 0
             return Outcome.CHANGED
         if remedy is Remedy.FRAGMENT and self._send_fragments(
-            port, [frame], limit, datagram.destination
+            attachment, [frame], limit, datagram.destination
         ):
             return Outcome.SENT
         if remedy is Remedy.ANSWER:
-            self._answer(port, frame, inside, size, limit, now)
+            self._answer(attachment, frame, inside, size, limit, now)
         return Outcome.DROPPED
 
-    def _is_ethernet(self, port: "TunnelPort") -> bool:
-        return bool(self._plane.tunnels.record(port.index).flags & TunnelFlag.ETHERNET)
+    def _is_ethernet(self, attachment: Attachment) -> bool:
+        return bool(self._tunnels.record(attachment.index).flags & TunnelFlag.ETHERNET)
 
-    def _inside(self, port: "TunnelPort", frame: bytes) -> int:
+    def _inside(self, attachment: Attachment, frame: bytes) -> int:
         """Return the offset of the network packet in *frame*."""
-        if not self._is_ethernet(port):
+        if not self._is_ethernet(attachment):
             return 0
         return ethernet.payload(frame)[1] if len(frame) >= ethernet.HEADER else len(frame)
 
-    def _overhead(self, port: "TunnelPort", gre_length: int) -> int:
+    def _overhead(self, attachment: Attachment, gre_length: int) -> int:
         """Return how many bytes stand before the inner packet or frame."""
-        family, limit = port.parameters.family, port.parameters.encapsulation_limit
+        family, limit = attachment.parameters.family, attachment.parameters.encapsulation_limit
         has_limit = family == 6 and limit is not None
         return OUTER_LENGTH[family] + ENCAPSULATION_LIMIT * has_limit + gre_length
 
     # --- what is done ---------------------------------------------------------------------------
 
     def _answer(
-        self, port: "TunnelPort", frame: bytes, inside: int, size: int, limit: int, now: float
+        self, attachment: Attachment, frame: bytes, inside: int, size: int, limit: int, now: float
     ) -> None:
         """Tell the sender of the packet in *frame*, of *size* bytes, that *limit* is the MTU."""
-        if not port.answers.take(now):
+        if not attachment.answers.take(now):
             return
         packet = bytearray(frame[inside : inside + icmp.LONGEST_ANSWER6])
         if inside + size < len(frame):
@@ -165,36 +165,32 @@ class TooBig:
         if inside:
             answer = frame[6:12] + frame[:6] + frame[12:inside] + answer  # back to its sender
         version = 0 if inside else packet[0] >> 4
-        header = frame_prefix(self._plane.tunnels.record(port.index), version)
+        header = frame_prefix(self._tunnels.record(attachment.index), version)
         with contextlib.suppress(OSError):  # down, or full: lost as on any wire
-            os.writev(port.descriptor, [header, answer])
+            os.writev(attachment.descriptor, [header, answer])
 
     def _send_fragments(
-        self, port: "TunnelPort", frames: Sequence[bytes], limit: int, destination: int
+        self, attachment: Attachment, frames: Sequence[bytes], limit: int, destination: int
     ) -> bool:
         """Fragment the packet in each of *frames* and send the pieces; False when it cannot be."""
         pieces = []
         for frame in frames:
-            inside = self._inside(port, frame)
+            inside = self._inside(attachment, frame)
             pieces += [frame[:inside] + part for part in fragment(frame[inside:], limit)]
-        self._busy = True
-        try:
-            for count in self._fill(port, pieces, destination):
-                first = 0
-                while first < count:
-                    filled, end, _refused = self._plane.encapsulate(port, self._batch, first, count)
-                    self._plane.send(port, self._batch, filled)
-                    if not filled and end == first:
-                        raise AssertionError("encapsulation makes no progress")
-                    first = end
-        finally:
-            self._busy = False
+        for count in self._fill(attachment, pieces, destination):
+            first = 0
+            while first < count:
+                filled, end = self._encapsulate(attachment, self._batch, first, count)
+                self._transmitter.send(attachment, self._batch, filled, self._unsent)
+                first = end
         return bool(pieces)
 
-    def _fill(self, port: "TunnelPort", pieces: Sequence[bytes], destination: int) -> Iterator[int]:
+    def _fill(
+        self, attachment: Attachment, pieces: Sequence[bytes], destination: int
+    ) -> Iterator[int]:
         """Put *pieces* into the batch as frames; yield how many lie there each time it is full."""
         batch = self._batch
-        header = frame_prefix(self._plane.tunnels.record(port.index), 4)  # only IPv4 is fragmented
+        header = frame_prefix(self._tunnels.record(attachment.index), 4)  # only IPv4 is fragmented
         count = position = 0
         for piece in pieces:
             offset = -(-position // LINE) * LINE + FRAME_HEADROOM
@@ -211,32 +207,49 @@ class TooBig:
         if count:
             yield count
 
-    def _cut(self, port: "TunnelPort", batch: EgressBatch, index: int) -> list[bytes]:
+    def _cut(self, attachment: Attachment, batch: EgressBatch, index: int) -> list[bytes]:
         """Return the packets of frame *index* as segments with finished checksums, unsent."""
-        record = self._plane.tunnels.record(port.index)
+        record = self._tunnels.record(attachment.index)
         before = record.output_next, record.tx_packets, record.tx_bytes
         packets = [
             _inner(batch, number)
-            for filled in self._encapsulate(port, batch, index)
+            for filled in self._any_size(attachment, batch, index)
             for number in range(filled)
         ]
         record.output_next, record.tx_packets, record.tx_bytes = before
         return packets
 
-    def _encapsulate(self, port: "TunnelPort", batch: EgressBatch, index: int) -> Iterator[int]:
+    def _any_size(self, attachment: Attachment, batch: EgressBatch, index: int) -> Iterator[int]:
         """Encapsulate frame *index*, whatever its size; yield how many datagrams lie in *batch*."""
-        record = self._plane.tunnels.record(port.index)
+        record = self._tunnels.record(attachment.index)
         batch.frame(index).path_mtu = 0
         first = index
         while first == index:
             limit, record.path_mtu = record.path_mtu, NO_PATH_LIMIT
             try:
-                filled, first, _refused = self._plane.encapsulate(port, batch, index, index + 1)
+                filled, first = self._encapsulate(attachment, batch, index, index + 1)
             finally:
                 record.path_mtu = limit
             yield filled
-            if not filled and first == index:
-                raise AssertionError("encapsulation makes no progress")
+
+    def _encapsulate(
+        self, attachment: Attachment, batch: EgressBatch, first: int, count: int
+    ) -> tuple[int, int]:
+        """Encapsulate frames *first*..*count*; return how many datagrams, and the next frame."""
+        filled, end, _refused = codec.encapsulate(
+            batch.arena,
+            batch.frames,
+            first,
+            count,
+            self._tunnels.memory,
+            attachment.index,
+            batch.turn,
+            batch.headers_begin,
+            batch.headers_end,
+        )
+        if not filled and end == first:
+            raise AssertionError("encapsulation makes no progress")
+        return filled, end
 
 
 def judge(packet: bytes, size: int, limit: int, *, is_ethernet: bool) -> Remedy:

@@ -7,7 +7,7 @@ megabytes that a daemon without ``-vv`` never pays. Nothing here raises over wha
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gred.dataplane.forwarder import TracedPacket
+    from gred.dataplane.trace import TracedPacket
 
 _SHOWN_BYTES = 32  # of a packet that cannot be decoded
 _PROTOCOL_TYPES = {

@@ -12,7 +12,7 @@ from gred.management.ratelimit import TokenBucket
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from gred.dataplane.forwarder import TracedPacket
+    from gred.dataplane.trace import TracedPacket
 
 LINES_PER_SECOND = 50  # what a person may follow; each costs about a millisecond to decode
 _BURST = 100

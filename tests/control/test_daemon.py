@@ -10,7 +10,7 @@ from gred.control import slices
 from gred.control.errors import ExitCode, SetupError
 from gred.control.lifecycle import AT_ONCE
 from gred.control.tunnel import TunnelState
-from gred.dataplane.forwarder import PeerClaimed, PeerLearned, Report
+from gred.dataplane.plane import PeerClaimed, PeerLearned, Report
 from gred.wire.drop import DropReason
 from tests.control.conftest import Run
 from tests.control.fakes import OTHER_REMOTE, REMOTE, House, tunnel, until

@@ -12,7 +12,7 @@ from gred.control.errors import SetupError
 from gred.control.parts import Event
 from gred.control.survey import Observation
 from gred.control.tunnel import Tunnel, TunnelState
-from gred.dataplane.forwarder import DeviceLost
+from gred.dataplane.plane import DeviceLost
 from gred.wire.drop import DropReason
 from tests.control.conftest import Run
 from tests.control.fakes import LOCAL, OTHER_REMOTE, REMOTE, House, tunnel, until

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from gred.control.errors import SetupError
 from gred.control.parts import Event
 from gred.control.tunnel import TunnelState
-from gred.dataplane.forwarder import DeviceLost, UnderlayError
 from gred.dataplane.groups import GroupError, Membership
+from gred.dataplane.plane import DeviceLost, UnderlayError
 from gred.wire.icmp import ErrorKind
 from tests.control.conftest import Run
 from tests.control.fakes import OTHER_REMOTE, REMOTE, House, tunnel, until

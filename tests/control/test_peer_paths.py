@@ -8,7 +8,7 @@ import pytest
 from gred.config.model import TunnelConfig
 from gred.control import peer_paths
 from gred.control.tunnel import TunnelState
-from gred.dataplane.forwarder import UnderlayError
+from gred.dataplane.plane import UnderlayError
 from gred.wire.icmp import ErrorKind
 from tests.control.conftest import Run
 from tests.control.fakes import House, tunnel, until

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from gred.control.refusal import CHECK_EVERY, FORGOTTEN, SILENCE, SOON, Evidence, Refusal, describe
-from gred.dataplane.forwarder import UnderlayError
+from gred.dataplane.plane import UnderlayError
 from gred.dataplane.traffic import Traffic
 from gred.wire.icmp import ErrorKind
 

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 from gred.config.model import TunnelConfig
 from gred.control.tunnel import TunnelState
-from gred.dataplane.forwarder import ErrorIgnored, UnderlayError
+from gred.dataplane.plane import ErrorIgnored, UnderlayError
 from gred.dataplane.traffic import Traffic
 from gred.wire.icmp import ErrorKind
 from tests.control.conftest import Run

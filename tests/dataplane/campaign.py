@@ -3,7 +3,7 @@
     python -m tests.dataplane.campaign --frames 10000000 --datagrams 10000000
 
 Run as root: it makes a network namespace and stays inside. The data plane is whole (turns, codec,
-losses, too big); its system calls are not: devices and sockets are memory, so that nothing but gred
+slow path); its system calls are not: devices and sockets are memory, so that nothing but gred
 is busy. What is drawn repeats with --seed. A slice has come to its end when no batch is held; the
 program ends with an error when it does not within a bounded number of rounds, when a frame or
 datagram is neither sent nor counted, or when a tracer does not arrive.
@@ -21,11 +21,11 @@ from ipaddress import ip_address
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
-from gred.dataplane import codec, forwarder
+from gred.dataplane import codec, egress, ingress, transmit
+from gred.dataplane.attachment import Attachment
 from gred.dataplane.batch import STRIDE
-from gred.dataplane.forwarder import DataPlane
 from gred.dataplane.layout import FRAME_HEADROOM, Datagram, Outgoing, Piece, Received
-from gred.dataplane.port import TunnelPort
+from gred.dataplane.plane import DataPlane
 from gred.dataplane.tunnels import TunnelParameters
 from tests.dataplane.hostile import LONGEST, any_datagram, any_super_frame
 from tests.dataplane.namespaces import in_new_namespace
@@ -148,14 +148,15 @@ class Campaign:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)  # noqa: S311 - no secret
         self.memory = Memory()
-        cast("Any", forwarder).io = self.memory
-        cast("Any", forwarder).codec = Counting(self.memory)
+        for user in (egress, ingress, transmit):
+            cast("Any", user).io = self.memory
+        cast("Any", egress).codec = Counting(self.memory)
         self.plane = DataPlane(asyncio.get_running_loop(), report=lambda _: None)
         self.pairs = [(self._tunnel(n, left=True), self._tunnel(n, left=False)) for n in OPTIONS]
         self.ends = [(ip_address(a).packed, ip_address(b).packed) for a, b in ENDS]
         self.keys = [options["key"] for options in OPTIONS if "key" in options]
 
-    def _tunnel(self, options: dict[str, Any], *, left: bool) -> tuple[Device, TunnelPort]:
+    def _tunnel(self, options: dict[str, Any], *, left: bool) -> tuple[Device, Attachment]:
         fields = dict(options)
         key, mode = fields.pop("key", None), fields.pop("mode", "tun")
         device = Device(f"gre{key}{'lr'[left]}", mode, fields.pop("vnet_header", 10))
@@ -171,7 +172,7 @@ class Campaign:
         return device, self.plane.add_tunnel(cast("TunDevice", device), parameters)
 
     @property
-    def ports(self) -> list[TunnelPort]:
+    def ports(self) -> list[Attachment]:
         return [port for pair in self.pairs for _, port in pair]
 
     # --- slices ---------------------------------------------------------------------------------
@@ -217,7 +218,7 @@ class Campaign:
         receiver = self.plane._underlays[4].receiver
         for rounds in range(ROUNDS):
             while self.memory.arrivals:
-                self.plane._move_datagrams(4, receiver)
+                self.plane._ingress.move(4, receiver)
             waiting = any(device.pending for device in self.memory.devices.values())
             if not waiting and not self.plane._turns.pending:
                 return rounds

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gred.dataplane import codec, forwarder, io
+from gred.dataplane import codec, egress, ingress, io, transmit
 from tests import require
 from tests.dataplane import campaign
 from tests.dataplane.namespaces import in_new_namespace
@@ -15,8 +15,9 @@ def _kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a campaign replaces is put back."""
     require.root()
     require.extension()
-    monkeypatch.setattr(forwarder, "io", io)
-    monkeypatch.setattr(forwarder, "codec", codec)
+    for user in (egress, ingress, transmit):
+        monkeypatch.setattr(user, "io", io)
+    monkeypatch.setattr(egress, "codec", codec)
     monkeypatch.setattr(campaign, "POOL", 100)
 
 

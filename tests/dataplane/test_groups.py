@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from gred.dataplane.forwarder import DataPlane
 from gred.dataplane.groups import GroupError, Groups, Membership
+from gred.dataplane.plane import DataPlane
 from gred.dataplane.tunnels import TunnelParameters
-from tests.dataplane.test_forwarder import LEFT, Bench, PairDevice, Play, play
+from tests.dataplane.test_plane import LEFT, Bench, PairDevice, Play, play
 
 if TYPE_CHECKING:
     from gred.dataplane.tun import TunDevice
@@ -123,6 +123,6 @@ def test_a_tunnel_whose_group_is_refused_leaves_nothing(play: Play) -> None:
                 add(bench.plane, mark=0, group_device=999)
         assert descriptors() == before
         assert bench.plane._underlays[4].plain.users == plain
-        assert len(bench.plane._ports) == 1
+        assert len(bench.plane._attachments) == 1
 
     play(scenario)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from gred.dataplane.attachment import CLAIMS_PER_SECOND
 from gred.dataplane.batch import IngressBatch, table
 from gred.dataplane.layout import Destination, TunnelFlag, TunnelRecord
 from gred.dataplane.learning import (
-    CLAIMS_PER_SECOND,
     LESSONS_PER_SECOND,
     Learning,
     PeerClaimed,
@@ -37,18 +37,18 @@ class House:
     def __post_init__(self) -> None:
         self.batch = IngressBatch()
         self.records = table(TunnelRecord, TUNNELS)
-        self.ports: dict[int, Any] = {}
+        self.attachments: dict[int, Any] = {}
         for index in range(1, TUNNELS):
             record = TunnelRecord.from_buffer(self.records, index * SIZE)
             record.flags = TunnelFlag.LEARNS
-            self.ports[index] = SimpleNamespace(
+            self.attachments[index] = SimpleNamespace(
                 index=index,
                 peers=PeerMap([], Destination(family=4), learns=True),
                 device=SimpleNamespace(name=f"hub{index}"),
                 claims=Allowance(CLAIMS_PER_SECOND, 1.0),
             )
         clock: Any = SimpleNamespace(time=lambda: self.now)
-        self.learning = Learning(clock, self.ports, self.told.append)
+        self.learning = Learning(clock, self.attachments, self.told.append)
 
     def hear(self, *packets: tuple[str, str], tunnel: int = 1) -> None:
         """Let packets of (inner source, outer source) arrive in one batch."""
@@ -63,7 +63,7 @@ class House:
         self.learning.learn(self.batch, len(packets), self.records)
 
     def remote(self, tunnel: int = 1) -> str | None:
-        found = self.ports[tunnel].peers.learned(ip_address(INNER).packed)
+        found = self.attachments[tunnel].peers.learned(ip_address(INNER).packed)
         return None if found is None else str(ip_address(found))
 
 
@@ -125,6 +125,6 @@ def test_a_flood_of_sources_is_learned_from_no_faster_than_that() -> None:
 def test_tunnels_that_are_not_in_the_batch_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     house = House()
     asked: list[int] = []
-    monkeypatch.setattr(house.learning, "_teach", lambda port, *_: asked.append(port.index))
+    monkeypatch.setattr(house.learning, "_teach", lambda one, *_: asked.append(one.index))
     house.hear((INNER, HOME), (INNER, HOME), tunnel=3)
     assert asked == [3]

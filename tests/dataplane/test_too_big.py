@@ -5,27 +5,26 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCPerror
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.layers.l2 import Dot1Q, Ether
 
+from gred.dataplane import too_big
+from gred.dataplane.attachment import Attachment
 from gred.dataplane.batch import EgressBatch
 from gred.dataplane.layout import FRAME_HEADROOM, TunnelFlag
-from gred.dataplane.port import TunnelPort
 from gred.dataplane.punt import Allowance
 from gred.dataplane.too_big import Outcome, TooBig, first_size
+from gred.dataplane.transmit import Transmitter, Unsent
 from gred.dataplane.tunnels import TunnelParameters, TunnelTable
 from gred.wire import vnet
 from gred.wire.drop import DropReason
 from gred.wire.ip import DONT_FRAGMENT, MORE_FRAGMENTS
 from gred.wire.vnet import NEEDS_CSUM, VnetHeader
 from tests.dataplane.packets import Packet, Tcp, Udp, ethernet, pattern
-
-if TYPE_CHECKING:
-    from gred.dataplane.forwarder import DataPlane
 
 LIMIT = 1000
 PARAMETERS = TunnelParameters(
@@ -71,34 +70,22 @@ class Bench:
         self.tun, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.tun.setblocking(False)
         self.descriptor = device.detach()
-        # It plays the data plane and the port: of both only this much is used.
-        self.too_big = TooBig(cast("DataPlane", self))
+        # It plays the transmitter and the attachment: of both only this much is used.
+        self.too_big = TooBig(self.tunnels, cast("Transmitter", self), self.fail)
 
     def close(self) -> None:
         self.tun.close()
         os.close(self.descriptor)
 
     @property
-    def port(self) -> TunnelPort:
-        return cast("TunnelPort", self)
+    def attachment(self) -> Attachment:
+        return cast("Attachment", self)
 
-    def encapsulate(
-        self, _port: object, batch: EgressBatch, first: int, count: int
-    ) -> tuple[int, int, int]:
-        found: tuple[int, int, int] = self.codec.encapsulate(
-            batch.arena,
-            batch.frames,
-            first,
-            count,
-            self.tunnels.memory,
-            self.index,
-            batch.datagrams,
-            batch.headers_begin,
-            batch.headers_end,
-        )
-        return found
+    def fail(self, *_: object) -> bool:
+        raise AssertionError("nothing fails here")
 
-    def send(self, _port: object, batch: EgressBatch, datagrams: int) -> None:
+    def send(self, _: object, batch: EgressBatch, datagrams: int, unsent: Unsent) -> None:
+        assert unsent == self.fail
         for index in range(datagrams):
             datagram = batch.datagram(index)
             head = batch.arena[datagram.head_offset :][: datagram.head_length]
@@ -119,19 +106,30 @@ class Bench:
         entry = self.batch.frame(0)
         entry.offset, entry.length, entry.done, entry.verdict = start, len(frame), 0, 0
         entry.destination = self.destination
-        return self.encapsulate(self, self.batch, 0, 1)[0]
+        filled: int = self.codec.encapsulate(
+            self.batch.arena,
+            self.batch.frames,
+            0,
+            1,
+            self.tunnels.memory,
+            self.index,
+            self.batch.datagrams,
+            self.batch.headers_begin,
+            self.batch.headers_end,
+        )[0]
+        return filled
 
     def refused(self, frame: bytes, meta: VnetHeader | None = None) -> bool:
         """Let the codec refuse *frame*, and the slow path see it; return whether it was sent."""
         assert self.put(frame, meta) == 0
         assert self.batch.frame(0).verdict == DropReason.TOO_BIG
-        return self.too_big.refused(self.port, self.batch, 0, now=10.0)
+        return self.too_big.refused(self.attachment, self.batch, 0, now=10.0)
 
     def unsent(self, frame: bytes, outer_mtu: int) -> Outcome:
         """Let the codec pass *frame*, and the kernel refuse the datagram."""
         self.record.path_mtu = 65535
         assert self.put(frame) == 1
-        return self.too_big.unsent(self.port, self.batch, 0, outer_mtu, now=10.0)
+        return self.too_big.unsent(self.attachment, self.batch, 0, outer_mtu, now=10.0)
 
     def answer(self) -> bytes | None:
         """What was written into the TUN, without the vnet header."""
@@ -145,6 +143,12 @@ class Bench:
     @property
     def drops(self) -> int:
         return int(self.record.tx_drops[DropReason.TOO_BIG])
+
+
+@pytest.fixture(autouse=True)
+def _codec(codec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cuts and encapsulates is the twin under test, too."""
+    monkeypatch.setattr(too_big, "codec", codec)
 
 
 @pytest.fixture
@@ -367,7 +371,7 @@ class TestUnsent:
         packet = Udp(version=6, payload=pattern(1232)).build()
         assert bench.unsent(packet, LIMIT + self.OUTER) is Outcome.CHANGED
         assert not bench.batch.datagram(0).dont_fragment
-        again = bench.too_big.unsent(bench.port, bench.batch, 0, LIMIT + self.OUTER, now=10.0)
+        again = bench.too_big.unsent(bench.attachment, bench.batch, 0, LIMIT + self.OUTER, now=10.0)
         assert again is Outcome.DROPPED, "not for ever"
 
     @pytest.mark.parametrize("outer_mtu", [0, 9000])

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from gred.dataplane import io
-from gred.dataplane.forwarder import DataPlane, DeviceLost, Report
+from gred.dataplane import codec, io
+from gred.dataplane.attachment import Attachment
 from gred.dataplane.layout import Destination
-from gred.dataplane.port import TunnelPort
+from gred.dataplane.plane import DataPlane, DeviceLost, Report
 from gred.dataplane.trace import TracedPacket
 from gred.dataplane.tunnels import TunnelParameters
 from gred.dataplane.underlay import NO_SOCKET
@@ -59,7 +59,7 @@ class Bench:
 
     def tunnel(
         self, local: str | None, remote: str | None, vnet_header: int = 0, **fields: Any
-    ) -> tuple[PairDevice, TunnelPort]:
+    ) -> tuple[PairDevice, Attachment]:
         device = PairDevice(f"gre{len(self.devices)}", vnet_header)
         self.devices.append(device)
         parameters = TunnelParameters(
@@ -69,7 +69,7 @@ class Bench:
         )
         return device, self.plane.add_tunnel(cast("TunDevice", device), parameters)
 
-    def pair(self, **fields: Any) -> tuple[PairDevice, TunnelPort, PairDevice, TunnelPort]:
+    def pair(self, **fields: Any) -> tuple[PairDevice, Attachment, PairDevice, Attachment]:
         return *self.tunnel(LEFT, RIGHT, **fields), *self.tunnel(RIGHT, LEFT, **fields)
 
 
@@ -421,14 +421,12 @@ def test_a_frame_that_a_turn_cannot_move_is_dropped_and_told_once(
 
     async def scenario(bench: Bench) -> None:
         left, port, right, _ = bench.pair()
-        good = bench.plane.encapsulate
-        monkeypatch.setattr(
-            bench.plane, "encapsulate", lambda port, batch, first, count: (0, first, 0)
-        )
+        good = codec.encapsulate
+        monkeypatch.setattr(codec, "encapsulate", lambda arena, frames, first, *_: (0, first, 0))
         for _ in range(3):
             left.far.send(PACKET)
         await until(lambda: port.counters().tx_drops == {DropReason.OTHER: 3})
-        monkeypatch.setattr(bench.plane, "encapsulate", good)
+        monkeypatch.setattr(codec, "encapsulate", good)
         left.far.send(PACKET)
         assert await arrival(right) == PACKET
         told = [report.detail for report in bench.reports if isinstance(report, Report)]

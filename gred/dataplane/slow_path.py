@@ -1,26 +1,25 @@
-"""Losses: what was refused or failed, one packet at a time. The slow path of the forwarder.
+"""The slow path: what was refused, is too big or failed, one packet at a time.
 
-Counts each packet under its reason and tells of a few of them; helps those that are too big
+Counts each packet under its reason and tells of a few of them; has those that are too big helped
 (too_big.py), and stops writing super-packets of a kind that the kernel does not take. Packets that
-got where they were to go do not come here.
+got where they were to go do not come here. What is sent from here leaves by the transmitter, and
+when it fails again it is counted: nothing here helps a packet twice, or gives one back to egress.
 """
 
 import asyncio
 import errno
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
+from gred.dataplane.attachment import Attachment
 from gred.dataplane.batch import EgressBatch, IngressBatch
 from gred.dataplane.icmp_errors import UnderlayError, told_mtu
 from gred.dataplane.layout import Outgoing, TunnelFlag
-from gred.dataplane.port import TunnelPort
 from gred.dataplane.punt import Allowance, Report, inner_destination, report_refused
 from gred.dataplane.too_big import Outcome, TooBig
+from gred.dataplane.transmit import Transmitter
+from gred.dataplane.tunnels import IPAddress, TunnelTable
 from gred.wire.drop import DropReason
 from gred.wire.icmp import ErrorKind
-
-if TYPE_CHECKING:
-    from gred.dataplane.forwarder import DataPlane
 
 # What an errno of a send means for the packet. ENOBUFS: the device queue is full; EAGAIN: the
 # socket buffer is; both are tail drops. EINVAL: the local address is not this host's (any more).
@@ -48,69 +47,97 @@ WRITE_ERRORS = {
 }
 
 
-class Losses:
-    """The losses of one data plane. *ports*: its tunnels by the index of their record."""
+class SlowPath:
+    """The slow path of one data plane. *attachments*: tunnels by the index of their record."""
 
     def __init__(
         self,
-        plane: "DataPlane",
         loop: asyncio.AbstractEventLoop,
-        ports: Mapping[int, TunnelPort],
+        tunnels: TunnelTable,
+        attachments: Mapping[int, Attachment],
+        transmitter: Transmitter,
         report: Callable[[Report | UnderlayError], None] | None,
     ) -> None:
-        self._tunnels = plane.tunnels
+        self._tunnels = tunnels
         self._loop = loop
-        self._ports = ports
+        self._attachments = attachments
         self._report = report
         self._allowance = Allowance()
-        self._too_big = TooBig(plane)
+        self._too_big = TooBig(tunnels, transmitter, self._unsent_again)
         self._stuck = set[str]()
 
     # --- on the way out -------------------------------------------------------------------------
 
-    def unsent(self, port: TunnelPort, batch: EgressBatch, index: int, error: int) -> bool:
-        """Count datagram *index* of *batch*, which was not sent.
+    def unsent(self, attachment: Attachment, batch: EgressBatch, index: int, error: int) -> bool:
+        """Count datagram *index* of *batch*, which egress could not send.
 
         True: it was changed instead, and is to be sent again.
         """
         outcome = Outcome.DROPPED
         if error == errno.EMSGSIZE:
-            remote, now = port.remote(batch.datagram(index).destination), self._loop.time()
-            mtu = told_mtu(port.whole) or port.kernel_mtu(remote)
-            outcome = self._too_big.unsent(port, batch, index, mtu, now)
-            if self._report is not None and port.news.take(now):
-                name = port.device.name
-                told = UnderlayError(
-                    name, ErrorKind.TOO_BIG, None, mtu, is_proven=True, remote=remote
-                )
-                self._report(told)
+            now, (remote, mtu) = self._loop.time(), self._outer_mtu(attachment, batch, index)
+            outcome = self._too_big.unsent(attachment, batch, index, mtu, now)
+            self._tell_mtu(attachment, remote, mtu)
         if outcome is Outcome.CHANGED:
             return True
-        record = self._tunnels.record(port.index)
-        record.tx_packets -= 1
-        record.tx_bytes -= batch.datagram(index).inner_length
+        self._take_back(attachment, batch, index)
         if outcome is Outcome.DROPPED:
-            self._count_unsent(port, error)
+            self._count_unsent(attachment, error)
         return False
 
-    def _count_unsent(self, port: TunnelPort, error: int) -> None:
-        reason = SEND_ERRORS.get(error, DropReason.OTHER)
-        self._tunnels.count_drop(port.index, "tx", reason)
-        self.tell(port, reason, errno.errorcode.get(error, str(error)))
+    def _unsent_again(
+        self, attachment: Attachment, batch: EgressBatch, index: int, error: int
+    ) -> bool:
+        """Count datagram *index* of *batch*, which the slow path itself could not send. False.
 
-    def refused_frames(self, port: TunnelPort, batch: EgressBatch, end: int) -> None:
+        The path has changed again meanwhile: whatever it is now, the packet has had its help.
+        """
+        if error == errno.EMSGSIZE:
+            self._tell_mtu(attachment, *self._outer_mtu(attachment, batch, index))
+        self._take_back(attachment, batch, index)
+        self._count_unsent(attachment, error)
+        return False
+
+    def _outer_mtu(
+        self, attachment: Attachment, batch: EgressBatch, index: int
+    ) -> tuple[IPAddress | None, int]:
+        """Return where datagram *index* was to go, and the size that the kernel would have sent.
+
+        0: it does not say.
+        """
+        remote = attachment.remote(batch.datagram(index).destination)
+        mtu = told_mtu(attachment.whole) or attachment.kernel_mtu(remote, self._loop.time())
+        return remote, mtu
+
+    def _tell_mtu(self, attachment: Attachment, remote: IPAddress | None, mtu: int) -> None:
+        if self._report is not None and attachment.news.take(self._loop.time()):
+            name, kind = attachment.device.name, ErrorKind.TOO_BIG
+            self._report(UnderlayError(name, kind, None, mtu, is_proven=True, remote=remote))
+
+    def _take_back(self, attachment: Attachment, batch: EgressBatch, index: int) -> None:
+        """Count datagram *index* of *batch* as sent no longer."""
+        record = self._tunnels.record(attachment.index)
+        record.tx_packets -= 1
+        record.tx_bytes -= batch.datagram(index).inner_length
+
+    def _count_unsent(self, attachment: Attachment, error: int) -> None:
+        reason = SEND_ERRORS.get(error, DropReason.OTHER)
+        self._tunnels.count_drop(attachment.index, "tx", reason)
+        self.tell(attachment, reason, errno.errorcode.get(error, str(error)))
+
+    def refused_frames(self, attachment: Attachment, batch: EgressBatch, end: int) -> None:
         """Look at what the codec refused of the first *end* frames of *batch*."""
         for index in range(end):
             reason = DropReason(batch.frame(index).verdict)
             if reason is DropReason.TOO_BIG and self._too_big.refused(
-                port, batch, index, self._loop.time()
+                attachment, batch, index, self._loop.time()
             ):
                 continue
             if reason:
-                self._tell_refused(port, batch, index, reason)
+                self._tell_refused(attachment, batch, index, reason)
 
     def discarded(
-        self, port: TunnelPort, batch: EgressBatch, count: int, reason: DropReason
+        self, attachment: Attachment, batch: EgressBatch, count: int, reason: DropReason
     ) -> None:
         """Count the first *count* frames of *batch*, which were given up while they waited.
 
@@ -118,16 +145,16 @@ class Losses:
         """
         if not count:
             return
-        self._tunnels.record(port.index).tx_drops[reason] += count
+        self._tunnels.record(attachment.index).tx_drops[reason] += count
         if reason is not DropReason.OTHER:
-            self.tell(port, reason, "other tunnels waited for too long")
-        elif port.device.name not in self._stuck:
-            self._stuck.add(port.device.name)
+            self.tell(attachment, reason, "other tunnels waited for too long")
+        elif attachment.device.name not in self._stuck:
+            self._stuck.add(attachment.device.name)
             length = batch.frame(0).length
-            self.tell(port, reason, f"a frame of {length} bytes was neither sent nor refused")
+            self.tell(attachment, reason, f"a frame of {length} bytes was neither sent nor refused")
 
     def _tell_refused(
-        self, port: TunnelPort, batch: EgressBatch, index: int, reason: DropReason
+        self, attachment: Attachment, batch: EgressBatch, index: int, reason: DropReason
     ) -> None:
         if not self._may_tell():  # asked before anything is looked up: most are not told
             return
@@ -136,7 +163,7 @@ class Losses:
             frame = batch.frame(index)
             end = frame.offset + min(frame.length, ADDRESSES)
             detail = inner_destination(batch.arena[frame.offset : end])
-        self._tell(port, reason, detail)
+        self._tell(attachment, reason, detail)
 
     # --- on the way in --------------------------------------------------------------------------
 
@@ -146,31 +173,31 @@ class Losses:
             frame = batch.frame(index)
             if not frame.error:
                 continue
-            port = self._ports.get(frame.tunnel)
+            attachment = self._attachments.get(frame.tunnel)
             record = self._tunnels.record(frame.tunnel)
             record.rx_packets -= frame.packets
             reason = WRITE_ERRORS.get(frame.error, DropReason.OTHER)
             record.rx_drops[reason] += frame.packets
-            if port is None:
+            if attachment is None:
                 continue
-            if frame.error == errno.EINVAL and self._downgrade(port, batch, frame):
+            if frame.error == errno.EINVAL and self._downgrade(attachment, batch, frame):
                 continue
-            self.tell(port, reason, errno.errorcode.get(frame.error, str(frame.error)))
+            self.tell(attachment, reason, errno.errorcode.get(frame.error, str(frame.error)))
 
-    def _downgrade(self, port: TunnelPort, batch: IngressBatch, frame: Outgoing) -> bool:
+    def _downgrade(self, attachment: Attachment, batch: IngressBatch, frame: Outgoing) -> bool:
         """Stop writing super-packets of a kind that the kernel refuses (6.6.44 did, for one)."""
-        flags = TunnelFlag(self._tunnels.record(port.index).flags)
-        gso_type = batch.gso_type(frame) if port.device.vnet_header else 0
+        flags = TunnelFlag(self._tunnels.record(attachment.index).flags)
+        gso_type = batch.gso_type(frame) if attachment.device.vnet_header else 0
         if not gso_type:
             return False
         flag = TunnelFlag.WRITE_USO if gso_type == batch.GSO_UDP else TunnelFlag.WRITE_TSO
         if flag not in flags:
             return False
-        self._tunnels.set_flag(port.index, flag, to=False)
+        self._tunnels.set_flag(attachment.index, flag, to=False)
         if self._report is not None:
             self._report(
                 Report(
-                    tunnel=port.device.name,
+                    tunnel=attachment.device.name,
                     reason=DropReason.OTHER,
                     source=None,
                     destination=None,
@@ -190,13 +217,13 @@ class Losses:
                 continue
             if not self._allowance.take(self._loop.time()):
                 return
-            port = self._ports.get(entry.tunnel)
+            attachment = self._attachments.get(entry.tunnel)
             self._report(
                 report_refused(
                     batch,
                     entry,
-                    port.device.name if port else None,
-                    port.parameters.input_key if port else None,
+                    attachment.device.name if attachment else None,
+                    attachment.parameters.input_key if attachment else None,
                 )
             )
 
@@ -204,27 +231,27 @@ class Losses:
 
     def owner(self, index: int) -> str | None:
         """Return the name of the tunnel that record *index* belongs to."""
-        port = self._ports.get(index)
-        return port.device.name if port is not None else None
+        attachment = self._attachments.get(index)
+        return attachment.device.name if attachment is not None else None
 
-    def tell(self, port: TunnelPort | None, reason: DropReason, detail: str) -> None:
+    def tell(self, attachment: Attachment | None, reason: DropReason, detail: str) -> None:
         """Report one loss, unless the allowance is used up."""
         if self._may_tell():
-            self._tell(port, reason, detail)
+            self._tell(attachment, reason, detail)
 
     def _may_tell(self) -> bool:
         return self._report is not None and self._allowance.take(self._loop.time())
 
-    def _tell(self, port: TunnelPort | None, reason: DropReason, detail: str) -> None:
+    def _tell(self, attachment: Attachment | None, reason: DropReason, detail: str) -> None:
         if self._report is None:
             return
         self._report(
             Report(
-                tunnel=port.device.name if port else None,
+                tunnel=attachment.device.name if attachment else None,
                 reason=reason,
-                source=port.parameters.local if port else None,
-                destination=port.parameters.remote if port else None,
-                key=port.parameters.output_key if port else None,
+                source=attachment.parameters.local if attachment else None,
+                destination=attachment.parameters.remote if attachment else None,
+                key=attachment.parameters.output_key if attachment else None,
                 detail=detail,
             )
         )

@@ -1,0 +1,207 @@
+"""The plane: tunnels come, change and go; sockets and tables belong to it.
+
+It ties the parts of a packet's way together, once, and the loop calls them:
+
+    egress     turns -> egress -> transmitter -> underlay
+    ingress    underlay -> ingress -> TUN; the tunnel that was written to has a turn
+    slow path  what was refused, is too big or failed on either; it sends by the transmitter
+
+No packet comes here, and nothing here decides: what happens is told upwards.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gred.dataplane import codec, io
+from gred.dataplane.attachment import Attachment
+from gred.dataplane.egress import Egress
+from gred.dataplane.foreign import Foreign
+from gred.dataplane.groups import Family
+from gred.dataplane.icmp_errors import ErrorIgnored, IcmpErrors, UnderlayError
+from gred.dataplane.ingress import Ingress
+from gred.dataplane.layout import TunnelFlag
+from gred.dataplane.learning import Learning, PeerClaimed, PeerLearned
+from gred.dataplane.punt import Report
+from gred.dataplane.quotes import SenderIndex
+from gred.dataplane.slow_path import SlowPath
+from gred.dataplane.trace import TracedPacket
+from gred.dataplane.transmit import Transmitter
+from gred.dataplane.tun import TunDevice
+from gred.dataplane.tunnels import Counters, TunnelParameters, TunnelTable
+from gred.dataplane.turns import Turns
+from gred.dataplane.underlay import Underlay
+from gred.wire.drop import DropReason
+
+__all__ = [
+    "DataPlane",
+    "DeviceLost",
+    "ErrorIgnored",
+    "PeerClaimed",
+    "PeerLearned",
+    "Report",
+    "Told",
+    "TracedPacket",
+    "UnderlayError",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLost:
+    """A TUN device that can be read no more: deleted from outside."""
+
+    tunnel: str
+    error: OSError
+
+
+Told = Report | DeviceLost | UnderlayError | ErrorIgnored | PeerLearned | PeerClaimed
+
+
+class DataPlane:
+    """All tunnels of this process, and the underlay sockets.
+
+    *trace* is called for each packet (for people who watch); *report* for a few of the packets
+    that were refused, and for what happens to devices. Both are called from the loop and must not
+    block.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        trace: Callable[[TracedPacket], None] | None = None,
+        report: Callable[[Told], None] | None = None,
+    ) -> None:
+        self.tunnels = TunnelTable()
+        self._foreign = Foreign(self.tunnels)
+        self._loop = loop
+        self._report = report
+        self._underlays: dict[Family, Underlay] = {}
+        self._icmp_errors: dict[Family, IcmpErrors] = {}
+        self._attachments: dict[int, Attachment] = {}
+        self._by_quote = SenderIndex[Attachment]()
+        transmitter = Transmitter(self.tunnels, trace)
+        slow_path = SlowPath(loop, self.tunnels, self._attachments, transmitter, report)
+        egress = Egress(self.tunnels, transmitter, slow_path, self._lose_device)
+        self._turns = Turns[Attachment](loop, egress.move, slow_path.discarded)
+        self._ingress = Ingress(
+            loop,
+            self.tunnels,
+            self._attachments,
+            self._turns,
+            slow_path,
+            Learning(loop, self._attachments, report),
+            trace,
+        )
+
+    def add_tunnel(self, device: TunDevice, parameters: TunnelParameters) -> Attachment:
+        """Start moving packets between *device* and the underlay.
+
+        The device stays the caller's to close. Raises OSError when the kernel refuses a socket or
+        an option (PermissionError without CAP_NET_RAW), GroupError when it refuses a group, and
+        OverflowError when there are too many tunnels. Then nothing of it is left.
+        """
+        underlay = self._open_underlay(parameters.family)
+        with contextlib.ExitStack() as undo:
+            index = self.tunnels.add(parameters)
+            undo.callback(self.tunnels.remove, index)
+            attachment = Attachment(
+                device,
+                parameters,
+                index,
+                underlay,
+                self.tunnels,
+                self._by_quote,
+                self._attachment_changed,
+            )
+            undo.callback(attachment.detach)
+            self._turns.add(attachment)
+            undo.pop_all()
+        record = self.tunnels.record(index)
+        record.fd = device.fileno()
+        record.vnet_header = device.vnet_header
+        self.tunnels.set_flag(index, TunnelFlag.ETHERNET, to=device.mode == "tap")
+        self.tunnels.set_flag(index, TunnelFlag.PACKET_INFO, to=device.mode == "any")
+        self.tunnels.set_flag(index, TunnelFlag.WRITE_TSO, to="tso" in device.offload)
+        self.tunnels.set_flag(index, TunnelFlag.WRITE_USO, to="uso" in device.offload)
+        self._attachments[index] = attachment
+        self._ingress.learners += parameters.learn_peers
+        return attachment
+
+    def remove_tunnel(self, attachment: Attachment) -> None:
+        """Stop moving packets for *attachment*. To be called before its device is closed."""
+        if self._attachments.pop(attachment.index, None) is None:
+            return
+        self._ingress.learners -= attachment.parameters.learn_peers
+        batch = self._turns.batch_of(attachment)
+        if batch is not None:
+            self.tunnels.count_drop(attachment.index, "tx", DropReason.DEVICE_DOWN, batch.waiting)
+        self._turns.remove(attachment)
+        self.tunnels.record(attachment.index).fd = -1
+        self.tunnels.remove(attachment.index)
+        attachment.detach()
+
+    def _attachment_changed(self, attachment: Attachment) -> None:
+        batch = self._turns.batch_of(attachment)
+        if batch is not None:
+            batch.forget_destinations()  # routed anew, or to the only destination
+
+    def _lose_device(self, attachment: Attachment, error: OSError) -> None:
+        self.remove_tunnel(attachment)
+        if self._report is not None:
+            self._report(DeviceLost(attachment.device.name, error))
+
+    def others_receive(self, present: bool, /) -> None:
+        """Count what is no tunnel's as foreign while another receiver is *present*."""
+        self._foreign.begin() if present else self._foreign.end()
+
+    def unclaimed(self) -> Counters:
+        """Return the count of packets that belong to no tunnel, or of which none is known."""
+        for underlay in self._underlays.values():
+            self.tunnels.count_drop(0, "rx", DropReason.RX_OVERRUN, underlay.overrun())
+        self._foreign.fold()
+        return self.tunnels.counters(0)
+
+    def features(self) -> dict[str, str]:
+        """Return what was found at start, for one log line."""
+        found = {"codec": codec.IMPLEMENTATION, "io": io.IMPLEMENTATION}
+        for underlay in self._underlays.values():
+            found["receive_buffer"] = str(underlay.receive_buffer)
+            if underlay.drops is None:
+                found["receive_drops"] = "not counted: the kernel does not tell"
+        if lacks := [name for one in self._underlays.values() for name in one.lacks]:
+            found["socket_options"] = f"without {', '.join(lacks)}"
+        if self._underlays and not self._icmp_errors:
+            found["icmp_errors"] = "none"
+        return found
+
+    def close(self) -> None:
+        """Remove all tunnels and close the underlay sockets. Devices stay open."""
+        for attachment in list(self._attachments.values()):
+            self.remove_tunnel(attachment)
+        self.unclaimed()  # what is counted outside is lost with the sockets
+        for underlay in self._underlays.values():
+            underlay.close()
+        self._underlays.clear()
+        for errors in self._icmp_errors.values():
+            errors.close()
+        self._icmp_errors.clear()
+
+    def _open_underlay(self, family: Family) -> Underlay:
+        underlay = self._underlays.get(family)
+        if underlay is not None:
+            return underlay
+
+        def watch(receiver: socket.socket) -> None:
+            self._loop.add_reader(receiver, self._ingress.move, family, receiver)
+
+        underlay = Underlay(family, watch=watch, unwatch=self._loop.remove_reader)
+        self._underlays[family] = underlay
+        if self._report is not None:
+            # A sandbox may have raw sockets for GRE and none for ICMP: tunnels work without.
+            with contextlib.suppress(OSError):
+                errors = IcmpErrors(self._loop, family, self._by_quote.find, self._report)
+                self._icmp_errors[family] = errors
+        return underlay
