@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -318,12 +319,32 @@ class Lab:
         deadline = time.monotonic() + _GRACE_S
         while self._processes:
             process = self._processes[-1]
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            if not _reap(process, max(0.0, deadline - time.monotonic())):
                 process.kill()
-                process.wait()
+                _reap(process)
             self._processes.pop()
+
+
+def _reap(process: subprocess.Popen[bytes], seconds: float | None = None) -> bool:
+    """Wait for the end of *process*, *seconds* at most; return whether it came.
+
+    Not by Popen.wait(): an interruption that was raised within it may have left its lock taken, and
+    then it waits for ever.
+    """
+    if process.returncode is not None:
+        return True
+    try:
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            if not select.select([descriptor], [], [], seconds)[0]:
+                return False
+        finally:
+            os.close(descriptor)
+        _pid, status = os.waitpid(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    except (ProcessLookupError, ChildProcessError):
+        pass  # it was waited for, and the interruption came before that was noted
+    return True
 
 
 def _enter(namespace: Path) -> None:

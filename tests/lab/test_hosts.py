@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,15 @@ def test_everything_is_gone_after_an_exception() -> None:
     with pytest.raises(RuntimeError), Lab("raised") as lab:
         fail(lab)
     assert not remains("raised")
+
+
+def test_an_interruption_within_a_wait_does_not_keep_it_from_ending() -> None:
+    """Raised where Popen.poll() has just taken its lock, it leaves the lock taken."""
+    with Lab("locked") as lab:
+        process: Any = build(lab)[0].start(["sleep", "60"])
+        process._waitpid_lock.acquire()
+    assert not remains("locked")
+    assert process.returncode == -signal.SIGTERM
 
 
 def test_everything_is_gone_after_a_step_that_failed() -> None:
