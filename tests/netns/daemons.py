@@ -11,6 +11,9 @@ from gred.lab.daemon import Daemon
 from gred.lab.hosts import Host, Lab
 from gred.lab.waiting import wait_for as wait_for  # noqa: PLC0414 - for those who import this file
 
+# While one end comes or goes, tunnel after tunnel, the other's interfaces may send of themselves.
+COMING_AND_GOING = {"rx_no_tunnel", "rx_key_mismatch"}
+
 ENVIRONMENT: dict[str, dict[str, str]] = {"c": {}, "python": {"GRED_NO_EXTENSIONS": "1"}}
 
 
