@@ -50,14 +50,15 @@ SANITIZE  := -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sa
 STRICT    := -std=gnu11 -Wall -Wextra -Werror -Wshadow -Wvla -Wconversion -Wno-sign-conversion
 
 CLANG     := $(shell command -v clang || ls /usr/bin/clang-[0-9]* 2>/dev/null | sort -V | tail -1)
+CLANG_RT  := $(if $(CLANG),$(wildcard $(shell $(CLANG) -print-file-name=libclang_rt.asan-$(shell uname -m).so)))
 
 # The other compiler sees other errors; it looks at the codec alone, where it is installed.
 sanitize: $(VENV)/.dev
 	$(MAKE) sanitized CC="$(CC)" CHECKED="tests/dataplane tests/wire" \
 	    RUNTIME="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)"
-	$(if $(CLANG),$(MAKE) sanitized CC="$(CLANG) -shared-libsan" CHECKED="tests/dataplane -k codec" \
-	    RUNTIME="$$($(CLANG) -print-file-name=libclang_rt.asan-$(shell uname -m).so)",\
-	    @echo "clang is not installed: the codec was looked at with $(CC) alone")
+	$(if $(CLANG_RT),$(MAKE) sanitized CC="$(CLANG) -shared-libsan" CHECKED="tests/dataplane -k codec" \
+	    RUNTIME="$(CLANG_RT)",\
+	    @echo "clang or its libclang-rt is not installed: the codec was looked at with $(CC) alone")
 
 sanitized:
 	rm -rf $(SANITIZED)
