@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := $(wildcard gred/dataplane/native/*.[ch])
 
-.PHONY: venv demo test lint format sanitize sanitized fuzz bench guest install uninstall clean
+.PHONY: venv demo test lint format sanitize sanitized fuzz bench diagnosis guest install uninstall clean
 
 venv: $(VENV)/.runtime
 
@@ -28,9 +28,13 @@ $(VENV)/.dev: $(VENV)/.runtime
 demo: venv
 	$(BIN)/gred demo $(DEMO)
 
-# PYTEST adds arguments, as in: make test PYTEST='tests/wire -k checksum'
+# PYTEST adds arguments, as in: make test PYTEST='tests/wire -k checksum'; -n0 runs all in one process.
+# Most tests wait for something most of the time: there is one process more than there are cores. What
+# is in one file stays in one process, in its order, and tests/conftest.py has the longest begin early.
+WORKERS  := -n $(shell expr $$(nproc) + 1)
+PARALLEL := $(WORKERS) --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -52,6 +56,14 @@ STRICT    := -std=gnu11 -Wall -Wextra -Werror -Wshadow -Wvla -Wconversion -Wno-s
 CLANG     := $(shell command -v clang || ls /usr/bin/clang-[0-9]* 2>/dev/null | sort -V | tail -1)
 CLANG_RT  := $(if $(CLANG),$(wildcard $(shell $(CLANG) -print-file-name=libclang_rt.asan-$(shell uname -m).so)))
 
+# Which sources an extension is made of: what pyproject.toml says.
+define SOURCES
+import sys, tomllib
+modules = tomllib.load(open("pyproject.toml", "rb"))["tool"]["setuptools"]["ext-modules"]
+print(*next(one["sources"] for one in modules if one["name"] == sys.argv[1]))
+endef
+export SOURCES
+
 # The other compiler sees other errors; it looks at the codec alone, where it is installed.
 sanitize: $(VENV)/.dev
 	$(MAKE) sanitized CC="$(CC)" CHECKED="tests/dataplane tests/wire" \
@@ -66,19 +78,22 @@ sanitized:
 	cp -r gred tests conf pyproject.toml $(SANITIZED)/
 	rm -f $(SANITIZED)/gred/dataplane/*.so
 	for module in codec io; do \
-	    case $$module in codec) sources="codec_module encapsulate decapsulate coalesce flows packet peers peers_module sequence";; \
-	        io) sources="io_module tun send scout receive";; esac; \
+	    sources=$$($(BIN)/python -c "$$SOURCES" gred.dataplane._$$module) || exit 1; \
 	    $(CC) $(STRICT) $(SANITIZE) -fPIC -shared -DPy_LIMITED_API=0x030b0000 \
 	        $$($(BIN)/python -c 'import sysconfig; print("-I" + sysconfig.get_path("include"))') \
-	        $$(printf "gred/dataplane/native/%s.c " $$sources) \
+	        $$sources \
 	        -o $(SANITIZED)/gred/dataplane/_$$module.abi3.so || exit 1; \
 	done
 	cd $(SANITIZED) && ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc LD_PRELOAD="$(RUNTIME)" \
-	    $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider $(CHECKED) $(PYTEST)
+	    $(CURDIR)/$(BIN)/python -m pytest $(PARALLEL) -p no:cacheprovider $(CHECKED) $(PYTEST)
 
 # BENCH adds arguments, as in: make bench BENCH=--quick
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# Plants 134 faults between two hosts, as root, and writes what gred said of each: docs/diagnosis.md.
+diagnosis: $(VENV)/.dev
+	$(BIN)/python -m tests.netns.diagnosis_document
 
 # The service in a small Debian with its own systemd, in QEMU; as root. The first time it downloads
 # kernel and system, a quarter of a gigabyte.

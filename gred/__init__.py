@@ -18,24 +18,30 @@ A packet's way, in the order of the files in dataplane/ (of the codec and the I/
 sources, in pure_*.py their twin):
 
     egress     TUN
-               turns       whose turn it is, and how much of it
+               scheduler   whose turn it is, and how much of it
                egress      io.read_frames            tun
                            codec.order_frames        flows
                            codec.route_frames        peers       where there are many remotes
                            codec.encapsulate         encapsulate
                transmit    codec.spread_datagrams    peers       what goes to each of them
-                           io.send_datagrams         send, scout
-               underlay    raw socket, or packet socket behind one that went ahead
+               underlay/   io.send_datagrams         send        raw: raw sockets
+                           io.send_bypassing         bypass      bypass: behind a probe packet
 
-    ingress    underlay    raw socket
-               ingress     io.receive_datagrams      receive
-                           codec.decapsulate         decapsulate, coalesce
+    ingress    underlay/   io.receive_datagrams      receive     raw: a raw socket
+               ingress     codec.decapsulate         decapsulate, coalesce
                            io.write_frames           tun
                TUN
 
-    slow path  slow_path   what was refused or failed on either way: counted, a few told (punt)
+    slow path  slow_path   what was refused or failed on either way: counted, a few told
+               punt        what somebody above subscribes to: handed up with its bytes
+               inject      packets of gred's own: keepalives, probes; they leave by transmit
                too_big     what may be cut or answered; leaves by transmit, never by egress again
                learning    what arrives teaches where inner addresses are
+
+    memory     layout      structures and numbers that C has, too
+               batch       frames and datagrams under way
+               tunnels     a tunnel's record; what a worker keeps of it; what it writes to
+               receivers   which tunnel a datagram is for; peers: which remote a frame is for
 
 Both ways are bounded at each round of the loop: egress by its turn, ingress by one batch for each
 readiness. The plane (plane.py) adds, changes and removes tunnels, and ties all this together; a

@@ -5,6 +5,7 @@ Inside a plane, too, no way leads back: of two modules at most one knows the oth
 """
 
 import ast
+import tomllib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -201,7 +202,7 @@ def test_the_room_of_the_kernel_knows_no_tunnel(path: Path) -> None:
         "from gred.control.tunnel import Tunnel",
         "from gred.control import daemon",
         "from .. import receivers",
-        "if TYPE_CHECKING:\n    from gred.control.parts import Event",
+        "if TYPE_CHECKING:\n    from gred.control.events import Event",
         "def f():\n    import gred.control.survey",
     ],
 )
@@ -274,6 +275,18 @@ def plant(package: Path, tree: dict[str, str]) -> None:
         path.write_text(source, encoding="utf-8")
 
 
+# The twins of the extensions, and the only ones who may choose them.
+DOORS = {"gred.dataplane.codec", "gred.dataplane.io"}
+
+
+def test_only_the_doors_lead_to_the_pure_twins() -> None:
+    """What is used beside the extension does not live in a file called pure."""
+    pure = {module for module in ties(PACKAGE) if module.rpartition(".")[2].startswith("pure_")}
+    users = {module for module, names in ties(PACKAGE).items() if names & pure}
+    assert pure
+    assert users - pure == DOORS
+
+
 def test_every_directory_of_the_package_is_a_known_plane() -> None:
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert packages == set(MAY_IMPORT)
@@ -320,3 +333,14 @@ def test_a_wrong_arrow_is_seen(module: str, source: str) -> None:
 )
 def test_a_right_arrow_passes(module: str, source: str) -> None:
     assert offences(source, module) == []
+
+
+def test_every_package_is_installed() -> None:
+    """Those that pyproject.toml forgets are missed only where gred is installed."""
+    told = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = set(told["tool"]["setuptools"]["packages"])
+    there = {
+        str(path.parent.relative_to(PACKAGE.parent)).replace("/", ".")
+        for path in PACKAGE.rglob("__init__.py")
+    }
+    assert listed == there

@@ -17,7 +17,7 @@ in docs/configuration.md; the tests name the one that was forgotten.
 from gred.config.loader import load
 from gred.config.model import Config, DaemonConfig, Location, TunnelConfig
 from gred.config.problems import ConfigurationError, Problem
-from gred.config.rendering import render
+from gred.config.rendering import render, render_tunnel
 
 __all__ = [
     "Config",
@@ -28,4 +28,5 @@ __all__ = [
     "TunnelConfig",
     "load",
     "render",
+    "render_tunnel",
 ]

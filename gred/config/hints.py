@@ -132,6 +132,17 @@ def number(text: str) -> str:
     return ""
 
 
+def span(text: str) -> str:
+    """Return what helps with *text* in place of a time span."""
+    if known := hint(text):
+        return known
+    if (two := re.fullmatch(r"([0-9]{1,5})[\s,]+([0-9]{1,3})", text)) is not None:
+        return f"the interval alone: {two[1]}s; how often is KeepaliveRetries={two[2]}"
+    if text.lower() in {"yes", "true", "on"}:
+        return "how often, as in 10s"
+    return ""
+
+
 def mac_address(text: str) -> str:
     """Return what helps with *text* in place of an Ethernet address."""
     digits = re.sub(r"[-.:]", "", text)

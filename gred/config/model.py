@@ -21,6 +21,8 @@ IPInterface = IPv4Interface | IPv6Interface
 IPNetwork = IPv4Network | IPv6Network
 Mode = Literal["gre", "gretap"]
 ChecksumPolicy = Literal["require", "accept", "refuse"]
+Carrier = Literal["keepalive", "always"]
+ProbeMtu = Literal["auto", "yes", "no"]
 LogFormat = Literal["auto", "console", "logfmt", "json"]
 
 
@@ -67,7 +69,7 @@ class TunnelConfig:
     remote: IPAddress | None = None
     """Outer destination address of what is sent, outer source of what is received."""
 
-    device: str | None = None
+    underlay_device: str | None = None
     """Interface that outer packets leave through, or VRF that they are routed in."""
 
     firewall_mark: int | None = None
@@ -84,6 +86,9 @@ class TunnelConfig:
 
     routes: tuple[IPNetwork, ...] = ()
     """Networks that are routed into the tunnel."""
+
+    repair: bool = True
+    """Whether addresses, routes and MTU are put back that somebody else has removed or changed."""
 
     input_key: int | None = None
     """Key a received packet must carry; with None it must carry no key. RFC 2890 section 2.1."""
@@ -114,6 +119,9 @@ class TunnelConfig:
     discover_path_mtu: bool = True
     """Whether outer packets have DF set; without it they may be fragmented on their way."""
 
+    probe_mtu: ProbeMtu = "auto"
+    """Whether padded keepalives find out what the path carries; auto is with *keepalive*."""
+
     ignore_dont_fragment: bool = False
     """Whether the inner DF is not copied to outer packets where *discover_path_mtu* is off."""
 
@@ -143,11 +151,38 @@ class TunnelConfig:
     """Whether outer packets may follow others through a packet socket, where no netfilter rule
     looks at them."""
 
+    keepalive: float | None = None
+    """Seconds between keepalives, each of which the other end answers; None asks for no answer."""
+
+    keepalive_retries: int = 3
+    """How many keepalives in a row may stay without an answer until the other end is dead."""
+
+    keepalive_target: IPAddress | None = None
+    """Inner address that is pinged instead; None asks with keepalives."""
+
+    keepalive_reply: bool = True
+    """Whether keepalives of the other end are answered."""
+
+    carrier: Carrier = "keepalive"
+    """Whether the interface has a carrier always, or while keepalives are answered."""
+
     @property
     def family(self) -> Literal[4, 6]:
-        """IP version of the outer header; 4 when both addresses are open."""
+        """IP version of the outer header; 4 when both addresses are open, and nobody is a peer."""
         address = self.remote if self.remote is not None else self.local
+        if address is None and self.peers:
+            address = self.peers[0][1]
         return 6 if address is not None and address.version == 6 else 4
+
+    @property
+    def echo_source(self) -> IPAddress | None:
+        """Own inner address that *keepalive_target* is pinged from; None: there is none."""
+        if self.keepalive_target is None:
+            return None
+        version = self.keepalive_target.version
+        own = [one for one in self.addresses if one.version == version]
+        near = (one.ip for one in own if self.keepalive_target in one.network)
+        return next(near, own[0].ip if own else None)
 
     def place(self, option: str) -> Location:
         """Return the line of *option*, or the line of the section when it was not written."""
@@ -160,6 +195,9 @@ class DaemonConfig:
 
     log_format: LogFormat = "auto"
     """Form of the log lines; auto is console on a terminal and a machine's form in a service."""
+
+    control_socket: str = "auto"
+    """Where ``gred status`` and its like ask: a path, auto or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,10 @@ _CHECKSUM_POLICIES = kinds.choice(require="require", accept="accept", refuse="re
 _MODES = kinds.choice(gre="gre", gretap="gretap")
 _OFFLOAD = kinds.choice(auto=True, no=False)
 _PACKET_SOCKET = kinds.choice(auto=True, no=False)
+_CARRIER = kinds.choice(keepalive="keepalive", always="always")
+_PROBE = kinds.choice(auto="auto", yes="yes", no="no")
+_KEEPALIVE = kinds.span(0.1, 32767, none="no")
+_RETRIES = kinds.number(1, 255)
 _TTL = kinds.number(1, 255, none="inherit")
 _TOS = kinds.number(0, 255, none="inherit", hexadecimal=True)
 _MTU = kinds.number(kinds.MTU_MIN, kinds.MTU_MAX, none="auto")
@@ -57,18 +61,20 @@ _SEQUENCES = kinds.both(kinds.BOOLEAN)
 # ruff: noqa: E501  (a table is read by its columns: one line per option)
 DAEMON_OPTIONS: tuple[Option, ...] = (
     Option("LogFormat", ("log_format",), "auto", _LOG_FORMATS, "Form of the log lines: auto is console on a terminal and a machine's form in a service."),
+    Option("ControlSocket", ("control_socket",), "auto", kinds.SOCKET, "Where gred status, events and reload ask the daemon; auto is in its runtime directory, /run/gred."),
 )
 
 TUNNEL_OPTIONS: tuple[Option, ...] = (
     Option("Mode", ("mode",), "gre", _MODES, "What the tunnel carries: gre carries IP packets, gretap Ethernet frames; over IPv4 or IPv6, as the outer addresses are."),
     Option("Local", ("local", "local_interface"), "any", kinds.LOCAL, "Outer address of this end; %eth0 follows the address of eth0, and any leaves the choice to the route."),
     Option("Remote", ("remote",), "any", kinds.ENDPOINT, "Outer address of the other end; any receives from everybody and cannot send."),
-    Option("Device", ("device",), "none", kinds.DEVICE, "Interface or VRF that outer packets leave through, whatever other routes there are; packets are received from any.", "dev"),
+    Option("Device", ("underlay_device",), "none", kinds.DEVICE, "Interface or VRF that outer packets leave through, whatever other routes there are; packets are received from any.", "dev"),
     Option("FirewallMark", ("firewall_mark",), "none", _MARK, "Mark of outer packets, for routing rules (ip rule fwmark) and the firewall.", "fwmark"),
     Option("Namespace", ("namespace",), "none", kinds.NAMESPACE, "Network namespace of the tunnel interface, when it is not that of the outer packets; needs CAP_SYS_ADMIN.", "netns"),
     Option("MACAddress", ("mac_address",), "none", kinds.MAC_ADDRESS, "Ethernet address of a gretap interface; without it the kernel makes up another one at each start."),
     Option("Address", ("addresses",), "none", kinds.INTERFACES, "Addresses of the tunnel interface, each with the prefix of its network."),
     Option("Route", ("routes",), "none", kinds.NETWORKS, "Networks that are routed into the tunnel."),
+    Option("Repair", ("repair",), "yes", kinds.BOOLEAN, "Whether addresses, routes and MTU of the interface are put back when somebody else removes or changes them; no only says so."),
     Option("Key", ("input_key", "output_key"), "none", _KEYS, "Key in both directions: sent in every packet, and required of every packet received."),
     Option("InputKey", ("input_key",), "none", kinds.KEY, "Key required of packets received, when it is not the one sent; excludes Key=.", "ikey"),
     Option("OutputKey", ("output_key",), "none", kinds.KEY, "Key of packets sent, when it is not the one required; excludes Key=.", "okey"),
@@ -81,6 +87,7 @@ TUNNEL_OPTIONS: tuple[Option, ...] = (
     Option("TTL", ("ttl",), "64", _TTL, "TTL or hop limit of outer packets; inherit copies the inner one, which stops routing protocols that send with TTL 1.", "hoplimit"),
     Option("TOS", ("tos",), "inherit", _TOS, "TOS or traffic class of outer packets; inherit copies the inner one; the two ECN bits follow RFC 6040 in any case.", "tclass"),
     Option("DiscoverPathMTU", ("discover_path_mtu",), "yes", kinds.BOOLEAN, "Whether outer packets have Don't Fragment set; with no, routers on the way may fragment them.", "pmtudisc"),
+    Option("ProbeMTU", ("probe_mtu",), "auto", _PROBE, "Whether padded keepalives find out what the path carries where no ICMP error says so: auto while Keepalive= is answered, yes also without Keepalive=."),
     Option("IgnoreDontFragment", ("ignore_dont_fragment",), "no", kinds.BOOLEAN, "Whether outer packets may be fragmented even if the inner one has Don't Fragment set; needs DiscoverPathMTU=no.", "ignore-df"),
     Option("IPv6FlowLabel", ("flow_label",), "auto", _FLOW_LABEL, "Flow label of outer IPv6 headers; auto is the kernel's choice, one for each pair of addresses.", "flowlabel"),
     Option("EncapsulationLimit", ("encapsulation_limit",), "none", _LIMIT, "How many more tunnels outer IPv6 packets may enter (RFC 2473); costs 16 bytes of MTU; one received is accepted in any case.", "encaplimit"),
@@ -91,6 +98,11 @@ TUNNEL_OPTIONS: tuple[Option, ...] = (
     Option("ClampMSS", ("clamp_mss",), "yes", kinds.BOOLEAN, "Whether TCP handshakes in both directions are made to promise no larger segments than the tunnel takes."),
     Option("Offload", ("offload",), "auto", _OFFLOAD, "Whether TCP and UDP cross the interface in large segments; auto uses what the kernel offers."),
     Option("PacketSocket", ("packet_socket",), "auto", _PACKET_SOCKET, "Whether packets that follow one another leave through a packet socket, the way that the kernel has just sent the first of them; auto allows it where no netfilter rule looks at outgoing packets."),
+    Option("Keepalive", ("keepalive",), "no", _KEEPALIVE, "How often to ask the other end for a sign of life, as Cisco's keepalive does; the other end need only route the answer back."),
+    Option("KeepaliveRetries", ("keepalive_retries",), "3", _RETRIES, "How many keepalives in a row may stay without an answer until the other end is taken for dead."),
+    Option("KeepaliveTarget", ("keepalive_target",), "none", kinds.TARGET, "Inner address of the other end that is pinged (ICMP echo) instead, where it answers no keepalives."),
+    Option("KeepaliveReply", ("keepalive_reply",), "yes", kinds.BOOLEAN, "Whether keepalives of the other end are answered, in the form of whichever vendor."),
+    Option("Carrier", ("carrier",), "keepalive", _CARRIER, "With Keepalive=, keepalive takes the carrier of the interface away while the other end is dead, so that routes lead elsewhere; always leaves it."),
 )
 # fmt: on
 

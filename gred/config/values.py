@@ -18,6 +18,9 @@ _FALSE = frozenset({"no", "false", "off", "0"})
 # A leading zero is octal to some tools and decimal to others: refused.
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
 _HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]{1,8}", re.ASCII)
+_SPAN = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)\s*([A-Za-z]*)", re.ASCII)
+_SECONDS = {"": 1.0, "ms": 0.001, "msec": 0.001, "min": 60.0, "minute": 60.0, "minutes": 60.0}
+_SECONDS |= dict.fromkeys(("s", "sec", "second", "seconds"), 1.0)
 _DOTTED_QUAD = re.compile(r"[0-9.]+", re.ASCII)
 _PREFIX = re.compile(r"[0-9]{1,3}", re.ASCII)
 _LIST_SEPARATOR = re.compile(r"[,\s]+")
@@ -38,6 +41,7 @@ MARK_MAX = 0xFFFFFFFF
 FLOW_LABEL_MAX = 0xFFFFF  # 20 bits. RFC 8200 section 3
 MTU_MIN = 68  # every link carries a datagram of 68 octets. RFC 791 section 3.2
 MTU_MAX = 65535
+SOCKET_PATH_MAX = 107  # bytes: sun_path less the terminating NUL. unix(7)
 INTERFACE_NAME_MAX = 15  # bytes: IFNAMSIZ less the terminating NUL. linux/if.h
 # Words of ip-link(8) and systemd.netdev(5) for what is another option here, or its default.
 _MEANINGS = {
@@ -104,6 +108,30 @@ def _read_number(text: str, low: int, high: int, *, hexadecimal: bool = False) -
     if not low <= value <= high:
         raise BadValueError(Finding(text))
     return value
+
+
+def _read_span(text: str) -> float:
+    """Read a time span as systemd.time(7) does: 10s, 500ms, 1min 30s; a number alone is seconds."""
+    seconds, rest = 0.0, text.strip()
+    if not rest:
+        raise BadValueError(Finding(text))
+    while rest:
+        part = _SPAN.match(rest)
+        alone = part is not None and part[0] == text.strip()
+        if part is None or part[2].lower() not in _SECONDS or not (part[2] or alone):
+            raise BadValueError(Finding(text, hints.span(text)))
+        seconds += float(part[1]) * _SECONDS[part[2].lower()]
+        rest = rest[part.end() :].lstrip()
+    return seconds
+
+
+def _write_span(value: float) -> str:
+    """Write milliseconds, seconds or minutes: the largest that leaves a whole number."""
+    milliseconds = round(value * 1000)
+    for unit, size in (("min", 60_000), ("s", 1000)):
+        if milliseconds % size == 0:
+            return f"{milliseconds // size}{unit}"
+    return f"{milliseconds}ms"
 
 
 def _read_key(text: str) -> int:
@@ -269,14 +297,28 @@ def choice(**words: Any) -> Kind:
     return Kind(f"{', '.join(others)} or {last}", read, names.__getitem__)
 
 
-def number(low: int, high: int, *, none: str, hexadecimal: bool = False) -> Kind:
+def number(low: int, high: int, *, none: str = "", hexadecimal: bool = False) -> Kind:
     """Return a kind that reads a number from *low* to *high*, or the word *none* for None."""
 
     def read(text: str) -> int:
         return _read_number(text, low, high, hexadecimal=hexadecimal)
 
     hint = " (decimal or 0x)" if hexadecimal else ""
-    return optional(Kind(f"{low}..{high}{hint}", read, str), none)
+    kind = Kind(f"{low}..{high}{hint}", read, str)
+    return optional(kind, none) if none else kind
+
+
+def span(low: float, high: float, *, none: str) -> Kind:
+    """Return a kind that reads a time span of *low* to *high* seconds, or *none* for None."""
+
+    def read(text: str) -> float:
+        seconds = _read_span(text)
+        if not low <= seconds <= high:
+            raise BadValueError(Finding(text))
+        return seconds
+
+    limits = f"{_write_span(low)}..{_write_span(high)}"
+    return optional(Kind(f"a time of {limits}", read, _write_span), none)
 
 
 def optional(kind: Kind, none: str) -> Kind:
@@ -289,6 +331,12 @@ def optional(kind: Kind, none: str) -> Kind:
         return none if value is None else kind.write(value)
 
     return Kind(f"{kind.expected} or {none}", read, write)
+
+
+def _read_socket(text: str) -> str:
+    if text == "auto" or (text.startswith("/") and len(text.encode()) <= SOCKET_PATH_MAX):
+        return text
+    raise BadValueError(Finding(text))
 
 
 def both(kind: Kind) -> Kind:
@@ -332,6 +380,7 @@ BOOLEAN = Kind("yes or no", _read_boolean, _write_boolean)
 CHECKSUM = Kind("yes or no", _read_checksum, _write_checksum)
 KEY = optional(Kind(f"0..{KEY_MAX} (decimal or 0x), a dotted quad", _read_key, str), "none")
 ENDPOINT = optional(Kind("an IP address", _read_address, str), "any")
+TARGET = optional(Kind("an IP address", _read_address, str), "none")
 LOCAL = Kind("an IP address, %INTERFACE or any", _read_local, _write_local)
 DEVICE = optional(Kind("an interface name", _read_device, str), "none")
 NAMESPACE = optional(
@@ -342,6 +391,9 @@ INTERFACES = replace(
     many(Kind("ADDRESS/PREFIX, ...", _read_interface, str)), note=_note_whole_addresses
 )
 NETWORKS = many(Kind("NETWORK/PREFIX, ...", _read_network, str))
+SOCKET = optional(
+    Kind(f"auto, an absolute path of at most {SOCKET_PATH_MAX} bytes", _read_socket, str), "none"
+)
 PROTOCOL = Kind("0x0600..0xffff, mpls or none", _read_protocol, _write_protocol)
 PEERS = many(Kind("INNER@OUTER, ...", _read_peer, _write_peer))
 

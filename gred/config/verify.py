@@ -35,6 +35,9 @@ def verify(config: Config) -> list[Problem]:
             _contradictions,
             _peers,
             _protocol,
+            _keepalive,
+            _keepalive_target,
+            _probe_mtu,
         ):
             problems += check(tunnel)
     problems += _receivable(config.tunnels)
@@ -104,12 +107,12 @@ def _refuse_endpoint(option: str, tunnel: TunnelConfig, address: IPAddress) -> s
             return f"expected a unicast address, got the multicast group {address}"
         if tunnel.local is None and tunnel.local_interface is None:
             return f"a tunnel to the group {address} needs Local= too: it tells which link joins"
-        if isinstance(address, IPv6Address) and tunnel.device is None:
+        if isinstance(address, IPv6Address) and tunnel.underlay_device is None:
             return f"a tunnel to the IPv6 group {address} needs Device= too"
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return f"expected {address.ipv4_mapped} for an IPv4 end, got {address}"
-        if address.is_link_local and tunnel.device is None:
+        if address.is_link_local and tunnel.underlay_device is None:
             return (
                 f"expected an address that is valid beyond one link, got {address} "
                 "(a link-local end needs Device=)"
@@ -160,10 +163,67 @@ def _peers(tunnel: TunnelConfig) -> Iterator[Problem]:
             )
 
 
+def _keepalive(tunnel: TunnelConfig) -> Iterator[Problem]:
+    if tunnel.keepalive is None:
+        return
+    if tunnel.remote is not None and tunnel.remote.is_multicast:
+        yield _problem(
+            tunnel, "Keepalive", f"expected one host to answer, got the group {tunnel.remote}"
+        )
+    elif tunnel.remote is None and not tunnel.peers:
+        yield _problem(tunnel, "Keepalive", "expected Remote= or Peers= with it: who is to answer")
+
+
+def _keepalive_target(tunnel: TunnelConfig) -> Iterator[Problem]:
+    option, target = "KeepaliveTarget", tunnel.keepalive_target
+    if target is None:
+        return
+    if tunnel.keepalive is None and tunnel.probe_mtu != "yes":
+        yield _problem(tunnel, option, "expected Keepalive= with it: how often to ask")
+    if tunnel.remote is None:
+        yield _problem(tunnel, option, "expected Remote= with it: one host to answer")
+    if tunnel.mode == "gretap":
+        yield _problem(tunnel, option, "expected Mode=gre: who has the address is not asked")
+    if target.is_unspecified or target.is_multicast or target == _BROADCAST:
+        yield _problem(tunnel, option, f"expected the inner address of one host, got {target}")
+    elif any(target == own.ip for own in tunnel.addresses):
+        yield _problem(
+            tunnel, option, f"expected the address of the other end, got our own, {target}"
+        )
+    elif tunnel.remote == target:
+        yield _problem(
+            tunnel, option, f"expected an address inside the tunnel, got Remote=, {target}"
+        )
+    elif tunnel.echo_source is None:
+        yield _problem(
+            tunnel,
+            option,
+            f"expected an IPv{target.version} Address= to ask {target} from, got none",
+        )
+
+
+def _probe_mtu(tunnel: TunnelConfig) -> Iterator[Problem]:
+    option = "ProbeMTU"
+    if tunnel.probe_mtu != "yes":
+        return
+    if not tunnel.discover_path_mtu:
+        yield _problem(
+            tunnel,
+            option,
+            "expected DiscoverPathMTU=yes with it: with no, routers may fragment probes",
+        )
+    if tunnel.remote is not None and tunnel.remote.is_multicast:
+        yield _problem(
+            tunnel, option, f"expected one host to answer, got the group {tunnel.remote}"
+        )
+    elif tunnel.remote is None and not tunnel.peers:
+        yield _problem(tunnel, option, "expected Remote= or Peers= with it: who is to answer")
+
+
 def _underlay(tunnel: TunnelConfig) -> Iterator[Problem]:
     if tunnel.local_interface == tunnel.name:
         yield _problem(tunnel, "Local", f"expected another interface than the tunnel's own, {_ME}")
-    if tunnel.device == tunnel.name and tunnel.namespace is None:
+    if tunnel.underlay_device == tunnel.name and tunnel.namespace is None:
         yield _problem(tunnel, "Device", f"expected another interface than the tunnel's own, {_ME}")
     if tunnel.family == 4:
         for option, value in (
@@ -233,7 +293,8 @@ def _routes_to_remote(tunnel: TunnelConfig) -> Iterator[Problem]:
 
 def _leads_elsewhere(tunnel: TunnelConfig) -> bool:
     """Whether outer packets are routed by other routes than all packets of this host."""
-    return any(way is not None for way in (tunnel.device, tunnel.firewall_mark, tunnel.namespace))
+    deciders = (tunnel.underlay_device, tunnel.firewall_mark, tunnel.namespace)
+    return any(decider is not None for decider in deciders)
 
 
 def _mtu(tunnel: TunnelConfig) -> Iterator[Problem]:

@@ -16,23 +16,33 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from functools import partial
+from typing import Protocol, cast
 
 from gred.config.model import Config, TunnelConfig
+from gred.control import events
 from gred.control.denials import Denials
+from gred.control.diagnoses import Diagnoses
 from gred.control.errors import SetupError, words
+from gred.control.events import Listener
+from gred.control.inquiries import Inquiries
+from gred.control.keepalives import Keepalives
 from gred.control.kernel.devices import open_device
 from gred.control.kernel.monitor import LinkMonitor
 from gred.control.kernel.netlink import Netlink
 from gred.control.kernel.parts import Kernel, OpenDevice
 from gred.control.lifecycle import Lifecycle
 from gred.control.neighbours import Neighbours
-from gred.control.parts import Event, Listener, Plane
+from gred.control.parts import Plane
+from gred.control.probed_paths import ProbedPaths
 from gred.control.progress import Progress
 from gred.control.queue_drops import QueueDrops
 from gred.control.receivers import Receivers
 from gred.control.reconciler import DELETED, Reconciler
+from gred.control.reload import Plan, plan
 from gred.control.retry import Retry
+from gred.control.route_mtus import RouteMtus
+from gred.control.snapshot import Snapshot, take
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.control.underlay_errors import UnderlayErrors
 from gred.dataplane.plane import (
@@ -63,12 +73,15 @@ class Monitor(Protocol):
     def open(self) -> None:
         """Begin to listen. Raises OSError."""
 
+    def listen_everywhere(self) -> None:
+        """Tell of changes in other network namespaces, too. Harmless twice."""
+
     def close(self) -> None:
         """Stop listening."""
 
 
 def _make_plane(loop: asyncio.AbstractEventLoop, trace: Trace | None, report: Reporter) -> Plane:
-    # DataPlane takes no device and no port but its own kind; control hands it no others.
+    # DataPlane takes no device and no attachment but its own kind; control hands it no others.
     return cast("Plane", DataPlane(loop, trace=trace, report=report))
 
 
@@ -99,7 +112,8 @@ class Daemon:
         self.tunnels: dict[str, Tunnel] = {}
         self._config = config
         self._loop = loop
-        self._listener = listener
+        self._since: dict[str, tuple[TunnelState, float]] = {}
+        self._listener = listener = partial(self._hear, listener)
         self._plane = parts.make_plane(loop, trace, self._on_report)
         self._changed = asyncio.Event()
         self._neighbours = Neighbours(
@@ -113,6 +127,12 @@ class Daemon:
         self._lifecycle = Lifecycle(
             loop, parts.kernel, parts.open_device, self._plane, listener, self._progress
         )
+        inquiries = Inquiries(loop, self._plane)
+        self._errors = UnderlayErrors(
+            loop, self.tunnels, listener, self._look, parts.kernel.path_mtu_lifetime, inquiries.ask
+        )
+        paths = ProbedPaths(self._errors)
+        self._keepalives = Keepalives(loop, self.tunnels, self._plane, listener, paths, inquiries)
         self._reconciler = Reconciler(
             loop,
             self.tunnels,
@@ -121,11 +141,13 @@ class Daemon:
             listener,
             self._look,
             self._neighbours,
+            self._keepalives,
         )
-        self._errors = UnderlayErrors(
-            loop, self.tunnels, listener, self._look, parts.kernel.path_mtu_lifetime
+        self._route_mtus = RouteMtus(
+            loop, self.tunnels, parts.kernel, self._errors.peer_paths, listener
         )
         self._denials = Denials(loop, self.tunnels, listener)
+        self._diagnoses = Diagnoses(loop, self.tunnels, parts.kernel, self._plane, listener)
         self._queues = QueueDrops(loop, self.tunnels, parts.kernel, listener)
         self._monitor = parts.make_monitor(loop, self._kernel_changed)
         self._must_look = False
@@ -152,9 +174,11 @@ class Daemon:
                 await self._take_down()
                 raise
             if not self._config.tunnels:
-                self._tell("no_tunnels", "warning", detail=self.status())
+                self._listener(events.NoTunnels(detail=self.status()))
             self._queues.start()
-            self._plan()
+            self._route_mtus.start()
+            self._diagnoses.start()
+            self._plan_tries()
             self._watcher = self._loop.create_task(self._watch())
             self._watcher.add_done_callback(self._watch_ended)
 
@@ -166,6 +190,8 @@ class Daemon:
             self._watcher = None
         async with self._lock:
             await self._queues.stop()
+            await self._route_mtus.stop()
+            await self._diagnoses.stop()
             await self._take_down()
 
     async def add_tunnel(self, config: TunnelConfig) -> None:
@@ -177,12 +203,49 @@ class Daemon:
             if config.name in self.tunnels:
                 raise SetupError(f"{config.location}: [Tunnel {config.name}]: it is there already")
             await self._bring_up([Tunnel(config)])
-            self._plan()
+            self._plan_tries()
 
     async def remove_tunnel(self, name: str) -> None:
         """Take one tunnel down. Raises KeyError when there is none of that name."""
         async with self._lock:
             await self._discard([self.tunnels[name]])
+
+    async def reload(self, config: Config) -> Plan:
+        """Run with another configuration; return what was done.
+
+        Tunnels that do not differ are not touched. What can change on an interface that exists
+        changes there: it stays up, and counters and sequence state are kept. What is refused one
+        tunnel is that one's trouble. Raises SetupError when nothing can be asked of the kernel.
+        """
+        async with self._lock:
+            what = plan(self._config, config)
+            goes = what.names("removed", "renewed")
+            await self._discard([self.tunnels[name] for name in goes if name in self.tunnels])
+            self._config = config
+            configs = {one.name: one for one in config.tunnels}
+            changed = [self.tunnels[name] for name in what.names("changed") if name in self.tunnels]
+            now = self._loop.time()
+            for tunnel in changed:
+                tunnel.reconfigure(configs[tunnel.name])
+                tunnel.retry.hasten(now)
+            comes = [Tunnel(configs[name]) for name in configs if name not in self.tunnels]
+            await self._bring_up(comes)
+            for name in configs:  # of two that take the same packets the first one written has them
+                self.tunnels[name] = self.tunnels.pop(name)
+            steps = {step.name: step for step in what.steps}
+            for tunnel in changed:
+                detail = ", ".join(map(str, steps[tunnel.name].options))
+                self._listener(events.TunnelChanged(tunnel=tunnel.name, detail=detail))
+                if tunnel.attachment is not None:
+                    self._keepalives.begin(tunnel)
+                    for event in tunnel.reconsider():
+                        self._listener(event)
+            self._plan_tries()
+            return what
+
+    def plan(self, config: Config) -> Plan:
+        """Return what ``reload`` would do."""
+        return plan(self._config, config)
 
     def progress(self) -> str:
         """Return how far start or stop is; the same again when nothing was done meanwhile."""
@@ -190,7 +253,7 @@ class Daemon:
 
     def facts(self) -> Mapping[str, object]:
         """Return what the start-up line says besides the version."""
-        attached = [tunnel for tunnel in self.tunnels.values() if tunnel.port is not None]
+        attached = [tunnel for tunnel in self.tunnels.values() if tunnel.attachment is not None]
         found = Counter(tunnel.packet_socket for tunnel in attached)
         said = found if len(found) < 2 else [f"{count} {used}" for used, count in found.items()]
         packet_socket = {"packet_socket": ", ".join(said)} if found else {}
@@ -207,11 +270,11 @@ class Daemon:
         yield None, self._plane.unclaimed()
         for name, past in list(self._lifecycle.past.items()):
             gone = self.tunnels.get(name or "")
-            if gone is None or gone.port is None:
+            if gone is None or gone.attachment is None:
                 yield name, past
         for tunnel in list(self.tunnels.values()):
-            if tunnel.port is not None:
-                yield tunnel.name, self._lifecycle.counted(tunnel.name, tunnel.port)
+            if tunnel.attachment is not None:
+                yield tunnel.name, self._lifecycle.counted(tunnel.name, tunnel.attachment)
 
     def status(self) -> str:
         """Return how many tunnels are in which state, as one line."""
@@ -221,6 +284,21 @@ class Daemon:
         parts = [f"{states[state]} {state}" for state in TunnelState if states[state]]
         noun = "tunnel" if len(self.tunnels) == 1 else "tunnels"
         return f"{len(self.tunnels)} {noun}" + (f": {', '.join(parts)}" if parts else "")
+
+    def snapshot(self, name: str) -> Snapshot:
+        """Return everything that is known of one tunnel. Raises KeyError when there is none."""
+        tunnel = self.tunnels[name]
+        attachment, past = tunnel.attachment, self._lifecycle.past.get(name)
+        counters = past if attachment is None else self._lifecycle.counted(name, attachment)
+        _state, since = self._since.get(name, (None, None))
+        return take(tunnel, counters, since, self._loop.time())
+
+    def _hear(self, listener: Listener, event: events.Event) -> None:
+        """Note since when a tunnel is in its state; hand the event on."""
+        tunnel = self.tunnels.get(event.tunnel or "")
+        if tunnel is not None and self._since.get(tunnel.name, (None,))[0] is not tunnel.state:
+            self._since[tunnel.name] = tunnel.state, self._loop.time()
+        listener(event)
 
     # Bringing up.
 
@@ -232,9 +310,12 @@ class Daemon:
 
     async def _bring_up(self, tunnels: Sequence[Tunnel], *, starting: bool = False) -> None:
         self.tunnels |= {tunnel.name: tunnel for tunnel in tunnels}
+        if any(tunnel.config.namespace for tunnel in tunnels):
+            self._monitor.listen_everywhere()
         try:
             await self._lifecycle.bring_up(tunnels, starting=starting)
             await self._reconciler.settle(starting=starting)
+            self._route_mtus.settled()
         except BaseException:
             await self._discard(tunnels)
             raise
@@ -247,6 +328,9 @@ class Daemon:
         for tunnel in self.tunnels.values():
             if tunnel.device is None:
                 tunnel.retry.hasten(now)
+            else:
+                tunnel.upkeep.hasten(now)
+        self._route_mtus.changed()
         self._look()
 
     def _look(self) -> None:
@@ -265,7 +349,7 @@ class Daemon:
                 await self._wait_after(error)
             else:
                 self._passes, self._trouble = Retry(), ""
-            self._plan()
+            self._plan_tries()
             await asyncio.sleep(min(_REST * (self._loop.time() - began), _REST_AT_MOST))
 
     async def _pass(self) -> None:
@@ -283,19 +367,20 @@ class Daemon:
             await self._lifecycle.bring_up(due)
         if any(tunnel.device is not None for tunnel in due):
             await self._reconciler.settle()
+        self._route_mtus.settled()
 
     async def _wait_after(self, error: SetupError | OSError) -> None:
         """Tell of a pass that failed, once, and rest: it is no fault of any tunnel."""
         detail = words(error) if isinstance(error, OSError) else str(error)
         if detail != self._trouble:
             self._trouble = detail
-            self._tell("survey_failed", "error", detail=detail)
+            self._listener(events.SurveyFailed(detail=detail))
         now = self._loop.time()
         self._passes.failed(now)
         await asyncio.sleep(self._passes.due - now)
         self._look()
 
-    def _plan(self) -> None:
+    def _plan_tries(self) -> None:
         """Let what is down be tried again when it is time."""
         if self._next_try is not None:
             self._next_try.cancel()
@@ -316,6 +401,7 @@ class Daemon:
         self._monitor.close()
         self._errors.close()
         self._denials.close()
+        self._keepalives.close()
         self._neighbours.close()
         self._reconciler.close()
         if self._next_try is not None:
@@ -330,6 +416,7 @@ class Daemon:
         """Take *tunnels* down, and forget them."""
         for tunnel in tunnels:
             self.tunnels.pop(tunnel.name, None)
+            self._since.pop(tunnel.name, None)
             self._reconciler.broken.pop(tunnel.name, None)
         await self._lifecycle.take_down(tunnels)
 
@@ -340,30 +427,33 @@ class Daemon:
             self._errors.take(report)
             return
         if isinstance(report, ErrorIgnored):
-            self._tell(
-                "icmp_error_ignored",
-                offender=str(report.offender),
-                kind=str(report.kind),
-                count=report.count,
-                detail=report.why,
+            self._listener(
+                events.IcmpErrorIgnored(
+                    offender=str(report.offender),
+                    kind_of_error=str(report.kind),
+                    count=report.count,
+                    detail=report.why,
+                )
             )
             return
         if isinstance(report, PeerLearned):
-            where: dict[str, Any] = {"inner": report.inner, "remote": report.remote}
-            if report.before is None:
-                self._tell("peer_learned", tunnel=report.tunnel, **where)
-            else:
-                self._tell("peer_moved", tunnel=report.tunnel, **where, before=report.before)
+            self._route_mtus.came(report.tunnel, report.remote)
+            name, inner, remote, before = report.tunnel, report.inner, report.remote, report.before
+            self._listener(
+                events.PeerLearned(tunnel=name, inner=inner, remote=remote)
+                if before is None
+                else events.PeerMoved(tunnel=name, inner=inner, remote=remote, before=before)
+            )
             return
         if isinstance(report, PeerClaimed):
-            self._tell(
-                "peer_claimed",
-                "warning",
-                tunnel=report.tunnel,
-                inner=report.inner,
-                remote=report.remote,
-                claimant=report.claimant,
-                detail=f"{report.remote} was heard just now: the address stays there",
+            self._listener(
+                events.PeerClaimed(
+                    tunnel=report.tunnel,
+                    inner=report.inner,
+                    remote=report.remote,
+                    claimant=report.claimant,
+                    detail=f"{report.remote} was heard just now: the address stays there",
+                )
             )
             return
         if isinstance(report, DeviceLost):
@@ -374,16 +464,17 @@ class Daemon:
             return
         if report.reason is DropReason.DENIED:
             self._denials.take(report.tunnel, report.detail)
-        reason, level = report.reason, "info"
-        if self._neighbours.may_have(report):
-            reason, level = DropReason.FOREIGN, "debug"
-        fields: dict[str, object] = {"reason": reason.name.lower()}
-        known = {"source": report.source, "destination": report.destination, "key": report.key}
-        fields |= {name: value for name, value in known.items() if value is not None}
-        fields["detail"] = report.detail
-        self._listener(Event("packet_refused", level, report.tunnel, fields))
-
-    def _tell(
-        self, name: str, level: str = "info", *, tunnel: str | None = None, **fields: object
-    ) -> None:
-        self._listener(Event(name, level, tunnel, fields))
+        tunnel = self.tunnels.get(report.tunnel or "")
+        foreign = self._neighbours.may_have(report)
+        if not foreign:
+            self._diagnoses.take(report)
+        self._listener(
+            events.PacketRefused(
+                tunnel=report.tunnel,
+                reason=DropReason.FOREIGN if foreign else report.reason,
+                source=report.source,
+                destination=report.destination,
+                key=report.key,
+                detail=report.detail if tunnel is None else tunnel.explain(report),
+            )
+        )

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Mapping
 
 from gred.control.denial import CHECK_EVERY
+from gred.control.events import Listener
 from gred.control.kernel.denier import who_refuses
-from gred.control.parts import Listener
 from gred.control.tunnel import Tunnel
 
 _SLICE = 128  # tunnels looked at in one turn of the loop: packets come first
@@ -29,10 +29,10 @@ class Denials:
     def take(self, name: str | None, how: str) -> None:
         """Take in that a packet of tunnel *name* was denied."""
         tunnel = self._tunnels.get(name) if name is not None else None
-        if tunnel is None or tunnel.port is None or tunnel.denial.is_open:
+        if tunnel is None or tunnel.attachment is None or tunnel.denial.is_open:
             return
         who = who_refuses(tunnel.parameters())
-        tunnel.denial.take(tunnel.port.counters(), how, self._loop.time(), who)
+        tunnel.denial.take(tunnel.attachment.counters(), how, self._loop.time(), who)
         self._open[tunnel.name] = None
         if self._timer is None:
             self._later()
@@ -54,9 +54,9 @@ class Denials:
         for name in list(self._open)[:_SLICE]:
             del self._open[name]
             tunnel = self._tunnels.get(name)
-            if tunnel is None or tunnel.port is None or not tunnel.denial.is_open:
+            if tunnel is None or tunnel.attachment is None or not tunnel.denial.is_open:
                 continue
-            tunnel.denial.check(tunnel.port.counters(), now)
+            tunnel.denial.check(tunnel.attachment.counters(), now)
             if tunnel.denial.is_open:
                 self._open[name] = None  # behind the others
             for event in tunnel.reconsider():

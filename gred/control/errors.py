@@ -8,7 +8,7 @@ import os
 from enum import IntEnum, unique
 
 from gred.control.kernel.namespaces import NamespaceError
-from gred.dataplane.groups import GroupError
+from gred.dataplane.underlay.contract import GroupError
 
 
 @unique
@@ -18,6 +18,7 @@ class ExitCode(IntEnum):
     OK = 0
     FAILURE = 1  # set-up or run-time failure
     USAGE = 2  # argparse's own
+    FINDINGS = 3  # gred doctor has something to mend
     NO_TUN = 69  # EX_UNAVAILABLE: no /dev/net/tun
     NO_PERMISSION = 77  # EX_NOPERM
     BAD_CONFIGURATION = 78  # EX_CONFIG

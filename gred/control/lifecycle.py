@@ -14,24 +14,35 @@ reconciler.py's.
 
 import asyncio
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from typing import TypeVar
 
 from gred.control.errors import SetupError, device_refused, socket_refused, words
-from gred.control.interfaces import differences
+from gred.control.events import (
+    AddressShared,
+    DeleteFailed,
+    Event,
+    InterfaceDeleted,
+    Listener,
+    TunnelDown,
+)
+from gred.control.kernel.changes import OPTIONAL, AddAddress
 from gred.control.kernel.devices import describe_node
-from gred.control.kernel.parts import Device, Kernel, OpenDevice
+from gred.control.kernel.parts import Actual, Device, Kernel, OpenDevice
+from gred.control.ordering import Work, order
 from gred.control.overlaps import shared
-from gred.control.parts import Event, Listener, Plane, Port
+from gred.control.parts import Attachment, Plane
 from gred.control.progress import Progress
-from gred.control.survey import Observation, survey
+from gred.control.slices import in_slices
+from gred.control.survey import Observation, interfaces, survey
 from gred.control.threads import in_thread
 from gred.control.tunnel import Tunnel
 from gred.dataplane.tunnels import Counters
 
-AT_ONCE = 64  # interfaces configured, or tunnels let go, before somebody else has a turn
+AT_ONCE = 64  # tunnels configured, or let go, before somebody else has a turn
 
+T = TypeVar("T")
 Failures = dict[Tunnel, SetupError]
 
 
@@ -59,15 +70,15 @@ class Lifecycle:
         self.past: dict[str | None, Counters] = {}
         """What tunnels have counted that are gone, or were made anew."""
 
-    def counted(self, name: str, port: Port) -> Counters:
+    def counted(self, name: str, attachment: Attachment) -> Counters:
         """Return what a tunnel has counted since its first interface was made."""
-        past, counters = self.past.get(name), port.counters()
+        past, counters = self.past.get(name), attachment.counters()
         return counters if past is None else past + counters
 
-    def _part(self, name: str, port: Port) -> None:
+    def _part(self, name: str, attachment: Attachment) -> None:
         """Let the data plane forget a tunnel, and remember what it has counted."""
-        self._plane.remove_tunnel(port)
-        self.past[name] = self.counted(name, port)
+        self._plane.remove_tunnel(attachment)
+        self.past[name] = self.counted(name, attachment)
 
     async def bring_up(self, tunnels: Sequence[Tunnel], *, starting: bool = False) -> None:
         """Give *tunnels* devices, and these all they need; ``attach`` is what is left to do.
@@ -82,11 +93,11 @@ class Lifecycle:
             seen = await look(self._kernel, tunnels)
             opened = with_device(tunnels)
             for tunnel, _device in opened:
-                tunnel.move(seen[tunnel.name].standing)
+                tunnel.move(seen[tunnel.name].binding)
                 tunnel.mtu = tunnel.wanted_mtu(seen[tunnel.name])
             configs = [tunnel.config for tunnel, _device in opened]
             for config, detail in await in_thread(lambda: list(shared(self._kernel, configs))):
-                self._tell("address_shared", "warning", tunnel=config.name, detail=detail)
+                self._listener(AddressShared(tunnel=config.name, detail=detail))
             await self.give_up(await self._configure(opened), starting=starting)
         except BaseException:
             for tunnel, _device in with_device(tunnels):
@@ -99,14 +110,35 @@ class Lifecycle:
         """Give devices all they need, some at once; return which were refused what."""
         self._progress.begin("configured", len(opened))
         failures: Failures = {}
+        wanted = [tunnel.settings(device) for tunnel, device in opened]
+        found = await in_thread(lambda: interfaces(self._kernel, wanted))
         for start in range(0, len(opened), AT_ONCE):
             some = opened[start : start + AT_ONCE]
-            settings = [tunnel.settings(device) for tunnel, device in some]
-            refused = await in_thread(partial(self._kernel.configure, settings))
-            for (tunnel, _device), error in zip(some, refused, strict=True):
-                if error is not None:
-                    failures[tunnel] = error
+            failures |= await self._configure_some(some, found)
             self._progress.advance(len(some))
+        return failures
+
+    async def _configure_some(
+        self, opened: Sequence[tuple[Tunnel, Device]], found: Mapping[str, Actual]
+    ) -> Failures:
+        now = self._loop.time()
+        work: list[Work] = []
+        async for tunnel, device in in_slices(opened):
+            settings = tunnel.settings(device)
+            # One that is gone already is refused all of it.
+            actual = found.get(tunnel.name, Actual(up=False, mtu=0))
+            work.append((settings, tunnel.upkeep.plan(settings, actual, now)))
+        failures: Failures = {}
+        for (tunnel, _device), (settings, plan), refused in zip(
+            opened, work, await order(self._kernel, work), strict=True
+        ):
+            tunnel.upkeep.take(settings, plan, refused, now)
+            for change, error in refused.items():
+                # Without IPv6 there is no link-local address to be had.
+                spared = AddAddress(settings.link_local) if settings.link_local else None
+                if not isinstance(change, OPTIONAL) and change != spared:
+                    failures[tunnel] = error
+                    break
         return failures
 
     def attach(self, tunnel: Tunnel, device: Device) -> None:
@@ -115,7 +147,7 @@ class Lifecycle:
         Raises SetupError; then ``give_up`` is due.
         """
         try:
-            tunnel.port = self._plane.add_tunnel(device, tunnel.parameters())
+            tunnel.attachment = self._plane.add_tunnel(device, tunnel.parameters())
         except OSError as error:
             raise socket_refused(error, place=tunnel.place, version=tunnel.config.family) from error
         except OverflowError as error:
@@ -149,14 +181,14 @@ class Lifecycle:
         tunnel.lose()
         tunnel.detail = detail
         tunnel.retry.broke(self._loop.time())
-        self._tell("interface_deleted", "warning", tunnel=tunnel.name, detail=detail)
+        self._listener(InterfaceDeleted(tunnel=tunnel.name, detail=detail))
 
     async def take_down(self, tunnels: Sequence[Tunnel]) -> None:
         """Take *tunnels* out of the data plane and out of the kernel, because they are to go."""
         self._progress.begin("let go", len(tunnels))
         for number, tunnel in enumerate(tunnels, 1):
             if self._detach(tunnel):
-                self._tell("tunnel_down", tunnel=tunnel.name)
+                self._listener(TunnelDown(tunnel=tunnel.name))
             self._progress.advance()
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -174,16 +206,16 @@ class Lifecycle:
             await in_thread(lambda: self._kernel.delete(devices))
         except OSError as error:
             # Closing deletes them as well, one by one.
-            self._tell("delete_failed", "warning", detail=words(error))
+            self._listener(DeleteFailed(detail=words(error)))
         finally:
             await in_thread(lambda: self._close(devices))
 
     def _detach(self, tunnel: Tunnel) -> bool:
         """Take *tunnel* out of the data plane; return whether it was in."""
-        port, tunnel.port = tunnel.port, None
-        if port is not None:
-            self._part(tunnel.name, port)
-        return port is not None
+        attachment, tunnel.attachment = tunnel.attachment, None
+        if attachment is not None:
+            self._part(tunnel.name, attachment)
+        return attachment is not None
 
     def _open(self, tunnels: Sequence[Tunnel]) -> Failures:
         failures: Failures = {}
@@ -211,33 +243,49 @@ class Lifecycle:
             device.close()
             self._progress.advance()
 
-    def _tell(
-        self, name: str, level: str = "info", *, tunnel: str | None = None, **fields: object
-    ) -> None:
-        self._listener(Event(name, level, tunnel, fields))
 
-
-async def look(
-    kernel: Kernel, tunnels: Iterable[Tunnel], *, interfaces: bool = False
-) -> dict[str, Observation]:
+async def look(kernel: Kernel, tunnels: Iterable[Tunnel]) -> dict[str, Observation]:
     """Survey those of *tunnels* that have a device. Raises SetupError.
 
-    *interfaces*: also whether they are as gred set them up. Where nothing has changed the
-    observation is the very one that the tunnel was shown last.
+    Where nothing has changed the observation is the very one that the tunnel was shown last.
     """
     asked = with_device(tunnels)
+    return await _asked(lambda: _survey(kernel, asked, {}))
+
+
+async def look_inside(
+    kernel: Kernel, tunnels: Iterable[Tunnel]
+) -> tuple[dict[str, Observation], dict[str, Actual]]:
+    """Survey as ``look`` does, and return what the interfaces are that are where they ought to be.
+
+    Only a hash of it is kept: a thousand interfaces are some megabytes.
+    """
+    asked = with_device(tunnels)
+    wanted = [tunnel.settings(device) for tunnel, device in asked]
+    given = [tunnel.upkeep.given for tunnel, _device in asked]
+    # To find what is to go.
+    wanted += [old for old, new in zip(given, wanted, strict=True) if old and old != new]
+
+    def survey_all() -> tuple[dict[str, Observation], dict[str, Actual]]:
+        actual = interfaces(kernel, wanted)
+        return _survey(kernel, asked, actual), actual
+
+    return await _asked(survey_all)
+
+
+def _survey(
+    kernel: Kernel, asked: Sequence[tuple[Tunnel, Device]], actual: Mapping[str, Actual]
+) -> dict[str, Observation]:
     before = {tunnel.name: tunnel.seen for tunnel, _device in asked}
+    seen = survey(kernel, [(tunnel.config, device) for tunnel, device in asked])
+    for name, one in actual.items():
+        seen[name] = replace(seen[name], inside=hash(one))
+    return {name: _same(before[name], now) for name, now in seen.items()}
 
-    def survey_all() -> dict[str, Observation]:
-        seen = survey(kernel, [(tunnel.config, device) for tunnel, device in asked])
-        if interfaces:
-            wanted = [tunnel.settings(device) for tunnel, device in asked]
-            for name, lacks in differences(kernel, wanted).items():
-                seen[name] = replace(seen[name], difference=lacks)
-        return {name: _same(before[name], now) for name, now in seen.items()}
 
+async def _asked(work: Callable[[], T]) -> T:
     try:
-        return await in_thread(survey_all)
+        return await in_thread(work)
     except OSError as error:
         raise SetupError(f"cannot ask the kernel over netlink: {words(error)}") from error
 

@@ -6,11 +6,12 @@ What is asked, and of whom, is in receivers.py; which tunnels are held down is t
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
-from gred.control.parts import Event, Listener
+from gred.control.events import Listener, OtherReceiver, OtherReceiverGone
 from gred.control.receivers import Others, Receivers, kernels, rivals
 from gred.control.threads import in_thread
 from gred.control.twins import Claim, wider
 from gred.dataplane.punt import Report
+from gred.dataplane.receivers import Taken
 from gred.wire.drop import DropReason
 
 EVERY = 5.0  # seconds
@@ -19,7 +20,8 @@ EVERY = 5.0  # seconds
 class Neighbours:
     """Others in this network namespace. Used on *loop*; *changed* is called when they change.
 
-    *present* is told whether anybody is there. Without *receivers* nobody is looked for.
+    *present* is told whether anybody is there, and what they take. Without *receivers* nobody is
+    looked for.
     """
 
     def __init__(
@@ -29,7 +31,7 @@ class Neighbours:
         listener: Listener,
         *,
         changed: Callable[[], None],
-        present: Callable[[bool], None],
+        present: Callable[[bool, Sequence[Taken]], None],
     ) -> None:
         self._loop = loop
         self._receivers = receivers
@@ -77,6 +79,8 @@ class Neighbours:
         if report.source is None or report.destination is None:
             return False
         version = report.destination.version
+        if report.reason is DropReason.FOREIGN:
+            return True
         if report.reason is DropReason.KEY_MISMATCH:
             theirs = Claim(version, report.destination, report.source, report.key)
             return any(self.others.have(one) for one in wider(theirs))
@@ -95,11 +99,15 @@ class Neighbours:
             before, self.others = self.others, await in_thread(self._receivers.look)
         except OSError:  # as one who sees nobody
             return False
-        self._present(bool(self.others.receiving))
+        if self.others != before:
+            taken = [
+                Taken(one.family, one.local, one.remote, one.key) for one in self.others.claims
+            ]
+            self._present(bool(self.others.receiving), taken)
         known, words = before.words, self.others.words
         for detail, level in words.items():
             if detail not in known:
-                self._listener(Event("other_receiver", level, None, {"detail": detail}))
+                self._listener(OtherReceiver(detail=detail, severity=level))
         if known and not words:
-            self._listener(Event("other_receiver_gone", "info"))
+            self._listener(OtherReceiverGone())
         return self.others != before

@@ -1,11 +1,15 @@
 """What the path to one remote carries. Pure: numbers and times in, numbers out.
 
 The kernel's own knowledge of path MTUs is not used: it believes an ICMP error that quotes no more
-than two addresses. What the data plane tells counts instead, and as far as its evidence goes. A
+than two addresses. What the data plane tells counts instead, and as far as its evidence goes: it
+tells of no error but those that a packet sent lately may have met. A
 quote that shows a key or a current sequence number, or the kernel's own refusal, is believed for as
 long as the kernel would. One that shows nothing an outsider could not guess is believed for a
 minute, and twice as long each time it turns out to hold; and it lowers what is sent in steps, each
 of which must meet packets of the size that is sent by then.
+
+Where nobody tells anything, probes do (probing.py): what they found is kept beside what was told,
+and a probe that has passed refutes what was told before it was sent.
 """
 
 from dataclasses import dataclass
@@ -45,8 +49,14 @@ class PathMtu:
         """Whether outer packets must do without Don't Fragment."""
         self.route_mtu: int | None = None
         """Of the route, as administrators set it; None: not known."""
+        self.learned: int | None = None
+        """What was told, as long as it is believed."""
+        self.probed: int | None = None
+        """The longest packet that probes saw pass, where longer ones did not; None: all did."""
         self._version = version
         self._told: int | None = None
+        self._told_at = 0.0
+        self._is_proven = False
         self._until = 0.0
         self._doubtful_lifetime = DOUBTFUL_LIFETIME
 
@@ -64,7 +74,7 @@ class PathMtu:
         if obstacle.is_proven:
             if present is not None and mtu > present:
                 return False
-            self._told, self._until = mtu, now + lifetime
+            self._believe(mtu, now, lifetime, is_proven=True)
             return mtu != present
         if present is not None and (length > present or mtu >= present):
             return False  # nothing of that length has left since, or nothing new
@@ -75,21 +85,67 @@ class PathMtu:
             self._doubtful_lifetime = (
                 2 * self._doubtful_lifetime if comes_back else DOUBTFUL_LIFETIME
             )
-        self._told, self._until = mtu, now + min(self._doubtful_lifetime, lifetime)
+        self._believe(mtu, now, min(self._doubtful_lifetime, lifetime), is_proven=False)
+        return True
+
+    def probe(self, probed: int | None) -> bool:
+        """Take in what probes found; return whether it changes what is believed."""
+        before, self.probed = self.probed, probed
+        return probed != before
+
+    def passed(self, size: int, at: float) -> bool:
+        """Take in that a packet of *size* bytes, sent *at*, has passed.
+
+        Return whether that refutes what was told.
+        """
+        if self._told is None or size <= self._told or at <= self._told_at:
+            return False
+        self._told = None
         return True
 
     def look(self, route_mtu: int, now: float) -> bool:
         """Take in the *route_mtu* at *now*; return whether anything changed."""
         before = self.mtu, self.fragmentable, self.route_mtu
         self.mtu, self.fragmentable, self.route_mtu = None, False, route_mtu
-        if self._told is not None and now < self._until:
-            least = LEAST[self._version]
-            told = max(self._told, least)
-            if told < route_mtu:
-                self.mtu = told
-                self.fragmentable = self._version == 4 and self._told < least
+        self.learned = self._told if now < self._until else None
+        known = [size for size in (self.learned, self.probed) if size is not None]
+        if known:
+            least, carried = LEAST[self._version], min(known)
+            if max(carried, least) < route_mtu:
+                self.mtu = max(carried, least)
+                self.fragmentable = self._version == 4 and carried < least
         return (self.mtu, self.fragmentable, self.route_mtu) != before
 
     def due(self, now: float) -> float | None:
         """Return in how many seconds to look again; None: no need."""
-        return None if self.mtu is None else max(self._until - now, 0.0)
+        if self.learned is None or self.mtu is None:
+            return None
+        return max(self._until - now, 0.0)
+
+    @property
+    def ceiling(self) -> int | None:
+        """The longest packet that probes may try: what the kernel would send, and those on the way.
+
+        None: not known. What anybody could have told is no bound: probes refute it.
+        """
+        if self.route_mtu is None or self.learned is None or not self._is_proven:
+            return self.route_mtu
+        return min(self.learned, self.route_mtu)
+
+    @property
+    def is_untold(self) -> bool:
+        """Whether the path carries less than its route, and nothing but probes ever said so."""
+        if self.mtu is None or self.probed is None:
+            return False
+        return self._told is None or self._told > self.probed
+
+    @property
+    def sentence(self) -> str:
+        """What probes have found and nothing else says, in words; empty when there is no such."""
+        if not self.is_untold:
+            return ""
+        return f"it carries {self.mtu} though nothing says so: ICMP is filtered on the way"
+
+    def _believe(self, mtu: int, now: float, lifetime: float, *, is_proven: bool) -> None:
+        self._told, self._told_at, self._until = mtu, now, now + lifetime
+        self._is_proven = is_proven

@@ -7,8 +7,8 @@ once in a while and told. Nothing here counts what gred itself drops.
 import asyncio
 from collections.abc import Callable, Mapping
 
+from gred.control.events import InterfaceDrops, Listener
 from gred.control.kernel.parts import Kernel
-from gred.control.parts import Event, Listener
 from gred.control.tunnel import Tunnel
 
 EVERY = 10.0  # seconds between looks
@@ -78,8 +78,4 @@ class QueueDrops:
             told = 0  # another interface of that name
         self._told[name] = index, drops
         if drops > told:
-            fields = {
-                "tx_dropped": drops - told,
-                "detail": "the interface's queue was full before gred read it: it needs more CPU",
-            }
-            self._listener(Event("interface_drops", "info", name, fields))
+            self._listener(InterfaceDrops(tunnel=name, tx_dropped=drops - told))

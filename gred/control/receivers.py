@@ -20,6 +20,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from gred.config.model import IPAddress
+from gred.control.events import Level
 from gred.control.kernel import raw_sockets
 from gred.control.kernel.dumps import GRE_KINDS, GreLink
 from gred.control.twins import Claim, Takers
@@ -60,17 +61,18 @@ class Others:
 
     def have(self, one: Claim) -> bool:
         """Tell whether exactly this is known to be another's."""
-        return one in self._claims
+        return one in self.claims
 
     @cached_property
-    def _claims(self) -> frozenset[Claim]:
+    def claims(self) -> frozenset[Claim]:
+        """What others are known to take."""
         theirs = {claim for party in self.parties for _name, claim in party.claims}
         return frozenset(theirs | {_claim(link) for link in self.links})
 
     @property
-    def words(self) -> dict[str, str]:
+    def words(self) -> dict[str, Level]:
         """What to know of them, a sentence each -> the level of it in the log."""
-        found = {}
+        found: dict[str, Level] = {}
         if self.versions:
             users = ", ".join(map(str, sorted(self.users)))
             found[

@@ -1,6 +1,7 @@
-"""Keeps tunnels that are up in step with the kernel: states, standings, path MTUs, MTUs.
+"""Keeps tunnels that are up in step with the kernel: bindings, path MTUs, interfaces, states.
 
-    settle: survey all tunnels -> states and MTUs -> hand new devices to the data plane
+    settle: survey all tunnels -> what changed: MTUs, interfaces, new devices to the data plane,
+            states
 
 Only tunnels whose surroundings have changed are touched, in slices: packets come first. Makes no
 interface and deletes none (lifecycle.py); when to look is decided elsewhere (daemon.py).
@@ -12,12 +13,14 @@ from functools import partial
 
 from gred.config.model import IPAddress, TunnelConfig
 from gred.control.errors import SetupError, socket_refused
+from gred.control.events import Listener, LocalChanged, MtuChanged, PacketSocketChanged
+from gred.control.keepalives import Keepalives
+from gred.control.keeper import Keeper
 from gred.control.kernel.parts import Kernel
-from gred.control.lifecycle import Failures, Lifecycle, look, with_device
+from gred.control.lifecycle import Failures, Lifecycle, look_inside, with_device
 from gred.control.neighbours import Neighbours
-from gred.control.parts import Event, Listener
 from gred.control.slices import in_slices
-from gred.control.survey import Observation, Standing
+from gred.control.survey import Binding, Observation
 from gred.control.threads import in_thread
 from gred.control.tunnel import Tunnel
 from gred.control.twins import claim, later_ones
@@ -37,6 +40,7 @@ class Reconciler:
         listener: Listener,
         again: Callable[[], None],
         neighbours: Neighbours,
+        keepalives: Keepalives,
     ) -> None:
         self._loop = loop
         self._tunnels = tunnels
@@ -45,6 +49,8 @@ class Reconciler:
         self._listener = listener
         self._again = again
         self._neighbours = neighbours
+        self._keeper = Keeper(loop, kernel, listener, again)
+        self._keepalives = keepalives
         self._look_again: asyncio.TimerHandle | None = None
         self._names: set[str] = set()
         self._others = neighbours.others
@@ -58,7 +64,7 @@ class Reconciler:
         SetupError when nothing can be asked of the kernel, and when *starting* also for what
         concerns the process.
         """
-        seen = await look(self._kernel, self._tunnels.values(), interfaces=True)
+        seen, actual = await look_inside(self._kernel, self._tunnels.values())
         touched: dict[str, Tunnel] = {}
         now = self._loop.time()
         async for tunnel, device in in_slices(with_device(self._tunnels.values())):
@@ -69,18 +75,21 @@ class Reconciler:
                 tunnel.stale = False
                 touched[tunnel.name] = tunnel
         failures: Failures = {}
-        await self._follow_standings(touched, seen, failures)
+        await self._follow_bindings(touched, seen, failures)
         await self._follow_paths(touched, seen, failures)
         await self._follow_mtus(touched, seen, failures)
+        well = [tunnel for tunnel in touched.values() if tunnel not in failures]
+        await self._keeper.keep(with_device(well), actual)
         async for tunnel, device in in_slices(with_device(touched.values())):
             if tunnel in failures:
                 continue
-            if tunnel.port is None:
+            if tunnel.attachment is None:
                 try:
                     self._lifecycle.attach(tunnel, device)
                 except SetupError as error:
                     failures[tunnel] = error
                     continue
+                self._keepalives.begin(tunnel)
             # Nothing is awaited since the tunnel was attached: a loop is stopped before the first
             # packet enters it.
             for event in tunnel.observe(seen[tunnel.name]):
@@ -89,6 +98,10 @@ class Reconciler:
 
     def close(self) -> None:
         """Look no more. Harmless twice."""
+        self._keeper.close()
+        self._stop_looking()
+
+    def _stop_looking(self) -> None:
         if self._look_again is not None:
             self._look_again.cancel()
             self._look_again = None
@@ -98,8 +111,8 @@ class Reconciler:
         if tunnel in failures:
             return False
         try:
-            if tunnel.port is not None:
-                tunnel.port.update(tunnel.parameters())
+            if tunnel.attachment is not None:
+                tunnel.attachment.update(tunnel.parameters())
         except OSError as error:
             # What it sends and receives would be wrong from here on: rather nothing.
             failures[tunnel] = socket_refused(
@@ -108,7 +121,7 @@ class Reconciler:
             return False
         return True
 
-    async def _follow_standings(
+    async def _follow_bindings(
         self, touched: dict[str, Tunnel], seen: Mapping[str, Observation], failures: Failures
     ) -> None:
         """Let outer packets leave from where addresses and devices are now, one tunnel each.
@@ -117,8 +130,8 @@ class Reconciler:
         """
         before, moved = {}, {}
         async for tunnel, _device in in_slices(with_device(touched.values())):
-            before[tunnel.name] = tunnel.standing, tunnel.packet_socket
-            if tunnel.move(seen[tunnel.name].standing):
+            before[tunnel.name] = tunnel.binding, tunnel.packet_socket
+            if tunnel.move(seen[tunnel.name].binding) or tunnel.is_told_otherwise:
                 moved[tunnel.name] = tunnel
         names = {tunnel.name for tunnel, _device in with_device(self._tunnels.values())}
         others = self._neighbours.others
@@ -128,13 +141,13 @@ class Reconciler:
                 if tunnel.held == why:
                     continue
                 touched[tunnel.name] = tunnel
-                before.setdefault(tunnel.name, (tunnel.standing, tunnel.packet_socket))
+                before.setdefault(tunnel.name, (tunnel.binding, tunnel.packet_socket))
                 if tunnel.hold(why):
                     moved[tunnel.name] = tunnel
         # Those that are held first: their place must be free for another.
         async for tunnel in in_slices(sorted(moved.values(), key=lambda one: not one.held)):
-            if tunnel.port is not None and self._update(tunnel, failures):
-                self._tell_standing(tunnel, *before[tunnel.name])
+            if tunnel.attachment is not None and self._update(tunnel, failures):
+                self._tell_binding(tunnel, *before[tunnel.name])
 
     async def _twins(self, seen: Mapping[str, Observation]) -> AsyncIterator[tuple[Tunnel, str]]:
         """Yield tunnels and why they must be held down, if they must; not those that never were.
@@ -143,22 +156,25 @@ class Reconciler:
         """
         lost: dict[bool, list[tuple[str, TunnelConfig, IPAddress | None]]] = {False: [], True: []}
         async for tunnel, _device in in_slices(with_device(self._tunnels.values())):
-            if tunnel.standing.local is not None or not tunnel.standing.no_local:
-                is_lost = bool(seen[tunnel.name].standing.no_local)
-                lost[is_lost].append((tunnel.name, tunnel.config, tunnel.standing.local))
+            if tunnel.binding.local is not None or not tunnel.binding.no_local:
+                is_lost = bool(seen[tunnel.name].binding.no_local)
+                lost[is_lost].append((tunnel.name, tunnel.config, tunnel.binding.local))
         ordered = [*lost[False], *lost[True]]
         taken = await in_thread(partial(_taken, ordered, self._neighbours))
         async for tunnel, _device in in_slices(with_device(self._tunnels.values())):
             if tunnel.held or tunnel.name in taken:
                 yield tunnel, taken.get(tunnel.name, "")
 
-    def _tell_standing(self, tunnel: Tunnel, before: Standing, used: str) -> None:
-        if tunnel.standing.local != before.local:
-            fields = {"local": str(tunnel.standing.local), "before": str(before.local)}
-            self._tell("local_changed", tunnel=tunnel.name, **fields)
+    def _tell_binding(self, tunnel: Tunnel, before: Binding, used: str) -> None:
+        if tunnel.binding.local != before.local:
+            now, then = str(tunnel.binding.local), str(before.local)
+            self._listener(LocalChanged(tunnel=tunnel.name, local=now, before=then))
         if tunnel.packet_socket != used:
-            fields = {"packet_socket": tunnel.packet_socket, "before": used}
-            self._tell("packet_socket_changed", tunnel=tunnel.name, **fields)
+            self._listener(
+                PacketSocketChanged(
+                    tunnel=tunnel.name, packet_socket=tunnel.packet_socket, before=used
+                )
+            )
 
     async def _follow_paths(
         self, touched: Mapping[str, Tunnel], seen: Mapping[str, Observation], failures: Failures
@@ -173,39 +189,20 @@ class Reconciler:
                     self._listener(event)
             if (seconds := tunnel.path.due(now)) is not None:
                 due.append(seconds)
-        self.close()
+        self._stop_looking()
         if due:
             self._look_again = self._loop.call_later(min(due), self._again)
 
     async def _follow_mtus(
         self, touched: Mapping[str, Tunnel], seen: Mapping[str, Observation], failures: Failures
     ) -> None:
-        wanted: dict[str | None, dict[int, int]] = {}
-        owners: dict[tuple[str | None, int], Tunnel] = {}
-        async for tunnel, device in in_slices(with_device(touched.values())):
+        """Follow what fits the routes; the interfaces themselves are the keeper's."""
+        async for tunnel, _device in in_slices(with_device(touched.values())):
             mtu = tunnel.wanted_mtu(seen[tunnel.name])
-            changed = mtu != tunnel.mtu
-            if not (changed or tunnel.mtu_refused) or not seen[tunnel.name].here:
-                continue
-            wanted.setdefault(device.namespace, {})[device.index] = mtu
-            owners[device.namespace, device.index] = tunnel
-            if changed:
-                self._tell("mtu_changed", tunnel=tunnel.name, mtu=mtu, before=tunnel.mtu)
+            if mtu != tunnel.mtu and seen[tunnel.name].here:
+                self._listener(MtuChanged(tunnel=tunnel.name, mtu=mtu, before=tunnel.mtu))
                 tunnel.mtu = mtu
                 self._update(tunnel, failures)
-        for namespace, mtus in wanted.items():
-            refused = await in_thread(partial(self._kernel.set_mtus, mtus, namespace))
-            for index in mtus:
-                tunnel, told = owners[namespace, index], owners[namespace, index].mtu_refused
-                tunnel.mtu_refused = str(refused[index]) if index in refused else ""
-                if tunnel.mtu_refused not in {"", told}:
-                    detail = tunnel.mtu_refused
-                    self._tell("mtu_refused", "warning", tunnel=tunnel.name, detail=detail)
-
-    def _tell(
-        self, name: str, level: str = "info", *, tunnel: str | None = None, **fields: object
-    ) -> None:
-        self._listener(Event(name, level, tunnel, fields))
 
 
 def _taken(

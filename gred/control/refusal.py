@@ -5,10 +5,13 @@ forged, or over by the time it arrives.
 
 Both ways the evidence must last. What a remote says of itself is believed when it says so again,
 and nothing of what arrives contradicts it: a full receive buffer or a daemon that starts a moment
-later make it say so once. A refusal ends with evidence to the contrary: packets arrive, or packets
-are sent and no error answers them. While nothing is sent nothing is learned, so time alone ends
-nothing. Each refusal that comes back soon needs twice the evidence to begin and to end, so that a
-sender of errors that is slow, or one direction that is blocked, makes no state that alternates.
+later make it say so once. Where it goes on saying so while packets arrive it is asked, and believed
+when it answers nothing: a firewall there lets its own packets pass and ours not. Whoever else says
+something of a tunnel that has worked is not believed at once either: an answer proves it wrong. A
+refusal ends with evidence to the contrary: packets arrive, or packets are sent and no error answers
+them. While nothing is sent nothing is learned, so time alone ends nothing. Each refusal that comes
+back soon needs twice the evidence to begin and to end, so that a sender of errors that is slow, or
+one direction that is blocked, makes no state that alternates.
 """
 
 from typing import NamedTuple
@@ -23,8 +26,12 @@ LASTS = 2.0  # seconds between two errors of which nothing between them contradi
 # Seconds without an error before what arrives, and was perhaps under way, means something. Linux
 # sends one error a second to each host (icmp_ratelimit), other routers two.
 GRACE = 2.0
+# And where a router cannot hand packets on: it asks for its neighbour for 3 s, then complains.
+GRACE_OF_OTHERS = 4.5
 SILENCE = 5  # seconds in which something was sent, and no error answered
 FORGOTTEN = 30.0  # seconds until an error that was not believed is; the kernel's IPTUNNEL_ERR_TIMEO
+STUBBORN = 10.0  # seconds of errors of a remote whose packets arrive, until it is believed
+ASKED = 3  # inquiries that must have stayed without an answer by then
 SOON = 600.0  # seconds without any error after which a refusal begins rather than comes back
 PATIENCE = 6  # times that the evidence needed is doubled, at most
 
@@ -61,6 +68,10 @@ class Refusal:
         self._since = 0.0
         self._received = 0
         self._is_of_itself = False
+        self._had_worked = False
+        self._begun = 0.0
+        self._asked = 0
+        self._is_contradicted = False
         self._last = _NEVER
         self._comebacks = 0
         self._silence = 0
@@ -90,8 +101,25 @@ class Refusal:
             return
         if not self._doubtful:
             self._since, self._received = now, traffic.received
+            self._begun, self._asked, self._is_contradicted = now, 0, False
+            self._had_worked = traffic.received > 0
         self._doubtful = sentence
         self._weigh(traffic.received)
+
+    def disprove(self) -> None:
+        """End it: the remote has answered, so that packets get there and back."""
+        if self.sentence:
+            self._comebacks = min(self._comebacks + 1, PATIENCE)
+        self.sentence = self._doubtful = ""
+
+    def wants_inquiry(self, evidence: Evidence) -> bool:
+        """Tell whether to ask the remote: errors and packets contradict each other, or had done."""
+        is_doubted = bool(self._doubtful) and self._had_worked
+        return is_doubted or evidence.traffic.received > evidence.then.received
+
+    def note_inquiry(self) -> None:
+        """Note that the remote was asked whether packets get there: an answer will disprove it."""
+        self._asked += 1
 
     def check(self, evidence: Evidence, now: float) -> None:
         """Let time pass: believe what lasts, end what is over."""
@@ -118,14 +146,19 @@ class Refusal:
         """Believe what was doubtful once it has lasted; begin anew where it was contradicted."""
         if self._is_of_itself and received != self._received:
             self._since, self._received = self._last, received
-        is_new = not self._comebacks and not self._is_of_itself
-        if self._last - self._since >= (0.0 if is_new else LASTS * self._patience):
+            self._is_contradicted = True
+        is_new = not (self._comebacks or self._is_of_itself or self._had_worked)
+        has_lasted = self._last - self._since >= (0.0 if is_new else LASTS * self._patience)
+        is_stubborn = self._last - self._begun >= STUBBORN * self._patience and self._asked >= ASKED
+        if has_lasted or is_stubborn:
             self.sentence, self._doubtful = self._doubtful, ""
 
     def _is_over(self, evidence: Evidence, now: float) -> bool:
         if self._silence >= SILENCE * self._patience:
             return True
-        grace = GRACE * self._patience
+        if self._is_contradicted:
+            return False  # what arrives means nothing here
+        grace = (GRACE if self._is_of_itself else GRACE_OF_OTHERS) * self._patience
         if evidence.traffic.received == evidence.then.received or now - self._last < grace:
             return False
         # What a remote sends proves that it runs, not that a path the other way is free.

@@ -14,6 +14,8 @@ class Retry:
     count, and no change cuts a wait to less than a quarter.
     """
 
+    __slots__ = ("_at", "_wait", "due")
+
     def __init__(self) -> None:
         self.due = 0.0
         """When to try next."""

@@ -3,18 +3,17 @@
 Asks; changes nothing and decides nothing but what a tunnel's surroundings are.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gred.config.model import IPAddress, TunnelConfig
-from gred.control.interfaces import Difference
-from gred.control.kernel.parts import Device, Kernel
+from gred.control.kernel.parts import Actual, Device, InterfaceSettings, Kernel
 from gred.control.kernel.routes import NoRoute, Route, RouteInfo, RouteQuery
 from gred.control.paths import cycles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Binding:
     """What outer packets leave from, where the configuration only names it.
 
     *local*: the address in use; None is any, or *no_local* says why there is none. *device*: index
@@ -39,7 +38,7 @@ class Observation:
     *alive*: its interface exists, where gred put it or where it was moved to. *here*: it is where
     gred put it. *local_present*: its local address is one of this host, or any. *route*: to its
     remote; None without a remote. *loop*: the interfaces its packets pass until they are back;
-    empty if never. *difference*: what its interface lacks; None if it was not looked at.
+    empty if never. *inside*: a hash of what its interface is; None if it was not looked at.
     """
 
     alive: bool = True
@@ -47,8 +46,8 @@ class Observation:
     local_present: bool = True
     route: Route | None = None
     loop: tuple[str, ...] = ()
-    standing: Standing = Standing()
-    difference: Difference | None = None
+    binding: Binding = Binding()
+    inside: int | None = None
 
 
 def survey(
@@ -58,9 +57,9 @@ def survey(
     configs = [config for config, _device in tunnels]
     names = kernel.links()
     elsewhere = _elsewhere(kernel, {device.namespace for _config, device in tunnels})
-    standings = _standings(kernel, configs, names)
-    present = _present(kernel, standings)
-    routes = _routes(kernel, configs, standings, present)
+    bindings = _bindings(kernel, configs, names)
+    present = _present(kernel, bindings)
+    routes = _routes(kernel, configs, bindings, present)
     leaves_by = {
         device.index: route.oif
         for config, device in tunnels
@@ -72,26 +71,48 @@ def survey(
     seen = {}
     for config, device in tunnels:
         here = device.index in (names if device.namespace is None else elsewhere[device.namespace])
-        standing = standings[config.name]
+        binding = bindings[config.name]
         route = routes.get(config.name)
         loop: tuple[int, ...] = ()
         if config.remote is not None and config.remote.version in steered:
             # Rules for GRE alone lead somewhere a look-up does not show: neither "no route" nor
             # "loop" is known to be true.
-            route = None if isinstance(route, NoRoute) and not standing.no_device else route
+            route = None if isinstance(route, NoRoute) and not binding.no_device else route
         elif device.namespace is None:
             loop = loops.get(device.index, ())
         if config.remote is not None and config.remote.is_multicast:
-            standing = replace(standing, group_device=_group_device(standing, route, loop))
+            binding = replace(binding, group_device=_group_device(binding, route, loop))
         seen[config.name] = Observation(
             alive=here or _is_attached(kernel, device),
             here=here,
             local_present=config.name in present,
             route=route,
             loop=tuple(names.get(index, str(index)) for index in loop),
-            standing=standing,
+            binding=binding,
         )
     return seen
+
+
+def interfaces(kernel: Kernel, wanted: Iterable[InterfaceSettings]) -> dict[str, Actual]:
+    """Ask for all interfaces of each namespace at once; return what they are, by name.
+
+    Those that are not where they are *wanted* are left out. Raises OSError.
+    """
+    found: dict[str, Actual] = {}
+    by_namespace: dict[str | None, list[InterfaceSettings]] = {}
+    for settings in wanted:
+        by_namespace.setdefault(settings.namespace, []).append(settings)
+    for namespace, here in by_namespace.items():
+        try:
+            actual = kernel.actual(here, namespace)
+        except OSError:
+            if namespace is None:
+                raise
+            continue  # it is gone, with all that was in it
+        for settings in here:
+            if settings.index in actual:
+                found[settings.name] = actual[settings.index]
+    return found
 
 
 def _is_attached(kernel: Kernel, device: Device) -> bool:
@@ -113,9 +134,9 @@ def _elsewhere(kernel: Kernel, namespaces: Collection[str | None]) -> dict[str, 
     return found
 
 
-def _standings(
+def _bindings(
     kernel: Kernel, configs: Sequence[TunnelConfig], names: dict[int, str]
-) -> dict[str, Standing]:
+) -> dict[str, Binding]:
     indexes = {name: index for index, name in names.items()}
     follows = any(config.local_interface is not None for config in configs)
     addresses = kernel.interface_addresses() if follows else {}
@@ -129,7 +150,7 @@ def _standings(
                 address
                 for address in addresses.get(indexes.get(interface, 0), [])
                 if address.version == config.family
-                and (config.device is not None or address.version == 4 or not address.is_link_local)
+                and (config.underlay_device or address.version == 4 or not address.is_link_local)
             ]
             local = next(iter(usable), None)
             if interface not in indexes:
@@ -137,10 +158,10 @@ def _standings(
             elif local is None:
                 no_local = f"interface {interface} has no IPv{config.family} address"
         device, no_device = 0, ""
-        if config.device is not None:
-            device = indexes.get(config.device, 0)
-            no_device = "" if device else f"there is no interface {config.device}"
-        found[config.name] = Standing(
+        if config.underlay_device is not None:
+            device = indexes.get(config.underlay_device, 0)
+            no_device = "" if device else f"there is no interface {config.underlay_device}"
+        found[config.name] = Binding(
             local=local,
             no_local=no_local,
             device=device,
@@ -150,15 +171,15 @@ def _standings(
     return found
 
 
-def _present(kernel: Kernel, standings: dict[str, Standing]) -> set[str]:
+def _present(kernel: Kernel, bindings: dict[str, Binding]) -> set[str]:
     """Return the tunnels whose local address is one of this host, or in their VRF, or any."""
-    asked = {standing.local for standing in standings.values() if standing.local is not None}
+    asked = {binding.local for binding in bindings.values() if binding.local is not None}
     own = kernel.local_addresses(asked)
     found = set()
-    for name, standing in standings.items():
-        local, device = standing.local, standing.device
+    for name, binding in bindings.items():
+        local, device = binding.local, binding.device
         if local is None:
-            present = not standing.no_local
+            present = not binding.no_local
         else:
             present = local in own or bool(device and kernel.local_addresses([local], device))
         if present:
@@ -169,34 +190,34 @@ def _present(kernel: Kernel, standings: dict[str, Standing]) -> set[str]:
 def _routes(
     kernel: Kernel,
     configs: Sequence[TunnelConfig],
-    standings: Mapping[str, Standing],
+    bindings: Mapping[str, Binding],
     present: Collection[str],
 ) -> dict[str, Route]:
     """Return the route of each tunnel that has a remote; each distinct one is asked for once."""
     routes: dict[str, Route] = {}
     queries: dict[str, RouteQuery] = {}
     for config in configs:
-        standing = standings[config.name]
+        binding = bindings[config.name]
         if config.remote is None:
             continue
-        if standing.no_device:
-            routes[config.name] = NoRoute(standing.no_device)
+        if binding.no_device:
+            routes[config.name] = NoRoute(binding.no_device)
             continue
         # A source that is not there has no route at all; where the packets would go still counts.
         # And beside a source IPv6 takes the device for a wish only.
-        strict = config.family == 6 and standing.device
-        source = standing.local if config.name in present and not strict else None
+        strict = config.family == 6 and binding.device
+        source = binding.local if config.name in present and not strict else None
         mark = config.firewall_mark or 0
-        queries[config.name] = RouteQuery(config.remote, source, standing.device, mark)
+        queries[config.name] = RouteQuery(config.remote, source, binding.device, mark)
     distinct = list(dict.fromkeys(queries.values()))
     answers = dict(zip(distinct, kernel.routes_to(distinct), strict=True))
     return routes | {name: answers[query] for name, query in queries.items()}
 
 
-def _group_device(standing: Standing, route: Route | None, loop: Sequence[int]) -> int | None:
-    if standing.device:
-        return standing.device
-    if standing.no_device or loop or not isinstance(route, RouteInfo):
+def _group_device(binding: Binding, route: Route | None, loop: Sequence[int]) -> int | None:
+    if binding.device:
+        return binding.device
+    if binding.no_device or loop or not isinstance(route, RouteInfo):
         return None
     return route.oif
 

@@ -7,9 +7,6 @@ nothing, and raises ValueError for a buffer that is too small for what the calle
 
 from typing_extensions import Buffer
 
-DROP_REASONS: tuple[str, ...]
-LAYOUT: dict[str, int]
-
 def checksum(data: Buffer, /) -> int:
     """Return the Internet checksum (RFC 1071) of *data*: 0 for data that contains a right one."""
 
@@ -19,6 +16,7 @@ def encapsulate(
     first: int,
     count: int,
     tunnels: Buffer,
+    states: Buffer,
     tunnel: int,
     datagrams: Buffer,
     headers_begin: int,
@@ -30,7 +28,8 @@ def encapsulate(
     Return (datagrams filled, first frame not finished, frames refused). When the datagram table or
     the header space arena[headers_begin:headers_end] is full the call stops; send what there is
     and call again with *first* as returned (a super-packet goes on where it stopped). A refused
-    frame has its DropReason as verdict and is counted in the tunnel's record.
+    frame has its DropReason as verdict. *states*: the sending worker's TxState of each tunnel, in
+    which packets are numbered and counted.
 
     A call with room for a datagram that is given a frame makes progress: it fills one or finishes
     a frame. A super-packet whose headers the whole header space does not hold is refused, and one
@@ -40,7 +39,7 @@ def encapsulate(
 def order_frames(
     arena: Buffer,
     frames: Buffer,
-    leaders: int,
+    sparse: int,
     waiting: int,
     count: int,
     tunnels: Buffer,
@@ -49,7 +48,7 @@ def order_frames(
 ) -> int:
     """Queue frames[waiting:count], just read, behind frames[:waiting]; return how many lead.
 
-    frames[:leaders] lead: small frames, at most 4 and of each flow at most 1514 bytes, that go
+    frames[:sparse] lead: small frames, at most 4 and of each flow at most 1514 bytes, that go
     before what waits of other flows. A frame joins them if it is small and nothing of its flow
     waits behind them; so the order within a flow stays. A flow is told by addresses, protocol and
     ports. A bare TCP acknowledgment never leads: it belongs to a stream of the other direction.
@@ -75,7 +74,7 @@ def spread_datagrams(
     count: int,
     first: int,
     destinations: Buffer,
-    tunnels: Buffer,
+    states: Buffer,
     tunnel: int,
     /,
 ) -> tuple[int, int, int]:
@@ -83,7 +82,7 @@ def spread_datagrams(
 
     One whose destination has copies becomes one for each of these, all of the same bytes: GRE
     header and payload are shared, and the sequence number is the same for all. Others are taken as
-    they are. All but the first copy are counted in the tunnel's record. Return (filled, start,
+    they are. All but the first copy are counted in the tunnel's TxState. Return (filled, start,
     copy): call again with these until *start* is *count*. Begin with copy 0.
     """
 
@@ -93,7 +92,7 @@ def find_learners(received: Buffer, count: int, tunnels: Buffer, found: Buffer, 
     *found* is a table of 32-bit record numbers; return how many were written, each once.
     """
 
-def find_stranger(
+def find_unlearned_source(
     arena: Buffer,
     received: Buffer,
     first: int,
@@ -108,7 +107,7 @@ def find_stranger(
     """Return the first of received[first:count] from which there is something to learn.
 
     Looks at accepted datagrams of *tunnel* only, after decapsulate; *count* when there is none.
-    A stranger's inner source is behind no peer; or behind a learned one whose remote is another
+    An unlearned inner source is behind no peer; or behind a learned one whose remote is another
     and was silent for *hold* seconds. Of a learned peer that is heard from its own remote *now* is
     noted; a claim on one that was heard since is counted in the peer_header. Configured peers are
     not looked at.
@@ -119,19 +118,23 @@ def decapsulate(
     received: Buffer,
     count: int,
     tunnels: Buffer,
+    states: Buffer,
+    descriptors: Buffer,
     lookup: Buffer,
-    outgoing: Buffer,
+    tun_writes: Buffer,
     pieces: Buffer,
-    headers_begin: int,
-    headers_end: int,
+    headers: Buffer,
     now: int,
     /,
 ) -> tuple[int, int]:
     """Turn received[:count] into frames to write; return (frames, datagrams refused).
 
-    A refused datagram has its DropReason as verdict and is counted in the record of its tunnel, or
-    in record 0. Inner headers are changed in place. Segments for devices that take no
-    super-packets get their headers in arena[headers_begin:headers_end].
+    A datagram whose verdict is set already is refused for it. A refused datagram has its DropReason
+    as verdict and is counted in the state of its tunnel, or in state 0. Inner headers are changed
+    in place. Segments for devices that take no super-packets get their headers in *headers*.
+
+    *states*: the receiving worker's RxState of each tunnel. *descriptors*: what it writes each
+    tunnel's frames to, 32 bits each; -1: nowhere.
 
     *now*: milliseconds of a clock that does not go back, of which 32 bits count. It tells late
     packets from a peer that began anew.

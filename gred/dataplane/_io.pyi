@@ -19,10 +19,8 @@ def read_frames(
     """
 
 def send_datagrams(
-    fd: int,
-    fragmenting_fd: int,
-    packet_fd: int,
-    way: Buffer,
+    df_fd: int,
+    no_df_fd: int,
     arena: Buffer,
     datagrams: Buffer,
     first: int,
@@ -32,14 +30,34 @@ def send_datagrams(
 ) -> tuple[int, int]:
     """Send datagrams[first:count]; return (how many were taken, errno that stopped it or 0).
 
-    Those with dont_fragment go through *fd*, others through *fragmenting_fd* (both must be of the
+    Those with dont_fragment go through *df_fd*, others through *no_df_fd* (both must be of the
     destination's family). The datagram at first + taken is the one that errno is about.
 
-    *packet_fd*: a packet socket of type SOCK_DGRAM, or -1. Of at least four datagrams in a row that
-    leave alike the first then goes through *fd* as a scout; the kernel shows how it left (the
-    socket has SO_TIMESTAMPING with OPT_CMSG, pktinfo and RECVERR), and where that is as it was to
-    be the others follow through *packet_fd*, for up to a millisecond, if they are no longer than
-    the scout. *way*: a Way, kept by the caller from call to call for the same destinations.
+    Each Destination keeps the longest that was sent there in this interval of SENT_INTERVAL
+    seconds and in the one before: of those with dont_fragment, and of all over IPv6, for these may
+    meet a link that they are too long for.
+    """
+
+def send_bypassing(
+    probe_fd: int,
+    no_df_fd: int,
+    packet_fd: int,
+    entry: Buffer,
+    arena: Buffer,
+    datagrams: Buffer,
+    first: int,
+    count: int,
+    destinations: Buffer,
+    /,
+) -> tuple[int, int]:
+    """Send as send_datagrams does, but past the host's routing where a probe packet went ahead.
+
+    Of at least four datagrams in a row with dont_fragment that leave alike the first goes through
+    *probe_fd* as a probe packet; the kernel shows how it left (the socket has SO_TIMESTAMPING with
+    OPT_CMSG, pktinfo and RECVERR), and where that is as it was to be the others follow through
+    *packet_fd*, a packet socket of type SOCK_DGRAM, for up to a millisecond, if they are no longer
+    than the probe packet. *entry*: a PathEntry, kept by the caller from call to call for the same
+    destinations. The pure-Python I/O has no such function.
     """
 
 def receive_datagrams(
@@ -50,16 +68,23 @@ def receive_datagrams(
     stride: int,
     received: Buffer,
     limit: int,
-    linger: bool,
+    busy_poll: bool,
     /,
 ) -> tuple[int, int]:
     """Receive up to *limit* datagrams; slot i starts at begin + i * stride + FRAME_HEADROOM.
 
-    Return (how many, errno that stopped it or 0). EAGAIN is reported as 0. With *linger* it may be
-    believed up to some hundred microseconds later, in the middle of a burst, so that the burst
-    becomes one batch: for who has nothing else to do. An error that was pending on the socket (an
-    ICMP error about some packet sent) does not hide what is readable.
+    Each entry has all that is known of the outer header; its verdict is TRUNCATED where that is
+    malformed or the slot was too small. Return (how many, errno that stopped it or 0). EAGAIN is
+    reported as 0. With *busy_poll* it may be believed up to some hundred microseconds later, in the
+    middle of a burst, so that the burst becomes one batch: for who has nothing else to do. An error
+    that was pending on the socket (an ICMP error about some packet sent) does not hide what is
+    readable.
     """
 
-def write_frames(arena: Buffer, outgoing: Buffer, pieces: Buffer, count: int, /) -> int:
-    """Write outgoing[:count], each to its own fd; return how many failed (error holds errno)."""
+def write_frames(
+    arena: Buffer, headers: Buffer, tun_writes: Buffer, pieces: Buffer, count: int, /
+) -> int:
+    """Write tun_writes[:count], each to its own fd; return how many failed (error holds errno).
+
+    Pieces that are headers lie in *headers*, all others in *arena*.
+    """

@@ -6,34 +6,37 @@ their work with what they find here.
 
 import ctypes
 import mmap
+import time
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from gred.dataplane.batch import destination_table
+from gred.dataplane.destinations import longest_sent
 from gred.dataplane.evidence import Proof, carried, weigh
-from gred.dataplane.groups import Membership
 from gred.dataplane.kernel_mtu import kernel_mtu
-from gred.dataplane.layout import Destination, TunnelFlag, Way
+from gred.dataplane.layout import SENT_INTERVAL, Destination, TunnelFlag
 from gred.dataplane.peers import PeerMap
-from gred.dataplane.punt import Allowance
+from gred.dataplane.punt import PUNTS_OF_TUNNEL, Allowance
 from gred.dataplane.receivers import wire_address
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, IPAddress, TunnelParameters, TunnelTable
-from gred.dataplane.underlay import NO_SOCKET, Underlay
+from gred.dataplane.underlay.contract import Membership, Underlay
 from gred.wire.drop import DropReason
 from gred.wire.icmp import Quote
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from gred.dataplane.quotes import SenderIndex
 
 # For each tunnel. Answers as Linux limits ICMP for a host.
 ANSWERS_PER_SECOND = 1000.0
 ANSWERS_AT_ONCE = 100.0
+INJECTED_PER_SECOND = 100.0
+INJECTED_AT_ONCE = 100.0
 CLAIMS_PER_SECOND = 0.1  # who claims to be where another was heard, told to control
 NEWS_PER_SECOND = 0.1  # packets too big for the kernel, told to control
 ASKS_PER_SECOND = 1.0  # what the kernel would send
@@ -43,8 +46,8 @@ class Attachment:
     """A tunnel's place in the data plane: its device, its record, its destination.
 
     *underlay* gives senders and groups, *tunnels* has the record *index*, *quotes* learns what is
-    sent from here and where to. *changed* is called after parameters have. Raises OSError as
-    ``DataPlane.add_tunnel``, and has taken nothing then.
+    sent from here and where to. *changed* is called after parameters have, with those before.
+    Raises OSError as ``DataPlane.add_tunnel``, and has taken nothing then.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Attachment:
         underlay: Underlay,
         tunnels: TunnelTable,
         quotes: "SenderIndex[Attachment]",
-        changed: "Callable[[Attachment], None]",
+        changed: "Callable[[Attachment, TunnelParameters], None]",
     ) -> None:
         self.device = device
         self.parameters = parameters
@@ -67,22 +70,23 @@ class Attachment:
         self.news = Allowance(NEWS_PER_SECOND, 1.0)
         self.claims = Allowance(CLAIMS_PER_SECOND, 1.0)
         self._asks = Allowance(ASKS_PER_SECOND, 1.0)
+        self.punts = Allowance(*PUNTS_OF_TUNNEL)
+        self.awaited: AbstractSet[bytes] = frozenset()
+        """What makes a packet go upwards whatever the allowance: see punt.Punting."""
+        self.injections = Allowance(INJECTED_PER_SECOND, INJECTED_AT_ONCE)
+        self.punted = 0
+        """Packets handed upwards instead of being dropped."""
+        self.injected = 0
+        """Packets of our own that were sent."""
         self._kernel_mtu: tuple[IPAddress | None, int] = None, 0
-        self.way = bytearray(ctypes.sizeof(Way))
         self.last_error = LastError()
         self._underlay = underlay
         self._tunnels = tunnels
         self._quotes = quotes
         self._changed = changed
         self._membership: Membership | None = None
-        self.whole: socket.socket
-        """What sends datagrams with Don't Fragment."""
-        self._packet: socket.socket | None
-        self.no_packet_socket: str
-        """Why nothing is sent through a packet socket; empty when it is."""
-        self.senders = underlay.take_senders(parameters.send_options)
+        self.sender = underlay.take_sender(parameters.send_options, no_bypass=parameters.no_bypass)
         try:
-            self._choose_senders()
             self._point()
             self.peers = self._make_peers()
             self._change_membership(parameters.membership)
@@ -99,27 +103,25 @@ class Attachment:
         """
         if parameters.family != self.parameters.family:
             raise ValueError("a tunnel keeps its underlay address family: remove and add it")
-        senders = self._underlay.take_senders(parameters.send_options)
+        sender = self._underlay.take_sender(parameters.send_options, no_bypass=parameters.no_bypass)
         try:
             self._change_membership(parameters.membership)
         except BaseException:
-            self._underlay.leave_senders(senders)
+            sender.close()
             raise
-        self._underlay.leave_senders(self.senders)
-        before, self.parameters, self.senders = self.parameters, parameters, senders
-        self._choose_senders()
+        self.sender.close()
+        before, self.parameters, self.sender = self.parameters, parameters, sender
         self._tunnels.configure(self.index, parameters)
         self._quotes.put(self)
-        self._changed(self)
-        if replace(before, packet_socket=parameters.packet_socket) != parameters:
-            self._point()
+        self._changed(self, before)
+        self._point()
         if _peers(before) != _peers(parameters):
             self.peers = self._make_peers()
 
     def detach(self) -> None:
         """Give back what was taken of the underlay. To be called once, when nothing moves."""
         self._quotes.remove(self)
-        self._underlay.leave_senders(self.senders)
+        self.sender.close()
         self._change_membership(None)
 
     def block(self, reason: DropReason | None) -> None:
@@ -128,12 +130,17 @@ class Attachment:
 
     def counters(self) -> Counters:
         """Return what this tunnel has counted since it was added."""
-        return self._tunnels.counters(self.index)
+        counted = self._tunnels.counters(self.index)
+        return replace(counted, tx_injected=self.injected, rx_punted=self.punted)
+
+    def count_punted(self, reason: DropReason) -> None:
+        """Count a packet as handed upwards, and no more as dropped for *reason*."""
+        self.punted += 1
+        self._tunnels.count_drop(self.index, "rx", reason, -1)
 
     def traffic(self) -> Traffic:
         """Return how much was sent and received so far."""
-        record = self._tunnels.record(self.index)
-        return Traffic(record.tx_packets, record.rx_packets)
+        return self._tunnels.traffic(self.index)
 
     def limit_path(self, remote: IPAddress, path_mtu: int | None, *, fragmentable: bool) -> None:
         """Let packets to *remote*, one of many, obey its path.
@@ -143,6 +150,10 @@ class Attachment:
         """
         if self.peers is not None:
             self.peers.limit(remote.packed, path_mtu, fragmentable=fragmentable)
+
+    def remotes(self) -> list[bytes]:
+        """Return its many remotes (packed), each once; none where it has but one."""
+        return [] if self.peers is None else self.peers.remotes()
 
     def remote(self, row: int) -> IPAddress | None:
         """Return where destination *row* is; None: there is none."""
@@ -166,8 +177,23 @@ class Attachment:
 
     def weigh(self, quote: Quote) -> Proof:
         """Return what a quote that fits addresses, flags and key proves to this tunnel."""
-        record = self._tunnels.record(self.index)
-        return weigh(quote, carried(self.device.mode, self.parameters), record.output_next)
+        carries = carried(self.device.mode, self.parameters)
+        return weigh(quote, carries, self._tunnels.output_next(self.index))
+
+    def longest_sent(self, remote: bytes) -> int:
+        """Return the longest outer packet to *remote* (packed) that left lately; 0: none.
+
+        Of those that routers do not fragment, in bytes.
+        """
+        # The clock that datagrams are sent by: the loop's stands still within a round.
+        interval = int(time.monotonic()) // SENT_INTERVAL
+        if self.peers is not None:
+            longest = self.peers.longest_sent(remote, interval)
+        elif self.parameters.remote is not None and self.parameters.remote.packed == remote:
+            longest = longest_sent(self.destination, 0, interval)
+        else:
+            longest = 0
+        return longest and longest + self.sender.overhead
 
     def note_error(self, now: float) -> None:
         """Note an ICMP error about a packet of this tunnel, whether or not it is told."""
@@ -181,9 +207,9 @@ class Attachment:
         if wanted == self._membership:
             return
         if wanted is not None:
-            self._underlay.groups.join(wanted)
+            self._underlay.join(wanted)
         if self._membership is not None:
-            self._underlay.groups.leave(self._membership)
+            self._underlay.leave(self._membership)
         self._membership = wanted
 
     def _point(self) -> None:
@@ -193,8 +219,9 @@ class Attachment:
         destination.interface = self.parameters.interface
         destination.flow_label = self.parameters.flow_label or 0
         destination.local[:] = wire_address(self.parameters.local)
-        destination.remote[:] = wire_address(self.parameters.remote)
-        Way.from_buffer(self.way).until = 0  # what was known is of other destinations
+        if bytes(destination.remote) != wire_address(self.parameters.remote):
+            destination.remote[:] = wire_address(self.parameters.remote)
+            destination.sent_interval = destination.sent_longest = destination.sent_before = 0
         if self.peers is not None and bytes(destination) != before:
             self.peers.move(destination)
 
@@ -221,26 +248,10 @@ class Attachment:
         else:
             self._quotes.remove_remote(self, remote)
 
-    def _choose_senders(self) -> None:
-        """Let datagrams follow others where they may.
-
-        Not over IPv6 with a flow label of the kernel's choice: with it the kernel chooses a queue,
-        another one than for the followers.
-        """
-        senders, parameters = self.senders, self.parameters
-        self.no_packet_socket = senders.no_packet
-        if not parameters.packet_socket:
-            self.no_packet_socket = "not allowed"
-        elif parameters.family == 6 and parameters.flow_label is None:
-            self.no_packet_socket = "IPv6FlowLabel=auto"
-        scouts = None if self.no_packet_socket else senders.scouts
-        self.whole = senders.whole if scouts is None else scouts
-        self._packet = None if scouts is None else senders.packet
-
     @property
-    def packet_socket(self) -> int:
-        """Descriptor of the packet socket for those that follow, or ``NO_SOCKET``."""
-        return NO_SOCKET if self._packet is None else self._packet.fileno()
+    def no_packet_socket(self) -> str:
+        """Why nothing is sent through a packet socket; empty when it is."""
+        return self.sender.no_bypass
 
     @property
     def destinations(self) -> mmap.mmap:

@@ -5,9 +5,9 @@ The *arena* is the batch's packet memory; tables beside it (layout.py) say where
 are. *Headroom* is free memory before a packet, for headers. Whoever reads into a slot owns what
 lies in it until the packet has left; nobody keeps a reference longer than that.
 
-One ingress batch serves a whole process: it is moved to its end before the loop goes on. Egress
-batches are lent to tunnels while frames of theirs wait (turns.py). Pages are touched only where
-packets lie, so room costs address space, not memory.
+What arrives lies in memory of the underlay that received it, and is moved to its end before the
+loop goes on. Egress batches are lent to tunnels while frames of theirs wait (scheduler.py).
+Pages are touched only where packets lie, so room costs address space, not memory.
 Nothing here reads, writes or parses.
 """
 
@@ -19,9 +19,9 @@ from gred.dataplane.layout import (
     Datagram,
     Destination,
     Frame,
-    Outgoing,
     Piece,
     Received,
+    TunWrite,
 )
 
 KIB = 1024
@@ -41,7 +41,7 @@ class EgressBatch:
     """TUN to underlay: frames that wait, datagrams as encapsulated.
 
     The frame table is an order of the slots, as they are read and sent: entries before ``waiting``
-    are frames in the order in which they leave, the first ``leaders`` of them small ones that go
+    are frames in the order in which they leave, the first ``sparse`` of them small ones that go
     before others; the entries behind name free slots, that used last first. The arena holds slots
     in front and the headers of segments behind them.
     """
@@ -61,7 +61,7 @@ class EgressBatch:
         self.limit = self.DATAGRAMS
         """How many that is, and how many frames are looked at."""
         self.waiting = 0
-        self.leaders = 0
+        self.sparse = 0
         self.overtaken = False
         """Whether a frame of the last read went before some that waited."""
         self.moved = False
@@ -86,7 +86,7 @@ class EgressBatch:
         self.frames[: end - gone] = self.frames[gone:end]
         self.frames[end - gone : end] = left
         self.waiting -= count
-        self.leaders = max(self.leaders - count, 0)
+        self.sparse = max(self.sparse - count, 0)
 
     def forget_destinations(self) -> None:
         """Let the frames that wait be routed anew."""
@@ -96,7 +96,7 @@ class EgressBatch:
 
     def clear(self) -> None:
         """Free all slots."""
-        self.waiting = self.leaders = self.tenure = 0
+        self.waiting = self.sparse = self.tenure = 0
 
     @property
     def headers_begin(self) -> int:
@@ -117,47 +117,63 @@ class EgressBatch:
         return Datagram.from_buffer(self.datagrams, index * ctypes.sizeof(Datagram))
 
 
-class IngressBatch:
-    """Underlay to TUN: datagrams as received, frames to write as chains of pieces.
+class Arrivals:
+    """Underlay to TUN, first half: datagrams as received. An underlay's memory.
 
     A slot takes the largest datagram: receive offload merges GRE packets up to 64 KiB before a raw
     socket sees them.
     """
 
     SLOTS = 128
-    OUTGOING = 1024
-    PIECES = 4096
-    GSO_UDP = 5  # VIRTIO_NET_HDR_GSO_UDP_L4
-    HEADER_SPACE = 128 * KIB  # used only for devices that take no super-packets
 
     def __init__(self) -> None:
-        self.arena = mmap.mmap(-1, self.SLOTS * STRIDE + self.HEADER_SPACE)
+        self.arena = mmap.mmap(-1, self.SLOTS * STRIDE)
         self.received = table(Received, self.SLOTS)
-        self.outgoing = table(Outgoing, self.OUTGOING)
-        self.pieces = table(Piece, self.PIECES)
-
-    @property
-    def headers_begin(self) -> int:
-        """Offset of the header space in the arena."""
-        return self.SLOTS * STRIDE
-
-    @property
-    def headers_end(self) -> int:
-        """Offset behind the header space."""
-        return self.headers_begin + self.HEADER_SPACE
 
     def datagram(self, index: int) -> Received:
         """Return a view of one received datagram's entry."""
         return Received.from_buffer(self.received, index * ctypes.sizeof(Received))
 
-    def gso_type(self, frame: Outgoing) -> int:
+    def verdicts(self, count: int) -> bytes:
+        """Return the verdicts of the first *count* datagrams, a byte for each."""
+        size = ctypes.sizeof(Received)
+        return self.received[Received.verdict.offset : count * size : size]
+
+    def outer(self, entry: Received) -> bytes:
+        """Return a copy of the outer header, as far as the kernel left it."""
+        return self.arena[entry.offset : entry.offset + entry.outer_length]
+
+    def payload(self, entry: Received, length: int | None = None) -> bytes:
+        """Return a copy of what follows the outer header, of *length* bytes at most."""
+        start, end = entry.offset + entry.outer_length, entry.offset + entry.length
+        return self.arena[start : end if length is None else min(start + length, end)]
+
+
+class TunWrites:
+    """Underlay to TUN, second half: frames to write as chains of pieces. Ingress's memory.
+
+    Pieces lie in the arena of the arrivals; the headers of those that are cut here.
+    """
+
+    FRAMES = 1024
+    PIECES = 4096
+    GSO_UDP = 5  # VIRTIO_NET_HDR_GSO_UDP_L4
+    HEADER_SPACE = 128 * KIB  # used only for devices that take no super-packets
+
+    def __init__(self) -> None:
+        self.frames = table(TunWrite, self.FRAMES)
+        self.pieces = table(Piece, self.PIECES)
+        self.headers = mmap.mmap(-1, self.HEADER_SPACE)
+
+    def frame(self, index: int) -> TunWrite:
+        """Return a view of one frame's entry."""
+        return TunWrite.from_buffer(self.frames, index * ctypes.sizeof(TunWrite))
+
+    def gso_type(self, frame: TunWrite, arrivals: Arrivals) -> int:
         """Return the vnet header's gso_type, without the ECN bit, of a frame that has one."""
         piece = Piece.from_buffer(self.pieces, frame.first_piece * ctypes.sizeof(Piece))
-        return int(self.arena[piece.offset + 1]) & 0x7F
-
-    def frame(self, index: int) -> Outgoing:
-        """Return a view of one outgoing frame's entry."""
-        return Outgoing.from_buffer(self.outgoing, index * ctypes.sizeof(Outgoing))
+        memory = self.headers if piece.is_header else arrivals.arena
+        return int(memory[piece.offset + 1]) & 0x7F
 
 
 def destination_table(count: int) -> mmap.mmap:

@@ -59,6 +59,21 @@ class Destinations:
         for remote, (path_mtu, fragmentable) in before._paths.items():  # noqa: SLF001 - its own kind
             self.limit(remote, path_mtu, fragmentable=fragmentable)
 
+    def remotes(self) -> list[bytes]:
+        """Return all remotes that have a row (packed)."""
+        return list(dict.fromkeys((*self._rows, *self._copies)))
+
+    def longest_sent(self, remote: bytes, interval: int) -> int:
+        """Return the longest that was sent to *remote* lately: see ``longest_sent`` below."""
+        rows = (self._rows.get(remote), *self._copies.get(remote, ()))
+        return max(
+            (longest_sent(self.memory, row, interval) for row in rows if row is not None), default=0
+        )
+
+    def row(self, remote: bytes) -> int | None:
+        """Return a row for *remote* (packed) alone, where somebody uses one."""
+        return self._rows.get(remote, next(iter(self._copies.get(remote, ())), None))
+
     def take(self, remote: bytes) -> int:
         """Return the row for *remote* (packed); to be followed by ``leave``."""
         row = self._rows.get(remote)
@@ -115,8 +130,25 @@ class Destinations:
     def _write(self, row: int) -> None:
         place = Destination.from_buffer_copy(self._template)
         place.remote[:] = self._remotes[row].ljust(16, b"\0")
+        before = Destination.from_buffer(self.memory, row * _SIZE)
+        if bytes(before.remote) == bytes(place.remote):
+            place.sent_interval = before.sent_interval
+            place.sent_longest, place.sent_before = before.sent_longest, before.sent_before
         place.copies = self._groups.get(row, 0)
         if not place.copies:
             path_mtu, fragmentable = self._paths.get(self._remotes[row], (0, False))
             place.path_mtu, place.fragmentable = path_mtu, fragmentable
         self.memory[row * _SIZE : (row + 1) * _SIZE] = bytes(place)
+
+
+def longest_sent(memory: "mmap.mmap", row: int, interval: int) -> int:
+    """Return the longest datagram sent to destination *row* of *memory* lately; 0: none.
+
+    Of those that routers do not fragment, in bytes without the delivery header. *interval*: now, in
+    SENT_INTERVALs of the monotonic clock.
+    """
+    place = Destination.from_buffer_copy(memory, row * _SIZE)
+    passed = (interval - place.sent_interval) & 0xFFFFFFFF
+    if passed > 1:
+        return 0
+    return int(place.sent_longest if passed else max(place.sent_longest, place.sent_before))

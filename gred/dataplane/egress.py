@@ -3,7 +3,7 @@
     TUN fd --read_frames--> frames --order_frames--> frames in the order they leave
            --route_frames--> where there are many remotes --encapsulate--> datagrams --> transmitter
 
-Each turn moves one bounded batch and returns (turns.py gives the turns). There is no Python per
+Each turn moves one bounded batch and returns (scheduler.py gives the turns). There is no Python per
 packet here: what the codec refused and what was not sent goes to the slow path. Nothing here adds
 or removes a tunnel, receives, or calls a socket.
 """
@@ -15,7 +15,7 @@ from gred.dataplane.attachment import Attachment
 from gred.dataplane.batch import EgressBatch
 from gred.dataplane.slow_path import SlowPath
 from gred.dataplane.transmit import Transmitter
-from gred.dataplane.tunnels import TunnelTable
+from gred.dataplane.tunnels import TunnelTable, Worker
 
 
 class Egress:
@@ -27,11 +27,13 @@ class Egress:
     def __init__(
         self,
         tunnels: TunnelTable,
+        worker: Worker,
         transmitter: Transmitter,
         slow_path: SlowPath,
         lost: Callable[[Attachment, OSError], None],
     ) -> None:
         self._tunnels = tunnels
+        self._worker = worker
         self._transmitter = transmitter
         self._slow_path = slow_path
         self._lost = lost
@@ -69,6 +71,7 @@ class Egress:
             0,
             count,
             self._tunnels.memory,
+            self._worker.tx_states,
             attachment.index,
             batch.turn,
             batch.headers_begin,
@@ -83,14 +86,14 @@ class Egress:
 
     def _queue(self, attachment: Attachment, batch: EgressBatch, count: int) -> None:
         """Let the frames up to *count* that were just read wait in their place."""
-        leaders = codec.order_frames(
+        sparse = codec.order_frames(
             batch.arena,
             batch.frames,
-            batch.leaders,
+            batch.sparse,
             batch.waiting,
             count,
             self._tunnels.memory,
             attachment.index,
         )
-        batch.overtaken = leaders > batch.leaders and batch.waiting > batch.leaders
-        batch.leaders, batch.waiting = leaders, count
+        batch.overtaken = sparse > batch.sparse and batch.waiting > batch.sparse
+        batch.sparse, batch.waiting = sparse, count

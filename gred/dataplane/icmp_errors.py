@@ -8,8 +8,6 @@ nothing here decides what an error means for a tunnel.
 """
 
 import asyncio
-import ctypes
-import errno
 import socket
 import struct
 from collections import Counter
@@ -20,6 +18,7 @@ from typing import Literal, Protocol
 
 from gred.dataplane.evidence import Proof
 from gred.dataplane.tun import TunDevice
+from gred.dataplane.underlay.sockets import attach_filter
 from gred.wire import icmp
 from gred.wire.icmp import ErrorKind, IcmpError, Quote
 
@@ -30,18 +29,11 @@ AT_ONCE = 32  # errors in one turn
 REST = 0.05  # seconds between turns
 AGAIN_AFTER = 1.0  # seconds until the same is told again
 STEP_AFTER = 0.1  # of a path's MTU, which may be found step by step
-QUEUED_ERRORS = 512  # more than the default receive buffer holds
 
-# <linux/icmp.h>, <linux/icmpv6.h>, <linux/errqueue.h>, <linux/in.h>, <asm-generic/socket.h>; not
-# in the socket module.
+# <linux/icmp.h>, <linux/icmpv6.h>, not in the socket module.
 SOL_RAW = 255
 ICMP_FILTER = 1
 ICMPV6_FILTER = 1
-IP_RECVERR = 11
-IPV6_ERROR = (socket.IPPROTO_IPV6, 25)  # IPV6_RECVERR
-SO_EE_ORIGIN_LOCAL = 1
-SO_ATTACH_FILTER = 26
-_EXTENDED_ERROR = struct.Struct("=IB3xI")  # struct sock_extended_err: errno, origin, info
 
 _IPV4_TYPES = (icmp.UNREACHABLE, icmp.TIME_EXCEEDED, icmp.PARAMETER_PROBLEM)
 _IPV6_TYPES = (
@@ -115,6 +107,10 @@ class Named(Protocol):
         """Return what *quote*, which fits its addresses, flags and key, proves."""
         ...
 
+    def longest_sent(self, remote: bytes) -> int:
+        """Return the longest outer packet to *remote* that left lately; 0: none."""
+        ...
+
 
 class IcmpErrors:
     """Listens for one address family. Calls *report* from the loop. Raises OSError.
@@ -175,14 +171,22 @@ class IcmpErrors:
         if proof is Proof.NOT_OURS or (is_too_big and error.quote.may_fragment):
             self._ignore(error, offender, "it quotes a packet that was not sent")
             return
-        if not is_too_big:
+        length = error.quote.length
+        if is_too_big:
+            # It is caused by nothing but a packet longer than it tells, RFC 5927 §7.2. Routers that
+            # tell none may quote a length greater than the packet's, RFC 1191 §5.
+            length = min(length, attachment.longest_sent(error.quote.destination))
+            if length <= error.mtu:
+                self._ignore(error, offender, "no packet longer than it tells was sent lately")
+                return
+        else:
             attachment.note_error(self._loop.time())
         told = UnderlayError(
             attachment.device.name,
             error.kind,
             offender,
             error.mtu,
-            error.quote.length if is_too_big else 0,
+            length if is_too_big else 0,
             is_proven=proof is Proof.SECRET,
             remote=ip_address(error.quote.destination),
         )
@@ -228,39 +232,8 @@ def _open(family: Literal[4, 6]) -> socket.socket:
             refused = ~sum(1 << kind for kind in _IPV6_TYPES) & 0xFFFFFFFF
             words = struct.pack("=8I", refused, *[0xFFFFFFFF] * 7)
             opened.setsockopt(icmp.IPPROTO_ICMPV6, ICMPV6_FILTER, words)
-        _attach(opened, _QUOTES_GRE if family == 4 else _QUOTES_GRE6)
+        attach_filter(opened, _QUOTES_GRE if family == 4 else _QUOTES_GRE6)
     except BaseException:
         opened.close()
         raise
     return opened
-
-
-def _attach(opened: socket.socket, instructions: tuple[tuple[int, int, int, int], ...]) -> None:
-    packed = b"".join(struct.pack("=HBBI", *one) for one in instructions)
-    memory = ctypes.create_string_buffer(packed, len(packed))
-    program = struct.pack("HL", len(instructions), ctypes.addressof(memory))
-    opened.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
-
-
-def told_mtu(sender: socket.socket) -> int:
-    """Empty the error queue of *sender*; return the MTU that the kernel itself put there, or 0.
-
-    That is the MTU a packet met that was not sent for its size (EMSGSIZE). Errors that came from
-    the network leave with it: nobody needs them, and they take room in the queue. (A pending one
-    fails no send on these sockets: only those with IP_HDRINCL look.)
-    """
-    mtu = 0
-    for _ in range(QUEUED_ERRORS):
-        try:
-            _data, control, _flags, _address = sender.recvmsg(
-                0, 256, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT
-            )
-        except OSError:
-            break
-        for level, kind, data in control:
-            is_error = (level, kind) in {(socket.IPPROTO_IP, IP_RECVERR), IPV6_ERROR}
-            if is_error and len(data) >= _EXTENDED_ERROR.size:
-                number, origin, info = _EXTENDED_ERROR.unpack_from(data)
-                if number == errno.EMSGSIZE and origin == SO_EE_ORIGIN_LOCAL:
-                    mtu = info
-    return mtu

@@ -1,6 +1,6 @@
 """Ingress: one bounded batch from a ready underlay socket to the TUNs.
 
-    underlay --receive_datagrams--> datagrams --decapsulate--> frames --write_frames--> TUN
+    underlay --receive--> datagrams --decapsulate--> frames --write_frames--> TUN
 
 There is no Python per packet here, but for people who watch (trace.py): what was refused, or taken
 by no TUN, goes to the slow path. Nothing here adds or removes a tunnel, and nothing here sends; but
@@ -9,23 +9,24 @@ a tunnel that was written to has a turn.
 
 import asyncio
 import errno
-import socket
 from collections.abc import Callable, Mapping
 
 from gred.dataplane import codec, io
 from gred.dataplane.attachment import Attachment
-from gred.dataplane.batch import STRIDE, IngressBatch
-from gred.dataplane.groups import Family
+from gred.dataplane.batch import Arrivals, TunWrites
 from gred.dataplane.learning import Learning
+from gred.dataplane.scheduler import Scheduler
 from gred.dataplane.slow_path import SlowPath
 from gred.dataplane.trace import TracedPacket, trace_received
-from gred.dataplane.tunnels import TunnelTable
-from gred.dataplane.turns import Turns
+from gred.dataplane.tunnels import TunnelTable, Worker
+from gred.dataplane.underlay.contract import Receiver
 from gred.wire.drop import DropReason
+
+SAMPLE = 64  # bytes of an inner packet that are shown to whoever asks for one
 
 
 class Ingress:
-    """Moves datagrams of all tunnels of a data plane in, through memory of its own.
+    """Moves datagrams of all tunnels of a data plane in, out of memory of the underlays.
 
     *attachments*: the tunnels by the index of their record. *trace* is called for each datagram.
     """
@@ -34,8 +35,9 @@ class Ingress:
         self,
         loop: asyncio.AbstractEventLoop,
         tunnels: TunnelTable,
+        worker: Worker,
         attachments: Mapping[int, Attachment],
-        turns: Turns[Attachment],
+        scheduler: Scheduler[Attachment],
         slow_path: SlowPath,
         learning: Learning,
         trace: Callable[[TracedPacket], None] | None = None,
@@ -44,57 +46,70 @@ class Ingress:
         """How many tunnels learn from what arrives."""
         self._loop = loop
         self._tunnels = tunnels
+        self._worker = worker
         self._attachments = attachments
-        self._turns = turns
+        self._scheduler = scheduler
         self._slow_path = slow_path
         self._learning = learning
         self._trace = trace
-        self._batch = IngressBatch()
+        self._samples: dict[int, Callable[[bytes], None]] = {}
+        self._writes = TunWrites()
 
-    def move(self, family: Family, receiver: socket.socket) -> None:
-        """Move one batch from *receiver*, a ready underlay socket of *family*, to the TUNs."""
-        batch = self._batch
-        count, error = io.receive_datagrams(
-            receiver.fileno(),
-            family,
-            batch.arena,
-            0,
-            STRIDE,
-            batch.received,
-            batch.SLOTS,
-            not self._turns.pending and not self._turns.in_a_hurry,
+    def move(self, receiver: Receiver) -> None:
+        """Move one batch from *receiver*, which is ready, to the TUNs."""
+        arrivals, writes = receiver.arrivals, self._writes
+        count, error = receiver.receive(
+            busy_poll=not self._scheduler.pending and not self._scheduler.has_sparse_flows
         )
         if error:
             self._slow_path.tell(None, DropReason.OTHER, errno.errorcode.get(error, str(error)))
         if not count:
             return
         # Decapsulation patches headers in place: who watches gets a copy made before.
-        seen = [] if self._trace is None else trace_received(batch, count)
+        seen = [] if self._trace is None else trace_received(arrivals, count)
         frames, refused = codec.decapsulate(
-            batch.arena,
-            batch.received,
+            arrivals.arena,
+            arrivals.received,
             count,
             self._tunnels.memory,
+            self._worker.rx_states,
+            self._worker.descriptors,
             self._tunnels.lookup,
-            batch.outgoing,
-            batch.pieces,
-            batch.headers_begin,
-            batch.headers_end,
+            writes.frames,
+            writes.pieces,
+            writes.headers,
             int(self._loop.time() * 1000),
         )
-        if io.write_frames(batch.arena, batch.outgoing, batch.pieces, frames):
-            self._slow_path.unwritten(batch, frames)
+        if io.write_frames(arrivals.arena, writes.headers, writes.frames, writes.pieces, frames):
+            self._slow_path.unwritten(arrivals, writes, frames)
         if self._trace is not None:
             for index, packet in enumerate(seen):
-                entry = batch.datagram(index)
+                entry = arrivals.datagram(index)
                 owner = self._slow_path.owner(entry.tunnel)
                 self._trace(packet.judged(owner, DropReason(entry.verdict)))
         if refused:
-            self._slow_path.refused_datagrams(batch, count)
+            self._slow_path.refused_datagrams(arrivals, count)
+        if self._samples:
+            self._hand_samples(arrivals, count)
         if self.learners:
-            self._learning.learn(batch, count, self._tunnels.memory)
+            self._learning.learn(arrivals, count, self._tunnels.memory)
         if frames:
-            self._ask_for_answers(batch.frame(frames - 1).tunnel)
+            self._ask_for_answers(writes.frame(frames - 1).tunnel)
+
+    def sample(self, index: int, take: Callable[[bytes], None]) -> None:
+        """Call *take* with the beginning of the next inner packet that record *index* delivers."""
+        self._samples[index] = take
+
+    def forget(self, index: int) -> None:
+        """Hand no sample of record *index* to anybody. Harmless where nobody waits for one."""
+        self._samples.pop(index, None)
+
+    def _hand_samples(self, arrivals: Arrivals, count: int) -> None:
+        for number in range(count):
+            entry = arrivals.datagram(number)
+            if not entry.verdict and (take := self._samples.pop(entry.tunnel, None)) is not None:
+                end = min(entry.inner_offset + SAMPLE, entry.offset + entry.length)
+                take(arrivals.arena[entry.inner_offset : end])
 
     def _ask_for_answers(self, index: int) -> None:
         """Give a tunnel that was just written to a turn before more is received.
@@ -103,4 +118,4 @@ class Ingress:
         """
         attachment = self._attachments.get(index)
         if attachment is not None:
-            self._turns.prompt(attachment)
+            self._scheduler.prompt(attachment)

@@ -8,9 +8,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 __all__ = [
+    "CAN_BYPASS",
     "IMPLEMENTATION",
     "read_frames",
     "receive_datagrams",
+    "send_bypassing",
     "send_datagrams",
     "write_frames",
 ]
@@ -19,11 +21,13 @@ NATIVE: Final = (
     os.environ.get("GRED_NO_EXTENSIONS") != "1" and find_spec("gred.dataplane._io") is not None
 )
 IMPLEMENTATION: Final = "c" if NATIVE else "python"
+CAN_BYPASS: Final = NATIVE  # an optimisation, of which there is no twin
 
 if TYPE_CHECKING or NATIVE:
     from gred.dataplane._io import (
         read_frames,
         receive_datagrams,
+        send_bypassing,
         send_datagrams,
         write_frames,
     )

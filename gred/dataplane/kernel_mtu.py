@@ -8,11 +8,9 @@ packet is sent or received here.
 import socket
 import struct
 
-from gred.dataplane.raw_socket import IPPROTO_GRE
+from gred.dataplane.linux import IP_MTU, IPPROTO_GRE, IPV6_MTU, SO_BINDTOIFINDEX, SO_MARK
 from gred.dataplane.tunnels import IPAddress, TunnelParameters
-from gred.dataplane.underlay import SO_BINDTOIFINDEX, SO_MARK, make_deaf
-
-IP_MTU, IPV6_MTU = 14, 24  # linux/in.h, linux/in6.h
+from gred.dataplane.underlay.sockets import make_deaf
 
 
 def kernel_mtu(parameters: TunnelParameters, remote: IPAddress | None) -> int:
@@ -26,8 +24,10 @@ def kernel_mtu(parameters: TunnelParameters, remote: IPAddress | None) -> int:
         family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
         with socket.socket(family, kind, IPPROTO_GRE) as asked:
             make_deaf(asked)
-            if parameters.mark:
-                asked.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", parameters.mark))
+            if parameters.firewall_mark:
+                asked.setsockopt(
+                    socket.SOL_SOCKET, SO_MARK, struct.pack("=I", parameters.firewall_mark)
+                )
             if parameters.interface:
                 asked.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, parameters.interface)
             if parameters.local is not None:

@@ -22,6 +22,7 @@ SOCKET_TTL = 64
 SOCKET_TOS = 0
 NO_DESTINATION = 0xFFFFFFFF
 PACKET_INFO_LENGTH = 4  # struct tun_pi: flags, EtherType
+SENT_INTERVAL = 5  # seconds
 VNET_HEADER = 10  # struct virtio_net_hdr, the size a TUN device starts with
 
 
@@ -47,6 +48,7 @@ class TunnelFlag(IntFlag):
     CLAMP_MSS = 1 << 16
     PACKET_INFO = 1 << 17
     LEARNS = 1 << 18
+    ECHOES = 1 << 19
 
 
 class Stage(IntEnum):
@@ -58,27 +60,30 @@ class Stage(IntEnum):
     NEITHER = 3
 
 
+class Transport(IntEnum):
+    """What carries GRE: IP protocol 47, or UDP (RFC 8086)."""
+
+    IP = 0
+    UDP = 1
+
+
 class Kind(IntEnum):
     """What a look-up entry stands for."""
 
     NO_KEY = 0
     KEY = 1
     SOME = 2
+    FOREIGN_NO_KEY = 3
+    FOREIGN_KEY = 4
 
 
 class TunnelRecord(ctypes.Structure):
-    """One tunnel. Record 0 belongs to no tunnel: it counts what could not be attributed."""
+    """What a tunnel is told to be; read by every worker. Record 0 belongs to no tunnel."""
 
     _fields_ = (
         ("flags", u32),
-        ("fd", i32),
         ("input_key", u32),
         ("output_key", u32),
-        ("output_next", u32),
-        ("input_next", u32),
-        ("input_seen", u32),
-        ("old_run", u32),
-        ("old_next", u32),
         ("mtu", u32),
         ("path_mtu", u32),
         ("ttl", u8),
@@ -86,17 +91,34 @@ class TunnelRecord(ctypes.Structure):
         ("protocol", u16),
         ("vnet_header", u8),
         ("family", u8),
-        ("reserved_b", u16),
-        ("reserved_c", u32),
+        ("echo", u16),
+        ("inner", u8 * 4),
         ("local", u8 * 16),
         ("remote", u8 * 16),
-        ("reserved_d", u32 * 2),
+    )
+
+
+class TxState(ctypes.Structure):
+    """What a worker has sent of a tunnel."""
+
+    _fields_ = (
+        ("output_next", u32),
+        ("reserved_a", u32),
         ("tx_packets", u64),
         ("tx_bytes", u64),
-        ("rx_packets", u64),
-        ("rx_bytes", u64),
-        ("rx_resyncs", u64),
-        ("rx_lost", u64),
+        ("tx_drops", u64 * DROP_COUNTERS),
+        ("reserved_b", u64 * 5),
+    )
+
+
+class RxState(ctypes.Structure):
+    """What a worker has received of a tunnel; row 0 counts what could not be attributed."""
+
+    _fields_ = (
+        ("input_next", u32),
+        ("input_seen", u32),
+        ("old_run", u32),
+        ("old_next", u32),
         ("input_time", u32),
         ("input_mark", u32),
         ("mark_time", u32),
@@ -105,10 +127,19 @@ class TunnelRecord(ctypes.Structure):
         ("first_seen", u32),
         ("has_former", u32),
         ("former_next", u32),
-        ("reserved_e", u64 * 10),
-        ("tx_drops", u64 * DROP_COUNTERS),
+        ("rx_packets", u64),
+        ("rx_bytes", u64),
+        ("rx_resyncs", u64),
+        ("rx_lost", u64),
         ("rx_drops", u64 * DROP_COUNTERS),
+        ("reserved", u64 * 6),
     )
+
+
+class Descriptor(ctypes.Structure):
+    """What a worker writes a tunnel's frames to; -1: nowhere."""
+
+    _fields_ = (("fd", i32),)
 
 
 class Frame(ctypes.Structure):
@@ -190,17 +221,19 @@ class Destination(ctypes.Structure):
         ("copies", u32),
         ("path_mtu", u32),
         ("fragmentable", u32),
-        ("reserved", u32 * 2),
+        ("sent_interval", u32),
+        ("sent_longest", u16),
+        ("sent_before", u16),
     )
 
 
-class Way(ctypes.Structure):
-    """Egress: how the kernel sent a datagram, for others to follow."""
+class PathEntry(ctypes.Structure):
+    """Egress: how the kernel sent a probe packet, for others to follow."""
 
     _fields_ = (
         ("until", u64),
-        ("scouts", u64),
-        ("lost", u64),
+        ("probes", u64),
+        ("negative", u64),
         ("followed", u64),
         ("destination", u32),
         ("size", u32),
@@ -221,10 +254,11 @@ class Received(ctypes.Structure):
         ("offset", u32),
         ("length", u32),
         ("family", u8),
+        ("transport", u8),
+        ("outer_length", u8),
         ("tos", u8),
         ("ttl", u8),
-        ("truncated", u8),
-        ("verdict", u16),
+        ("verdict", u8),
         ("protocol", u16),
         ("tunnel", u32),
         ("inner_offset", u32),
@@ -235,7 +269,7 @@ class Received(ctypes.Structure):
     )
 
 
-class Outgoing(ctypes.Structure):
+class TunWrite(ctypes.Structure):
     """Ingress: one frame to write, as a chain of pieces."""
 
     _fields_ = (
@@ -251,9 +285,9 @@ class Outgoing(ctypes.Structure):
 
 
 class Piece(ctypes.Structure):
-    """One stretch of memory of an outgoing frame."""
+    """One stretch of memory of an frame to write."""
 
-    _fields_ = (("offset", u32), ("length", u32), ("next", u32), ("reserved", u32))
+    _fields_ = (("offset", u32), ("length", u32), ("next", u32), ("is_header", u32))
 
 
 class LookupHeader(ctypes.Structure):
@@ -270,7 +304,8 @@ class LookupEntry(ctypes.Structure):
         ("key", u32),
         ("family", u8),
         ("kind", u8),
-        ("reserved_a", u16),
+        ("transport", u8),
+        ("reserved_a", u8),
         ("reserved_b", u32),
         ("local", u8 * 16),
         ("remote", u8 * 16),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gred.dataplane import codec
 from gred.dataplane.attachment import Attachment
-from gred.dataplane.batch import IngressBatch
+from gred.dataplane.batch import Arrivals
 from gred.dataplane.peers import HOLD, PeerMap
 from gred.dataplane.punt import Allowance
 
@@ -61,25 +61,25 @@ class Learning:
         self._attachments = attachments
         self._report = report
         self._lessons = Allowance(LESSONS_PER_SECOND, LESSONS_PER_SECOND)
-        self._found = bytearray(4 * IngressBatch.SLOTS)
+        self._found = bytearray(4 * Arrivals.SLOTS)
 
-    def learn(self, batch: IngressBatch, count: int, records: "mmap.mmap") -> None:
+    def learn(self, arrivals: Arrivals, count: int, records: "mmap.mmap") -> None:
         """Learn which remotes the inner sources of the first *count* datagrams are behind."""
-        found = codec.find_learners(batch.received, count, records, self._found)
+        found = codec.find_learners(arrivals.received, count, records, self._found)
         for number in memoryview(self._found).cast("I")[:found]:
             attachment = self._attachments.get(number)
             if attachment is not None and attachment.peers is not None:
-                self._teach(attachment, attachment.peers, batch, count)
+                self._teach(attachment, attachment.peers, arrivals, count)
 
     def _teach(
-        self, attachment: Attachment, peers: PeerMap, batch: IngressBatch, count: int
+        self, attachment: Attachment, peers: PeerMap, arrivals: Arrivals, count: int
     ) -> None:
         now, index = int(self._loop.time()), -1
         claims = peers.refused[0]
         while True:
-            index = codec.find_stranger(
-                batch.arena,
-                batch.received,
+            index = codec.find_unlearned_source(
+                arrivals.arena,
+                arrivals.received,
                 index + 1,
                 count,
                 attachment.index,
@@ -90,7 +90,7 @@ class Learning:
             )
             if index == count or not self._lessons.take(self._loop.time()):
                 break
-            inner, outer = _addresses(batch, index)
+            inner, outer = _addresses(arrivals, index)
             before = peers.learned(inner)
             if peers.learn(inner, outer, now) and self._report is not None:
                 known = None if before is None else ip_address(before)
@@ -98,7 +98,7 @@ class Learning:
                 self._report(PeerLearned(name, ip_address(inner), ip_address(outer), known))
         refused, last = peers.refused
         if refused != claims:
-            self._tell_claim(attachment, peers, *_addresses(batch, last))
+            self._tell_claim(attachment, peers, *_addresses(arrivals, last))
 
     def _tell_claim(
         self, attachment: Attachment, peers: PeerMap, inner: bytes, outer: bytes
@@ -110,12 +110,12 @@ class Learning:
         self._report(PeerClaimed(name, ip_address(inner), ip_address(remote), ip_address(outer)))
 
 
-def _addresses(batch: IngressBatch, index: int) -> tuple[bytes, bytes]:
+def _addresses(arrivals: Arrivals, index: int) -> tuple[bytes, bytes]:
     """Return the inner and the outer source of a datagram, packed."""
-    entry = batch.datagram(index)
+    entry = arrivals.datagram(index)
     start = entry.inner_offset
-    if batch.arena[start] >> 4 == 4:
-        inner = batch.arena[start + 12 : start + 16]
+    if arrivals.arena[start] >> 4 == 4:
+        inner = arrivals.arena[start + 12 : start + 16]
     else:
-        inner = batch.arena[start + 8 : start + 24]
+        inner = arrivals.arena[start + 8 : start + 24]
     return inner, bytes(entry.source)[: 16 if entry.family == 6 else 4]

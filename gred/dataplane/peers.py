@@ -16,9 +16,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any
 
 from gred.dataplane.destinations import Destinations
+from gred.dataplane.hashes import hash_network
 from gred.dataplane.layout import Destination, Peer, PeerHeader, PeerState
 from gred.dataplane.open_table import OpenTable
-from gred.dataplane.pure_peers import FIELD, PeerTable, hash_network
+from gred.dataplane.peer_table import FIELD, PeerTable
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -101,6 +102,18 @@ class PeerMap:
     def keep_paths(self, before: "PeerMap") -> None:
         """Let packets obey all that the map *before* was told of paths."""
         self._destinations.keep_paths(before._destinations)  # noqa: SLF001 - its own kind
+
+    def row(self, remote: bytes) -> int | None:
+        """Return the row of the destination that is *remote* (packed); None: there is none."""
+        return self._destinations.row(remote)
+
+    def remotes(self) -> list[bytes]:
+        """Return all remotes (packed), each once."""
+        return self._destinations.remotes()
+
+    def longest_sent(self, remote: bytes, interval: int) -> int:
+        """Return the longest that was sent to *remote* lately: see ``Destinations``."""
+        return self._destinations.longest_sent(remote, interval)
 
     def learned(self, inner: bytes) -> bytes | None:
         """Return the remote that the address *inner* is behind, if that was learned (packed)."""

@@ -2,37 +2,40 @@
 
 It ties the parts of a packet's way together, once, and the loop calls them:
 
-    egress     turns -> egress -> transmitter -> underlay
+    egress     scheduler -> egress -> transmitter -> underlay
     ingress    underlay -> ingress -> TUN; the tunnel that was written to has a turn
     slow path  what was refused, is too big or failed on either; it sends by the transmitter
+    inject     packets of gred's own -> transmitter
+    punts      slow path -> whoever subscribes to a reason
 
 No packet comes here, and nothing here decides: what happens is told upwards.
 """
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gred.dataplane import codec, io
 from gred.dataplane.attachment import Attachment
 from gred.dataplane.egress import Egress
 from gred.dataplane.foreign import Foreign
-from gred.dataplane.groups import Family
 from gred.dataplane.icmp_errors import ErrorIgnored, IcmpErrors, UnderlayError
 from gred.dataplane.ingress import Ingress
-from gred.dataplane.layout import TunnelFlag
+from gred.dataplane.inject import Injector
+from gred.dataplane.layout import Transport, TunnelFlag
 from gred.dataplane.learning import Learning, PeerClaimed, PeerLearned
 from gred.dataplane.punt import Report
 from gred.dataplane.quotes import SenderIndex
+from gred.dataplane.receivers import Taken
+from gred.dataplane.scheduler import Scheduler
 from gred.dataplane.slow_path import SlowPath
 from gred.dataplane.trace import TracedPacket
 from gred.dataplane.transmit import Transmitter
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, TunnelParameters, TunnelTable
-from gred.dataplane.turns import Turns
-from gred.dataplane.underlay import Underlay
+from gred.dataplane.underlay.contract import Family, Receiver, Underlay, Unwatch, Watch
+from gred.dataplane.underlay.raw import RawUnderlay
 from gred.wire.drop import DropReason
 
 __all__ = [
@@ -59,6 +62,13 @@ class DeviceLost:
 Told = Report | DeviceLost | UnderlayError | ErrorIgnored | PeerLearned | PeerClaimed
 
 
+def _open_raw(family: Family, watch: Watch, unwatch: Unwatch) -> Underlay:
+    return RawUnderlay(family, watch=watch, unwatch=unwatch)
+
+
+OPENERS = {Transport.IP: _open_raw}
+
+
 class DataPlane:
     """All tunnels of this process, and the underlay sockets.
 
@@ -75,22 +85,28 @@ class DataPlane:
         report: Callable[[Told], None] | None = None,
     ) -> None:
         self.tunnels = TunnelTable()
-        self._foreign = Foreign(self.tunnels)
+        self._worker = worker = self.tunnels.workers[0]
+        self._foreign = Foreign(worker)
         self._loop = loop
         self._report = report
-        self._underlays: dict[Family, Underlay] = {}
+        self._underlays: dict[tuple[Family, Transport], Underlay] = {}
         self._icmp_errors: dict[Family, IcmpErrors] = {}
         self._attachments: dict[int, Attachment] = {}
         self._by_quote = SenderIndex[Attachment]()
-        transmitter = Transmitter(self.tunnels, trace)
-        slow_path = SlowPath(loop, self.tunnels, self._attachments, transmitter, report)
-        egress = Egress(self.tunnels, transmitter, slow_path, self._lose_device)
-        self._turns = Turns[Attachment](loop, egress.move, slow_path.discarded)
+        transmitter = Transmitter(worker, trace)
+        slow_path = SlowPath(loop, self.tunnels, worker, self._attachments, transmitter, report)
+        self.inject = Injector(loop, self.tunnels, worker, transmitter, slow_path)
+        """Sends packets of gred's own."""
+        self.punts = slow_path.punts
+        """Hands packets to whoever subscribes to the reason they were refused for."""
+        egress = Egress(self.tunnels, worker, transmitter, slow_path, self._lose_device)
+        self._scheduler = Scheduler[Attachment](loop, egress.move, slow_path.discarded)
         self._ingress = Ingress(
             loop,
             self.tunnels,
+            worker,
             self._attachments,
-            self._turns,
+            self._scheduler,
             slow_path,
             Learning(loop, self._attachments, report),
             trace,
@@ -103,7 +119,7 @@ class DataPlane:
         an option (PermissionError without CAP_NET_RAW), GroupError when it refuses a group, and
         OverflowError when there are too many tunnels. Then nothing of it is left.
         """
-        underlay = self._open_underlay(parameters.family)
+        underlay = self._open_underlay(parameters.family, parameters.transport)
         with contextlib.ExitStack() as undo:
             index = self.tunnels.add(parameters)
             undo.callback(self.tunnels.remove, index)
@@ -117,10 +133,10 @@ class DataPlane:
                 self._attachment_changed,
             )
             undo.callback(attachment.detach)
-            self._turns.add(attachment)
+            self._scheduler.add(attachment)
             undo.pop_all()
         record = self.tunnels.record(index)
-        record.fd = device.fileno()
+        self._worker.write_to(index, device.fileno())
         record.vnet_header = device.vnet_header
         self.tunnels.set_flag(index, TunnelFlag.ETHERNET, to=device.mode == "tap")
         self.tunnels.set_flag(index, TunnelFlag.PACKET_INFO, to=device.mode == "any")
@@ -135,16 +151,18 @@ class DataPlane:
         if self._attachments.pop(attachment.index, None) is None:
             return
         self._ingress.learners -= attachment.parameters.learn_peers
-        batch = self._turns.batch_of(attachment)
+        self._ingress.forget(attachment.index)
+        batch = self._scheduler.batch_of(attachment)
         if batch is not None:
             self.tunnels.count_drop(attachment.index, "tx", DropReason.DEVICE_DOWN, batch.waiting)
-        self._turns.remove(attachment)
-        self.tunnels.record(attachment.index).fd = -1
+        self._scheduler.remove(attachment)
+        self._worker.write_to(attachment.index, -1)
         self.tunnels.remove(attachment.index)
         attachment.detach()
 
-    def _attachment_changed(self, attachment: Attachment) -> None:
-        batch = self._turns.batch_of(attachment)
+    def _attachment_changed(self, attachment: Attachment, before: TunnelParameters) -> None:
+        self._ingress.learners += attachment.parameters.learn_peers - before.learn_peers
+        batch = self._scheduler.batch_of(attachment)
         if batch is not None:
             batch.forget_destinations()  # routed anew, or to the only destination
 
@@ -153,9 +171,21 @@ class DataPlane:
         if self._report is not None:
             self._report(DeviceLost(attachment.device.name, error))
 
-    def others_receive(self, present: bool, /) -> None:
-        """Count what is no tunnel's as foreign while another receiver is *present*."""
+    def sample(self, attachment: Attachment, take: Callable[[bytes], None], /) -> None:
+        """Call *take* with the beginning of the next inner packet that *attachment* delivers.
+
+        The first 64 bytes, Ethernet header included where there is one. One waits for each tunnel:
+        a later one replaces it.
+        """
+        self._ingress.sample(attachment.index, take)
+
+    def others_receive(self, present: bool, what: Iterable[Taken] = (), /) -> None:
+        """Count what is no tunnel's as foreign while another receiver is *present*.
+
+        *what*: what they are known to take; this also where only the key tells it from our own.
+        """
         self._foreign.begin() if present else self._foreign.end()
+        self.tunnels.others_take(what)
 
     def unclaimed(self) -> Counters:
         """Return the count of packets that belong to no tunnel, or of which none is known."""
@@ -168,11 +198,10 @@ class DataPlane:
         """Return what was found at start, for one log line."""
         found = {"codec": codec.IMPLEMENTATION, "io": io.IMPLEMENTATION}
         for underlay in self._underlays.values():
-            found["receive_buffer"] = str(underlay.receive_buffer)
-            if underlay.drops is None:
-                found["receive_drops"] = "not counted: the kernel does not tell"
-        if lacks := [name for one in self._underlays.values() for name in one.lacks]:
-            found["socket_options"] = f"without {', '.join(lacks)}"
+            for fact, value in underlay.features().items():
+                known = found.setdefault(fact, value)
+                if value not in known:
+                    found[fact] = f"{known}; {value}"
         if self._underlays and not self._icmp_errors:
             found["icmp_errors"] = "none"
         return found
@@ -189,17 +218,17 @@ class DataPlane:
             errors.close()
         self._icmp_errors.clear()
 
-    def _open_underlay(self, family: Family) -> Underlay:
-        underlay = self._underlays.get(family)
+    def _open_underlay(self, family: Family, transport: Transport) -> Underlay:
+        underlay = self._underlays.get((family, transport))
         if underlay is not None:
             return underlay
 
-        def watch(receiver: socket.socket) -> None:
-            self._loop.add_reader(receiver, self._ingress.move, family, receiver)
+        def watch(receiver: Receiver) -> None:
+            self._loop.add_reader(receiver.fileno(), self._ingress.move, receiver)
 
-        underlay = Underlay(family, watch=watch, unwatch=self._loop.remove_reader)
-        self._underlays[family] = underlay
-        if self._report is not None:
+        underlay = OPENERS[transport](family, watch, self._loop.remove_reader)
+        self._underlays[family, transport] = underlay
+        if self._report is not None and family not in self._icmp_errors:
             # A sandbox may have raw sockets for GRE and none for ICMP: tunnels work without.
             with contextlib.suppress(OSError):
                 errors = IcmpErrors(self._loop, family, self._by_quote.find, self._report)

@@ -1,14 +1,18 @@
-"""Punt: what the fast path refused, told upwards as values, no faster than people can read.
+"""Punt: what the fast path refused, handed upwards as values, no faster than it can be looked at.
 
-Counters count every packet; reports show a few of them. Nothing here moves a packet.
+Counters count every packet. A report shows a few of them to people, without their content; whoever
+subscribes to a reason is handed the packets refused for it, with their bytes. Nothing here sends or
+writes a packet.
 """
 
 import struct
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Protocol
 
-from gred.dataplane.batch import IngressBatch
-from gred.dataplane.layout import Received
+from gred.dataplane.batch import Arrivals
+from gred.dataplane.layout import Received, Transport
 from gred.wire.drop import DropReason
 from gred.wire.gre import BASE_LENGTH as GRE_BASE
 from gred.wire.gre import KEY_PRESENT as GRE_KEY
@@ -16,6 +20,10 @@ from gred.wire.gre import PROTOCOL_EOIP, PROTOCOL_PPP
 from gred.wire.gre import VERSION as GRE_VERSION
 
 HEADER = 8  # bytes of a packet that is described
+LONGEST_PUNT = 2048  # bytes of a packet that is handed upwards
+# A second, at once: of one tunnel, and of all and what is no tunnel's.
+PUNTS_OF_TUNNEL = 50.0, 50.0
+PUNTS_OF_ALL = 500.0, 500.0
 # A header that was refused for what it is: its key was not looked at.
 UNREAD = {DropReason.TRUNCATED, DropReason.ROUTING, DropReason.RESERVED_BITS}
 
@@ -27,7 +35,8 @@ class Report:
     *tunnel* is the interface's name, or None when no tunnel claims the packet. Addresses and key
     are the outer packet's (on the way out: the tunnel's own), None where they are not known.
     *detail* is one more fact in words: an errno's name, flags and protocol type, where an inner
-    packet wanted to go, or which key was expected.
+    packet wanted to go, or which key was expected. *expected*: that key; *protocol*: the protocol
+    type; None where a packet was refused before it was read.
     """
 
     tunnel: str | None
@@ -36,10 +45,14 @@ class Report:
     destination: IPv4Address | IPv6Address | None
     key: int | None
     detail: str
+    expected: int | None = None
+    protocol: int | None = None
 
 
 class Allowance:
     """A token bucket: *rate* reports a second, at most *burst* at once."""
+
+    __slots__ = "_burst", "_filled_at", "_rate", "_tokens"
 
     def __init__(self, rate: float = 20.0, burst: float = 20.0) -> None:
         self._rate = rate
@@ -57,19 +70,130 @@ class Allowance:
         return True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Punted:
+    """A packet that was refused for a reason that somebody subscribes to.
+
+    *data*: from its GRE header on, cut at LONGEST_PUNT bytes; *inner*: where in it that header
+    ends, 0 where it was not read. Addresses, *tos* and *ttl* are the outer packet's.
+    """
+
+    tunnel: str | None
+    """Name of the interface whose it is; None: no tunnel's."""
+    reason: DropReason
+    transport: Transport
+    source: IPv4Address | IPv6Address
+    destination: IPv4Address | IPv6Address
+    tos: int
+    ttl: int
+    data: bytes
+    inner: int
+
+
+class _Named(Protocol):
+    name: str
+
+
+class Punting(Protocol):
+    """What must be known of a tunnel to hand its packets upwards."""
+
+    @property
+    def device(self) -> _Named:
+        """Its interface."""
+
+    @property
+    def punts(self) -> Allowance:
+        """How many are handed upwards."""
+
+    @property
+    def awaited(self) -> Collection[bytes]:
+        """What a packet must contain to be handed upwards above the allowance.
+
+        A secret that only an answer has, so that a flood of others hides no answer. A few at most;
+        whoever puts one in takes it out when it has come, or is no longer waited for.
+        """
+
+    def count_punted(self, reason: DropReason) -> None:
+        """Count a packet as handed upwards, and no more as dropped for *reason*."""
+
+
+Take = Callable[[Punted], None]
+
+
+class Punts:
+    """Hands packets to whoever subscribes to the reason they were refused for.
+
+    *tunnels*: by the index of their record. A packet above the allowance stays a drop, counted as
+    all others; nothing is allocated for it.
+    """
+
+    def __init__(self, tunnels: Mapping[int, Punting]) -> None:
+        self._tunnels = tunnels
+        self._takers: dict[int, Take] = {}
+        self._allowance = Allowance(*PUNTS_OF_ALL)
+
+    def subscribe(self, reasons: Collection[DropReason], take: Take) -> None:
+        """Call *take* from the loop with packets refused for one of *reasons*; it must not block.
+
+        One subscriber for a reason: a later one replaces it.
+        """
+        self._takers.update(dict.fromkeys(map(int, reasons), take))
+
+    def hand_up(self, arrivals: Arrivals, verdicts: bytes, now: float) -> None:
+        """Look at the batch in *arrivals*, to which decapsulation has given *verdicts*."""
+        for reason, take in self._takers.items():
+            index = verdicts.find(reason)
+            while index >= 0:
+                self._hand_up(arrivals, arrivals.datagram(index), take, now)
+                index = verdicts.find(reason, index + 1)
+
+    def takes(self, reason: int) -> bool:
+        """Whether somebody subscribes to *reason*."""
+        return reason in self._takers
+
+    def _hand_up(self, arrivals: Arrivals, entry: Received, take: Take, now: float) -> None:
+        tunnel = self._tunnels.get(entry.tunnel)
+        if tunnel is None or not _is_awaited(tunnel.awaited, arrivals, entry):
+            # A tunnel that is flooded must not use up what is all others'.
+            if tunnel is not None and not tunnel.punts.take(now):
+                return
+            if not self._allowance.take(now):
+                return
+        reason, width = DropReason(entry.verdict), 16 if entry.family == 6 else 4
+        if tunnel is not None:
+            tunnel.count_punted(reason)
+        start = entry.offset + entry.outer_length
+        take(
+            Punted(
+                tunnel=None if tunnel is None else tunnel.device.name,
+                reason=reason,
+                transport=Transport(entry.transport),
+                source=ip_address(bytes(entry.source[:width])),
+                destination=ip_address(bytes(entry.destination[:width])),
+                tos=entry.tos,
+                ttl=entry.ttl,
+                data=arrivals.payload(entry, LONGEST_PUNT),
+                inner=max(entry.inner_offset - start, 0),
+            )
+        )
+
+
+def _is_awaited(awaited: Collection[bytes], arrivals: Arrivals, entry: Received) -> bool:
+    start, end = entry.offset + entry.outer_length, entry.offset + entry.length
+    return any(arrivals.arena.find(secret, start, end) >= 0 for secret in awaited)
+
+
 def report_refused(
-    batch: IngressBatch, entry: Received, tunnel: str | None, expected: int | None
+    arrivals: Arrivals, entry: Received, tunnel: str | None, expected: int | None
 ) -> Report:
     """Return the report of a datagram that decapsulation refused.
 
     *tunnel*: whose it was; *expected*: the key that tunnel takes, None: it takes none.
     """
     width = 16 if entry.family == 6 else 4
-    start, end = entry.offset, entry.offset + entry.length
-    if entry.family == 4 and entry.length:
-        start += (batch.arena[start] & 15) * 4
     reason = DropReason(entry.verdict)
-    flags = _flags(batch.arena[start : min(start + 2, end)])
+    header = arrivals.payload(entry, HEADER)
+    flags = _flags(header[:2])
     keyed = flags & GRE_KEY and not flags & GRE_VERSION and reason not in UNREAD
     return Report(
         tunnel=tunnel,
@@ -80,8 +204,10 @@ def report_refused(
         detail=(
             f"it has {_key(entry.key if keyed else None)}, expected {_key(expected)}"
             if reason is DropReason.KEY_MISMATCH
-            else describe(batch.arena[start : min(start + HEADER, end)])
+            else describe(header)
         ),
+        expected=expected,
+        protocol=int.from_bytes(header[2:4]) if len(header) >= GRE_BASE else None,
     )
 
 

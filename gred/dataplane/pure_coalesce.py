@@ -11,11 +11,11 @@ headers. A merged packet is one that receive offload below has put together alre
 import struct
 from dataclasses import dataclass
 
+from gred.dataplane.hashes import mix
 from gred.dataplane.layout import TunnelFlag, TunnelRecord
 from gred.dataplane.pure_emit import Decapsulated, Queue, merged_size, unfinished, write_vnet
 from gred.dataplane.pure_flags import has
 from gred.dataplane.pure_inner import InnerPacket, has_right_checksum
-from gred.dataplane.pure_lookup import mix
 from gred.wire import ip, transport
 from gred.wire.checksum import pseudo_header_sum
 from gred.wire.ip import IPv4Header
@@ -58,7 +58,7 @@ class Run:
     """The packets of one flow that will leave as one frame."""
 
     first: Segment
-    frame: int  # index of the outgoing frame
+    frame: int  # index of its write
     ip_length: int  # of the super-packet
     next_sequence: int  # TCP
     checked: bool  # the first packet's checksum is known to be right, or partial
@@ -124,7 +124,7 @@ class Coalescer:
             self._close(segment.slot)
             return False
         self.queue.add_piece(run.frame, segment.payload, segment.payload_length)
-        self.queue.outgoing[run.frame].packets += 1
+        self.queue.tun_writes[run.frame].packets += 1
         run.packets += 1
         run.ip_length += segment.payload_length
         ends = 0

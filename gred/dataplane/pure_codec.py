@@ -8,24 +8,27 @@ pure_decapsulate. No system call.
 import ctypes
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gred.dataplane import layout, pure_peers
+from gred.dataplane import pure_peers
 from gred.dataplane.layout import (
     FRAME_HEADROOM,
     VNET_HEADER,
     Datagram,
+    Descriptor,
     Destination,
     Frame,
-    Outgoing,
     Piece,
     Received,
+    RxState,
     TunnelRecord,
+    TunWrite,
+    TxState,
 )
+from gred.dataplane.peer_table import PeerTable
 from gred.dataplane.pure_decapsulate import Decapsulator
 from gred.dataplane.pure_emit import Queue, Writer
 from gred.dataplane.pure_encapsulate import Encapsulator
 from gred.dataplane.pure_flows import order_frame
 from gred.dataplane.pure_lookup import LookupTable
-from gred.dataplane.pure_peers import PeerTable
 from gred.dataplane.pure_segment import HeaderSpace
 from gred.wire.checksum import checksum
 from gred.wire.drop import DropReason
@@ -34,50 +37,20 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 __all__ = [
-    "DROP_REASONS",
-    "LAYOUT",
     "checksum",
     "decapsulate",
     "encapsulate",
     "find_learners",
-    "find_stranger",
+    "find_unlearned_source",
     "order_frames",
     "route_frames",
     "spread_datagrams",
 ]
 
-# By their numbers, without a gap: others are counted elsewhere.
-DROP_REASONS: tuple[str, ...] = tuple(
-    reason.name for number, reason in enumerate(DropReason) if reason == number
-)
+# Reasons that the codec counts, by their numbers without a gap; others are counted elsewhere.
+JUDGED = sum(1 for number, reason in enumerate(DropReason) if reason == number)
 
 Row = TypeVar("Row", bound=ctypes.Structure)
-
-_STRUCTURES: dict[str, type[ctypes.Structure]] = {
-    "tunnel_record": layout.TunnelRecord,
-    "frame": layout.Frame,
-    "peer_header": layout.PeerHeader,
-    "peer": layout.Peer,
-    "datagram": layout.Datagram,
-    "destination": layout.Destination,
-    "way": layout.Way,
-    "received": layout.Received,
-    "outgoing": layout.Outgoing,
-    "piece": layout.Piece,
-    "lookup_header": layout.LookupHeader,
-    "lookup_entry": layout.LookupEntry,
-}
-
-
-def _measure_layout() -> dict[str, int]:
-    sizes = {f"{name}.size": ctypes.sizeof(kind) for name, kind in _STRUCTURES.items()}
-    for name, kind in _STRUCTURES.items():
-        for field, *_ in kind._fields_:
-            sizes[f"{name}.{field}"] = getattr(kind, field).offset
-    return sizes
-
-
-LAYOUT: dict[str, int] = _measure_layout()
 
 
 def _table(buffer: "WriteableBuffer", kind: type[Row]) -> "ctypes.Array[Row]":
@@ -98,6 +71,7 @@ def encapsulate(
     first: int,
     count: int,
     tunnels: "WriteableBuffer",
+    states: "WriteableBuffer",
     tunnel: int,
     datagrams: "WriteableBuffer",
     headers_begin: int,
@@ -107,10 +81,10 @@ def encapsulate(
     """See _codec.pyi."""
     view = memoryview(arena).cast("B")
     frame_table = _table(frames, Frame)
-    records = _table(tunnels, TunnelRecord)
+    records, tx_states = _table(tunnels, TunnelRecord), _table(states, TxState)
     if not (
         0 <= first <= count <= len(frame_table)
-        and 0 <= tunnel < len(records)
+        and 0 <= tunnel < min(len(records), len(tx_states))
         and 0 <= headers_begin <= headers_end <= len(view)
     ):
         raise ValueError("encapsulate: a table is smaller than its count")
@@ -119,7 +93,7 @@ def encapsulate(
         raise ValueError("encapsulate: a frame lies outside the arena")
 
     headers = HeaderSpace(headers_begin, headers_end)
-    worker = Encapsulator(view, record, _table(datagrams, Datagram), headers)
+    worker = Encapsulator(view, record, tx_states[tunnel], _table(datagrams, Datagram), headers)
     refused = 0
     for index in range(first, count):
         frame = frame_table[index]
@@ -132,7 +106,7 @@ def encapsulate(
 def order_frames(
     arena: "WriteableBuffer",
     frames: "WriteableBuffer",
-    leaders: int,
+    sparse: int,
     waiting: int,
     count: int,
     tunnels: "WriteableBuffer",
@@ -142,15 +116,15 @@ def order_frames(
     """See _codec.pyi."""
     view = memoryview(arena).cast("B")
     frame_table, records = _table(frames, Frame), _table(tunnels, TunnelRecord)
-    fits = 0 <= leaders <= waiting <= count <= len(frame_table)
+    fits = 0 <= sparse <= waiting <= count <= len(frame_table)
     if not fits or not 0 <= tunnel < len(records):
         raise ValueError("order_frames: a table is smaller than its count")
     record = records[tunnel]
     if not _inside(frame_table[waiting:count], view) or record.vnet_header > VNET_HEADER:
         raise ValueError("order_frames: a frame lies outside the arena")
     for index in range(waiting, count):
-        leaders = order_frame(view, frame_table, leaders, index, record.flags)
-    return leaders
+        sparse = order_frame(view, frame_table, sparse, index, record.flags)
+    return sparse
 
 
 def route_frames(
@@ -179,16 +153,16 @@ def spread_datagrams(
     count: int,
     first: int,
     destinations: "WriteableBuffer",
-    tunnels: "WriteableBuffer",
+    states: "WriteableBuffer",
     tunnel: int,
     /,
 ) -> tuple[int, int, int]:
     """See _codec.pyi."""
-    rows, records = _table(datagrams, Datagram), _table(tunnels, TunnelRecord)
-    if not 0 <= start <= count <= first <= len(rows) or not 0 <= tunnel < len(records):
+    rows, tx_states = _table(datagrams, Datagram), _table(states, TxState)
+    if not 0 <= start <= count <= first <= len(rows) or not 0 <= tunnel < len(tx_states):
         raise ValueError("spread_datagrams: a table is smaller than its count")
     spread = pure_peers.Spread(start, copy)
-    filled = spread.fill(rows, count, first, _table(destinations, Destination), records[tunnel])
+    filled = spread.fill(rows, count, first, _table(destinations, Destination), tx_states[tunnel])
     return filled, spread.next, spread.copy
 
 
@@ -209,7 +183,7 @@ def find_learners(
     return min(len(learners), len(numbers))
 
 
-def find_stranger(
+def find_unlearned_source(
     arena: "WriteableBuffer",
     received: "WriteableBuffer",
     first: int,
@@ -227,10 +201,10 @@ def find_stranger(
     table = PeerTable(memoryview(peers).cast("B"))
     rows = entries[:count] if 0 <= first <= count <= len(entries) else None
     if rows is None or any(row.inner_offset + row.inner_length > len(view) for row in rows[first:]):
-        raise ValueError("find_stranger: a buffer is smaller than its count")
+        raise ValueError("find_unlearned_source: a buffer is smaller than its count")
     hearing = pure_peers.Hearing(tunnel, table, _table(destinations, Destination), now, hold)
     for index in range(first, count):
-        if hearing.is_stranger(view, rows[index], index):
+        if hearing.is_unlearned(view, rows[index], index):
             return index
     return count
 
@@ -240,35 +214,34 @@ def decapsulate(
     received: "WriteableBuffer",
     count: int,
     tunnels: "WriteableBuffer",
+    states: "WriteableBuffer",
+    descriptors: "WriteableBuffer",
     lookup: "WriteableBuffer",
-    outgoing: "WriteableBuffer",
+    tun_writes: "WriteableBuffer",
     pieces: "WriteableBuffer",
-    headers_begin: int,
-    headers_end: int,
+    headers: "WriteableBuffer",
     now: int,
     /,
 ) -> tuple[int, int]:
     """See _codec.pyi."""
     view = memoryview(arena).cast("B")
     entries = _table(received, Received)
-    records = _table(tunnels, TunnelRecord)
-    if not (
-        0 <= count <= len(entries)
-        and len(records) > 0
-        and 0 <= headers_begin <= headers_end <= len(view)
-    ):
+    records, rx_states = _table(tunnels, TunnelRecord), _table(states, RxState)
+    fds = _table(descriptors, Descriptor)
+    if not (0 <= count <= len(entries) and 0 < len(records) <= min(len(rx_states), len(fds))):
         raise ValueError("decapsulate: a table is smaller than its count")
-    if not _inside(entries[:count], view):
+    if not _inside(entries[:count], view) or any(row.verdict >= JUDGED for row in entries[:count]):
         raise ValueError("decapsulate: a datagram lies outside the arena")
 
     worker = Decapsulator(
         view,
         records,
+        rx_states,
         LookupTable(memoryview(lookup).cast("B"), len(records)),
         Writer(
             view,
-            Queue(_table(outgoing, Outgoing), _table(pieces, Piece)),
-            HeaderSpace(headers_begin, headers_end),
+            Queue(_table(tun_writes, TunWrite), _table(pieces, Piece), fds),
+            memoryview(headers).cast("B"),
         ),
         now,
     )

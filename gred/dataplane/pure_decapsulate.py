@@ -3,13 +3,13 @@
 Part of the twin of the C codec; its contract is in _codec.pyi. No system call, no exception for a
 packet: a refused one is counted by reason.
 
-    outer header -> GRE header -> tunnel -> checksum -> inner header -> ECN -> sequence
+    GRE header -> tunnel -> checksum -> inner header -> ECN -> sequence
 """
 
 import struct
 from typing import TYPE_CHECKING
 
-from gred.dataplane.layout import Kind, Received, TunnelFlag, TunnelRecord
+from gred.dataplane.layout import Kind, Received, RxState, TunnelFlag, TunnelRecord
 from gred.dataplane.pure_clamp import clamp_mss
 from gred.dataplane.pure_coalesce import Coalescer
 from gred.dataplane.pure_emit import Decapsulated, Writer, inspect, merged_size
@@ -17,7 +17,7 @@ from gred.dataplane.pure_flags import has
 from gred.dataplane.pure_inner import VERSION, find_ip, has_partial_checksum, locate, measure
 from gred.dataplane.pure_lookup import Addresses, LookupTable
 from gred.dataplane.pure_sequence import check_number
-from gred.wire import ethernet, gre, ip
+from gred.wire import echo, ethernet, gre, icmp, ip
 from gred.wire.checksum import ones_complement_sum
 from gred.wire.drop import DropReason
 from gred.wire.gre import GreHeader
@@ -34,6 +34,7 @@ class Decapsulator:
         self,
         view: memoryview,
         tunnels: "ctypes.Array[TunnelRecord]",
+        states: "ctypes.Array[RxState]",
         lookup: LookupTable,
         writer: Writer,
         now: int,
@@ -41,6 +42,7 @@ class Decapsulator:
         self.now = now & 0xFFFFFFFF
         self.view = view
         self.tunnels = tunnels
+        self.states = states
         self.lookup = lookup
         self.writer = writer
         self.coalescer = Coalescer(view, writer.queue)
@@ -50,16 +52,16 @@ class Decapsulator:
         entry.tunnel = entry.protocol = entry.key = 0
         entry.inner_offset = entry.inner_length = 0
         admitted = self._admit(entry)
-        record = self.tunnels[entry.tunnel]
+        record, state = self.tunnels[entry.tunnel], self.states[entry.tunnel]
         reason = admitted if isinstance(admitted, DropReason) else DropReason.NONE
         if isinstance(admitted, Decapsulated) and not self._emit(record, admitted):
             reason = DropReason.NO_BUFS
         entry.verdict = reason
         if reason:
-            record.rx_drops[reason] += 1
+            state.rx_drops[reason] += 1
         else:
-            record.rx_packets += 1
-            record.rx_bytes += entry.inner_length
+            state.rx_packets += 1
+            state.rx_bytes += entry.inner_length
         return reason
 
     def finish(self) -> None:
@@ -68,10 +70,11 @@ class Decapsulator:
 
     def _admit(self, entry: Received) -> DropReason | Decapsulated:
         """Go down the ladder of refusals."""
-        outer = self._read_outer(entry)
-        if isinstance(outer, DropReason):
-            return outer
-        start, end = outer
+        if entry.verdict:  # it was no good as it arrived
+            return DropReason(entry.verdict)
+        if entry.outer_length > entry.length:
+            return DropReason.TRUNCATED
+        start, end = entry.offset + entry.outer_length, entry.offset + entry.length
         try:
             header = GreHeader.parse(self.view[start:end])
         except MalformedPacketError as malformed:
@@ -82,6 +85,10 @@ class Decapsulator:
         if reason:
             return reason
         record = self.tunnels[entry.tunnel]
+        entry.inner_offset = start + header.length
+        # The answer to a keepalive has what our request said, not what this tunnel demands.
+        if header.protocol_type == gre.PROTOCOL_KEEPALIVE:
+            return DropReason.KEEPALIVE
         opened = self._open_redirected(record, entry, header, start, end)
         if isinstance(opened, DropReason):
             return opened
@@ -91,14 +98,25 @@ class Decapsulator:
             return reason
         length = self._measure_inner(record, entry.protocol, inner, end)
         if isinstance(length, DropReason):
-            return length
+            bare = length is DropReason.UNKNOWN_PROTOCOL and self._is_bare(
+                record, entry, inner, end
+            )
+            if not bare:
+                return length
+            _check_sequence(record, self.states[entry.tunnel], header, self.now)
+            return DropReason.KEEPALIVE
         entry.inner_offset, entry.inner_length = inner, length
-        if self._is_keepalive(entry):
+        if self._is_keepalive(record, entry, inner, length, entry.protocol) or (
+            has(record.flags, TunnelFlag.ECHOES)
+            and self._is_echo_reply(record, inner, length, entry.protocol)
+        ):
+            # It has its number, and none is missing.
+            _check_sequence(record, self.states[entry.tunnel], header, self.now)
             return DropReason.KEEPALIVE
         reason = self._propagate_ecn(entry)
         if reason:
             return reason
-        reason = _check_sequence(record, header, self.now)
+        reason = _check_sequence(record, self.states[entry.tunnel], header, self.now)
         if reason:
             return reason
         packet = self._inspect(entry)
@@ -106,32 +124,22 @@ class Decapsulator:
             clamp_mss(self.view, packet.ip.offset, packet.end, min(record.mtu, record.path_mtu))
         return packet
 
-    def _read_outer(self, entry: Received) -> DropReason | tuple[int, int]:
-        """Return where the GRE header begins and the datagram ends; fill *entry* from IPv4."""
-        start, end = entry.offset, entry.offset + entry.length
-        if entry.truncated:
-            return DropReason.TRUNCATED
-        if entry.family == 6:
-            return start, end
-        try:
-            header = ip.IPv4Header.parse(self.view[start:end])
-        except MalformedPacketError:
-            return DropReason.TRUNCATED
-        if header.length > entry.length:
-            return DropReason.TRUNCATED
-        entry.tos, entry.ttl = header.tos, header.ttl
-        entry.source[:] = header.source.ljust(16, b"\0")
-        entry.destination[:] = header.destination.ljust(16, b"\0")
-        return start + header.length, end
-
     def _look_up(self, entry: Received, header: GreHeader) -> DropReason:
-        addresses = Addresses(entry.family, bytes(entry.destination), bytes(entry.source))
+        addresses = Addresses(
+            entry.family, entry.transport, bytes(entry.destination), bytes(entry.source)
+        )
         kind = Kind.NO_KEY if header.key is None else Kind.KEY
         entry.tunnel = self.lookup.find(addresses, kind, entry.key)
         if entry.tunnel:
             return DropReason.NONE
         entry.tunnel = self.lookup.find(addresses, Kind.SOME, 0)
-        return DropReason.KEY_MISMATCH if entry.tunnel else DropReason.NO_TUNNEL
+        if not entry.tunnel:
+            return DropReason.NO_TUNNEL
+        theirs = Kind.FOREIGN_NO_KEY if header.key is None else Kind.FOREIGN_KEY
+        if not self.lookup.find(addresses, theirs, entry.key):
+            return DropReason.KEY_MISMATCH
+        entry.tunnel = 0
+        return DropReason.FOREIGN
 
     def _open_redirected(
         self, record: TunnelRecord, entry: Received, header: GreHeader, start: int, end: int
@@ -159,31 +167,77 @@ class Decapsulator:
         entry.protocol = gre.PROTOCOL_IPV6 if entry.family == 6 else gre.PROTOCOL_IPV4
         return length
 
-    def _is_keepalive(self, entry: Received) -> bool:
-        """Whether this is a keepalive of Cisco's kind: an answer that we are to send back.
+    def _is_bare(self, record: TunnelRecord, entry: Received, inner: int, end: int) -> bool:
+        """Whether what this tunnel does not carry is a request for an answer all the same.
 
-        That is GRE with protocol type 0 from this end to the other. Delivered, it would be a packet
-        that claims our own address.
+        Who sends Ethernet asks with a bare IP packet, and Huawei with a protocol type of its own.
         """
-        if entry.family != 4 or entry.protocol != gre.PROTOCOL_IPV4:
+        protocol = entry.protocol
+        if protocol == gre.PROTOCOL_HUAWEI:
+            protocol = gre.PROTOCOL_IPV4
+        if protocol not in VERSION:
             return False
-        start, end = entry.inner_offset, entry.inner_offset + entry.inner_length
-        version, offset = find_ip(self.view, start, entry.inner_length, entry.protocol)
-        if version != 4 or offset != start:
+        length = measure(self.view, inner, end - inner, VERSION[protocol])
+        if isinstance(length, DropReason):
             return False
-        packet = ip.IPv4Header.parse(self.view[start:end])
-        if packet.protocol != gre.IPPROTO_GRE or packet.is_fragment:
+        return self._is_keepalive(record, entry, inner, length, protocol)
+
+    def _is_keepalive(
+        self, record: TunnelRecord, entry: Received, start: int, length: int, protocol: int
+    ) -> bool:
+        """Whether this is a keepalive: an answer that we are to send back.
+
+        That is GRE without content, from this end or to the other: both, but that behind a NAT
+        either end may know itself by another address; some mean the ends inside the tunnel.
+        Delivered, it would be a packet that claims our own address. wire/keepalive.py has them.
+        """
+        version, offset = find_ip(self.view, start, length, protocol)
+        if not version or offset != start:
             return False
-        if (packet.source, packet.destination) != (
-            bytes(entry.destination)[:4],
-            bytes(entry.source)[:4],
-        ):
+        kind = ip.IPv4Header if version == 4 else ip.IPv6Header
+        packet = kind.parse(self.view[start : start + length])
+        protocol = packet.next_header if isinstance(packet, ip.IPv6Header) else packet.protocol
+        if protocol != gre.IPPROTO_GRE or packet.is_fragment:
             return False
-        inside = start + packet.length
-        if end - inside < gre.BASE_LENGTH:
+        size = len(packet.source)
+        ends = bytes(entry.destination)[:size], bytes(entry.source)[:size]
+        outside = version == entry.family and (
+            packet.source == ends[0] or packet.destination == ends[1]
+        )
+        if not outside and not (any(record.inner) and packet.source == bytes(record.inner)):
             return False
-        flags, protocol = struct.unpack_from("!HH", self.view, inside)
-        return not flags & gre.VERSION and protocol == gre.PROTOCOL_KEEPALIVE
+        left = length - packet.length
+        if left < gre.BASE_LENGTH:
+            return False
+        flags, protocol = struct.unpack_from("!HH", self.view, start + packet.length)
+        if flags & gre.VERSION:
+            return False
+        is_empty_ipv6 = version == 6 and protocol == gre.PROTOCOL_IPV6
+        return protocol == gre.PROTOCOL_KEEPALIVE or (
+            is_empty_ipv6 and left == gre.header_length(flags)
+        )
+
+    def _is_echo_reply(self, record: TunnelRecord, start: int, length: int, protocol: int) -> bool:
+        """Whether this answers an echo request of our own, which has the tunnel's identifier.
+
+        Of one that was fragmented the first part is enough.
+        """
+        version, offset = find_ip(self.view, start, length, protocol)
+        if not version or offset != start:
+            return False
+        kind = ip.IPv4Header if version == 4 else ip.IPv6Header
+        packet = kind.parse(self.view[start : start + length])
+        if isinstance(packet, ip.IPv6Header):
+            found, wanted = (packet.next_header, echo.ECHO_REPLY6), icmp.IPPROTO_ICMPV6
+        else:
+            found, wanted = (packet.protocol, echo.ECHO_REPLY), icmp.IPPROTO_ICMP
+            if packet.fragment & ip.FRAGMENT_OFFSET:
+                return False
+        left = length - packet.length
+        if found[0] != wanted or left < echo.ECHO_LEAST:
+            return False
+        fields = struct.unpack_from("!BBxxHxxI", self.view, start + packet.length)
+        return fields == (found[1], 0, record.echo, echo.ECHO_MARK)
 
     def _check_checksum(
         self, record: TunnelRecord, header: GreHeader, start: int, end: int
@@ -268,9 +322,11 @@ def name_protocol(protocol: int) -> DropReason:
     return gre.NAMED_PROTOCOLS.get(protocol, DropReason.UNKNOWN_PROTOCOL)
 
 
-def _check_sequence(record: TunnelRecord, header: GreHeader, now: int) -> DropReason:
+def _check_sequence(
+    record: TunnelRecord, state: RxState, header: GreHeader, now: int
+) -> DropReason:
     if not has(record.flags, TunnelFlag.INPUT_SEQUENCE):
         return DropReason.NONE
     if header.sequence is None:
         return DropReason.SEQ_MISSING
-    return check_number(record, header.sequence, now)
+    return check_number(state, header.sequence, now)

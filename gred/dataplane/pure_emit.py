@@ -1,19 +1,20 @@
 """Ingress, second half, of the pure-Python codec: decapsulated packets become frames to write.
 
-Part of the twin of the C codec. Fills the tables of outgoing frames and pieces; asks pure_coalesce
+Part of the twin of the C codec. Fills the tables of writes to TUNs and pieces; asks pure_coalesce
 whether a packet joins one before it. Nothing here refuses a packet for what it is, only for want of
 room.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gred.dataplane.layout import (
     NO_PIECE,
     VNET_HEADER,
-    Outgoing,
+    Descriptor,
     Piece,
     TunnelRecord,
+    TunWrite,
 )
 from gred.dataplane.prefix import frame_prefix
 from gred.dataplane.pure_inner import (
@@ -66,40 +67,46 @@ def inspect(
 
 
 class Queue:
-    """The tables of outgoing frames and their pieces, and how far they are filled."""
+    """The tables of writes to TUNs and their pieces, and how far they are filled."""
 
-    def __init__(self, outgoing: "ctypes.Array[Outgoing]", pieces: "ctypes.Array[Piece]") -> None:
-        self.outgoing = outgoing
+    def __init__(
+        self,
+        tun_writes: "ctypes.Array[TunWrite]",
+        pieces: "ctypes.Array[Piece]",
+        descriptors: "ctypes.Array[Descriptor]",
+    ) -> None:
+        self.tun_writes = tun_writes
+        self.descriptors = descriptors
         self.pieces = pieces
         self.frames_used = 0
         self.pieces_used = 0
 
     def has_room(self, frames: int, pieces: int) -> bool:
         """Whether as many more fit."""
-        return self.frames_used + frames <= len(self.outgoing) and self.pieces_used + pieces <= len(
-            self.pieces
-        )
+        return self.frames_used + frames <= len(
+            self.tun_writes
+        ) and self.pieces_used + pieces <= len(self.pieces)
 
-    def add_frame(self, tunnel: int, record: TunnelRecord) -> int:
+    def add_frame(self, tunnel: int) -> int:
         """Begin a frame of one packet; return its index."""
         index = self.frames_used
         self.frames_used += 1
-        self.outgoing[index] = Outgoing(tunnel=tunnel, fd=record.fd, packets=1)
+        self.tun_writes[index] = TunWrite(tunnel=tunnel, fd=self.descriptors[tunnel].fd, packets=1)
         return index
 
-    def add_piece(self, frame: int, offset: int, length: int) -> None:
-        """Append a stretch of the arena to *frame*."""
+    def add_piece(self, frame: int, offset: int, length: int, *, is_header: bool = False) -> None:
+        """Append a stretch of the arena, or of the headers, to *frame*."""
         index = self.pieces_used
         self.pieces_used += 1
-        self.pieces[index] = Piece(offset, length, NO_PIECE, 0)
-        outgoing = self.outgoing[frame]
-        if outgoing.pieces == 0:
-            outgoing.first_piece = index
+        self.pieces[index] = Piece(offset, length, NO_PIECE, is_header)
+        tun_write = self.tun_writes[frame]
+        if tun_write.pieces == 0:
+            tun_write.first_piece = index
         else:
-            self.pieces[outgoing.last_piece].next = index
-        outgoing.last_piece = index
-        outgoing.pieces += 1
-        outgoing.length += length
+            self.pieces[tun_write.last_piece].next = index
+        tun_write.last_piece = index
+        tun_write.pieces += 1
+        tun_write.length += length
 
 
 def merged_size(record: TunnelRecord, packet: Decapsulated) -> int:
@@ -141,13 +148,17 @@ def unfinished(view: memoryview, packet: Decapsulated, size: int) -> VnetHeader:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Writer:
     """Queues packets, each for itself."""
 
     view: memoryview
     queue: Queue
-    headers: HeaderSpace
+    headers: memoryview
+    space: HeaderSpace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.space = HeaderSpace(0, len(self.headers))
 
     def with_vnet(self, record: TunnelRecord, packet: Decapsulated) -> int | None:
         """Queue *packet* for a device with a vnet header; return its frame, None without room."""
@@ -157,7 +168,7 @@ class Writer:
         if packet.partial:
             header = unfinished(self.view, packet, merged_size(record, packet))
         write_vnet(self.view, packet.start, header)
-        frame = self.queue.add_frame(packet.tunnel, record)
+        frame = self.queue.add_frame(packet.tunnel)
         self.queue.add_piece(frame, packet.start - VNET_HEADER, packet.length + VNET_HEADER)
         return frame
 
@@ -190,7 +201,7 @@ class Writer:
         prefix = frame_prefix(record, 0 if packet.ip is None else packet.ip.version)
         start = packet.start - len(prefix)
         self.view[start : packet.start] = prefix
-        frame = self.queue.add_frame(packet.tunnel, record)
+        frame = self.queue.add_frame(packet.tunnel)
         self.queue.add_piece(frame, start, len(prefix) + packet.length)
         return True
 
@@ -200,15 +211,15 @@ class Writer:
             return False
         prefix = frame_prefix(record, 4 if self.view[packet.ip] >> 4 == 4 else 6)
         size_of_head = len(prefix) + packet.headers
-        if not self.headers.has_room(size_of_head, len(offsets)):
+        if not self.space.has_room(size_of_head, len(offsets)):
             return False
         for done in offsets:
-            head = self.headers.take(size_of_head)
+            head = self.space.take(size_of_head)
             if head is None:
                 raise AssertionError("room was made sure of")
-            self.view[head : head + len(prefix)] = prefix
-            size = write_segment(self.view, packet, done, head + len(prefix))
-            frame = self.queue.add_frame(tunnel, record)
-            self.queue.add_piece(frame, head, size_of_head)
+            self.headers[head : head + len(prefix)] = prefix
+            size = write_segment(self.view, packet, done, self.headers, head + len(prefix))
+            frame = self.queue.add_frame(tunnel)
+            self.queue.add_piece(frame, head, size_of_head, is_header=True)
             self.queue.add_piece(frame, packet.payload + done, size)
         return True

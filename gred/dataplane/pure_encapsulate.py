@@ -17,6 +17,7 @@ from gred.dataplane.layout import (
     Frame,
     TunnelFlag,
     TunnelRecord,
+    TxState,
 )
 from gred.dataplane.pure_clamp import clamp_mss
 from gred.dataplane.pure_flags import has
@@ -62,11 +63,13 @@ class Encapsulator:
         self,
         view: memoryview,
         record: TunnelRecord,
+        state: TxState,
         datagrams: "ctypes.Array[Datagram]",
         headers: HeaderSpace,
     ) -> None:
         self.view = view
         self.record = record
+        self.state = state
         self.flags: int = record.flags
         self.datagrams = datagrams
         self.headers = headers
@@ -87,7 +90,7 @@ class Encapsulator:
         plan = self._plan(frame)
         if isinstance(plan, DropReason):
             frame.verdict = plan
-            self.record.tx_drops[plan] += 1
+            self.state.tx_drops[plan] += 1
             return True
         frame.verdict = DropReason.NONE
         delivery, packet = plan
@@ -275,7 +278,7 @@ class Encapsulator:
             head = self.headers.take(head_length)
             if head is None:
                 return False
-            size = write_segment(self.view, packet, frame.done, head + self.gre_length)
+            size = write_segment(self.view, packet, frame.done, self.view, head + self.gre_length)
             body = packet.payload + frame.done
             self._add_datagram(frame, index, delivery, (head, head_length), (body, size))
             frame.done += size
@@ -290,7 +293,6 @@ class Encapsulator:
         body: tuple[int, int],
     ) -> None:
         """Write the GRE header at the start of *head* and fill the next datagram."""
-        record = self.record
         self._write_gre(delivery.protocol, head, body)
         inner_length = head[1] - self.gre_length + body[1]
         self.datagrams[self.filled] = Datagram(
@@ -306,21 +308,21 @@ class Encapsulator:
             inner_length=inner_length,
         )
         self.filled += 1
-        record.tx_packets += 1
-        record.tx_bytes += inner_length
+        self.state.tx_packets += 1
+        self.state.tx_bytes += inner_length
 
     def _write_gre(self, protocol: int, head: tuple[int, int], body: tuple[int, int]) -> None:
-        record = self.record
+        record, state = self.record, self.state
         header = gre.GreHeader(
             protocol_type=protocol,
             checksum=0 if has(self.flags, TunnelFlag.OUTPUT_CHECKSUM) else None,
             key=record.output_key if has(self.flags, TunnelFlag.OUTPUT_KEY) else None,
-            sequence=record.output_next if has(self.flags, TunnelFlag.OUTPUT_SEQUENCE) else None,
+            sequence=state.output_next if has(self.flags, TunnelFlag.OUTPUT_SEQUENCE) else None,
         )
         start = head[0]
         self.view[start : start + self.gre_length] = header.pack()
         if has(self.flags, TunnelFlag.OUTPUT_SEQUENCE):
-            record.output_next = (record.output_next + 1) & 0xFFFFFFFF
+            state.output_next = (state.output_next + 1) & 0xFFFFFFFF
         if has(self.flags, TunnelFlag.OUTPUT_CHECKSUM):
             data = b"".join(self.view[at : at + size] for at, size in (head, body))
             struct.pack_into("!H", self.view, start + gre.BASE_LENGTH, checksum(data))

@@ -6,10 +6,10 @@ Part of the twin of the C codec (flows.c). Nothing here drops or changes a packe
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from gred.dataplane.hashes import mix
 from gred.dataplane.layout import Frame, TunnelFlag
 from gred.dataplane.pure_flags import has
 from gred.dataplane.pure_inner import VERSION
-from gred.dataplane.pure_lookup import mix
 from gred.wire import ethernet, ip
 from gred.wire.transport import (
     FIN,
@@ -26,7 +26,7 @@ from gred.wire.transport import (
 if TYPE_CHECKING:
     import ctypes
 
-LEADERS = 4  # frames in front: half of a short turn, the rest is for those behind
+SPARSE_AT_MOST = 4  # frames in front: half of a short turn, the rest is for those behind
 QUANTUM = 1514  # bytes of one flow in front, as fq_codel's quantum on Ethernet
 
 PORTS = 4  # bytes: source and destination port
@@ -40,31 +40,31 @@ class Flow(NamedTuple):
 
     hosts: int
     whole: int  # equal to hosts: a part of a packet, which may be of any flow between them
-    echo: bool = False  # a bare TCP acknowledgment: nobody waits for it, it belongs to a stream
+    pure_ack: bool = False  # a bare TCP acknowledgment: nobody waits for it, it belongs to a stream
 
 
 def order_frame(
-    view: memoryview, frames: "ctypes.Array[Frame]", leaders: int, index: int, flags: int
+    view: memoryview, frames: "ctypes.Array[Frame]", sparse: int, index: int, flags: int
 ) -> int:
     """Give frame *index*, the last that waits, its place; return how many lead now."""
     frame = frames[index]
     flow = flow_of(view, frame, flags)
     frame.flow = flow.whole
-    if not _may_lead(frames, leaders, index, flow):
-        return leaders
-    if index > leaders:
-        rows = [Frame.from_buffer_copy(row) for row in frames[leaders : index + 1]]
-        frames[leaders : index + 1] = [rows[-1], *rows[:-1]]
-    return leaders + 1
+    if not _is_sparse(frames, sparse, index, flow):
+        return sparse
+    if index > sparse:
+        rows = [Frame.from_buffer_copy(row) for row in frames[sparse : index + 1]]
+        frames[sparse : index + 1] = [rows[-1], *rows[:-1]]
+    return sparse + 1
 
 
-def _may_lead(frames: "ctypes.Array[Frame]", leaders: int, index: int, flow: Flow) -> bool:
-    if leaders >= LEADERS or flow.whole == flow.hosts or flow.echo:
+def _is_sparse(frames: "ctypes.Array[Frame]", sparse: int, index: int, flow: Flow) -> bool:
+    if sparse >= SPARSE_AT_MOST or flow.whole == flow.hosts or flow.pure_ack:
         return False
-    ahead = sum(row.length for row in frames[:leaders] if row.flow == flow.whole)
+    ahead = sum(row.length for row in frames[:sparse] if row.flow == flow.whole)
     if ahead + frames[index].length > QUANTUM:
         return False
-    return all(row.flow not in (flow.hosts, flow.whole) for row in frames[leaders:index])
+    return all(row.flow not in (flow.hosts, flow.whole) for row in frames[sparse:index])
 
 
 def flow_of(view: memoryview, frame: Frame, flags: int) -> Flow:
@@ -89,8 +89,8 @@ def flow_of(view: memoryview, frame: Frame, flags: int) -> Flow:
     whole = mix([protocol], hosts)
     if protocol in {IPPROTO_TCP, IPPROTO_UDP} and transport + PORTS <= end:
         whole = mix(struct.unpack_from("=I", view, transport), whole)
-        echo = protocol == IPPROTO_TCP and _is_bare_acknowledgment(view[transport:end])
-        return Flow(hosts, whole, echo)
+        pure_ack = protocol == IPPROTO_TCP and _is_bare_acknowledgment(view[transport:end])
+        return Flow(hosts, whole, pure_ack)
     return Flow(hosts, whole)
 
 

@@ -1,8 +1,7 @@
 """The pure-Python I/O: the readable twin of the C I/O, with the same contract (_io.pyi).
 
-One system call a packet, where the extension makes one for many. Nothing here looks into a packet
-of its own accord (pure_scout.py does, at what the kernel shows), keeps state, or closes a
-descriptor.
+One system call a packet, where the extension makes one for many; nothing goes past the host's
+routing. Nothing here looks behind the outer header, keeps state, or closes a descriptor.
 """
 
 import ctypes
@@ -11,22 +10,25 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from gred.dataplane.layout import (
     FRAME_HEADROOM,
+    SENT_INTERVAL,
     Datagram,
     Destination,
     Frame,
-    Outgoing,
     Piece,
     Received,
-    Way,
+    Transport,
+    TunWrite,
 )
-from gred.dataplane.pure_scout import follow, is_lost, leads, send_scout, size_of
-from gred.dataplane.underlay import IP_PKTINFO
+from gred.dataplane.linux import IP_PKTINFO
+from gred.wire.drop import DropReason
+from gred.wire.ip import IPv4Header
+from gred.wire.malformed import MalformedPacketError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 FRAME_LIMIT = 65535  # the largest frame a TUN hands out, vnet header aside
 PIECE_LIMIT = 256  # pieces a written frame may have
 PENDING_ERROR_LIMIT = 16  # ICMP errors skipped in one receive call
-LEAST_RUN = 4  # datagrams that must leave alike for a scout to pay
-TOS_OF_PRIORITY = 0x18  # bits of TOS that make the kernel give a queueing priority
 CONTROL_SPACE = 256  # more than the ancillary data of one datagram
 
 Row = TypeVar("Row", bound=ctypes.Structure)
@@ -104,16 +104,17 @@ def read_frames(
 
 def write_frames(
     arena: "WriteableBuffer",
-    outgoing: "WriteableBuffer",
+    headers: "WriteableBuffer",
+    tun_writes: "WriteableBuffer",
     pieces: "WriteableBuffer",
     count: int,
     /,
 ) -> int:
     """See _io.pyi."""
-    view = memoryview(arena).cast("B")
-    table = _table(outgoing, Outgoing)
+    memories = memoryview(arena).cast("B"), memoryview(headers).cast("B")
+    table = _table(tun_writes, TunWrite)
     _require("write_frames", fits=0 <= count <= len(table))
-    chains = [list(_chain(view, frame, _table(pieces, Piece))) for frame in table[:count]]
+    chains = [list(_chain(memories, frame, _table(pieces, Piece))) for frame in table[:count]]
     failed = 0
     for frame, chain in zip(table, chains, strict=False):
         frame.error = errno.EMSGSIZE if len(chain) > PIECE_LIMIT else _write(frame.fd, chain)
@@ -122,12 +123,13 @@ def write_frames(
 
 
 def _chain(
-    view: memoryview, frame: Outgoing, pieces: "ctypes.Array[Piece]"
+    memories: tuple[memoryview, memoryview], frame: TunWrite, pieces: "ctypes.Array[Piece]"
 ) -> Iterator[memoryview]:
     index = frame.first_piece
     for _ in range(frame.pieces):
         _require("write_frames", fits=index < len(pieces))
         piece = pieces[index]
+        view = memories[bool(piece.is_header)]
         _require("write_frames", fits=piece.offset + piece.length <= len(view))
         yield view[piece.offset : piece.offset + piece.length]
         index = piece.next
@@ -142,10 +144,8 @@ def _write(fd: int, chain: list[memoryview]) -> int:
 
 
 def send_datagrams(
-    fd: int,
-    fragmenting_fd: int,
-    packet_fd: int,
-    way: "WriteableBuffer",
+    df_fd: int,
+    no_df_fd: int,
     arena: "WriteableBuffer",
     datagrams: "WriteableBuffer",
     first: int,
@@ -157,9 +157,7 @@ def send_datagrams(
     view = memoryview(arena).cast("B")
     table = _table(datagrams, Datagram)
     places = _table(destinations, Destination)
-    ways = _table(way, Way)
-    _require("send_datagrams", fits=0 <= first <= count <= len(table) and len(ways) > 0)
-    _require("send_datagrams", fits=ways[0].header_length <= ctypes.sizeof(ways[0].header))
+    _require("send_datagrams", fits=0 <= first <= count <= len(table))
     for datagram in table[first:count]:
         fits = (
             datagram.head_offset + datagram.head_length <= len(view)
@@ -167,7 +165,7 @@ def send_datagrams(
             and datagram.destination < len(places)
         )
         _require("send_datagrams", fits=fits)
-    now = time.monotonic_ns()
+    interval = int(time.monotonic()) // SENT_INTERVAL & 0xFFFFFFFF
     for index in range(first, count):
         datagram = table[index]
         destination = places[datagram.destination]
@@ -176,43 +174,30 @@ def send_datagrams(
         data = [view[head : head + datagram.head_length]]
         if datagram.body_length:
             data.append(view[body : body + datagram.body_length])
-        may_follow = packet_fd >= 0 and datagram.dont_fragment
         control, address = _control(destination, datagram), _address(destination)
         try:
-            if may_follow and leads(ways[0], datagram, destination, now):
-                with _borrowed(packet_fd, socket.AF_PACKET) as follower:
-                    if follow(follower, data, ways[0], now):
-                        continue
-            with _borrowed(fd if datagram.dont_fragment else fragmenting_fd, family) as sender:
-                if may_follow and _may_lead(table[index:count], destination, ways[0], now):
-                    send_scout(sender, data, control, address, datagram, destination, ways[0], now)
-                else:
-                    sender.sendmsg(data, control, socket.MSG_DONTWAIT, address)
+            with _borrowed(df_fd if datagram.dont_fragment else no_df_fd, family) as sender:
+                sender.sendmsg(data, control, socket.MSG_DONTWAIT, address)
         except OSError as error:
             return index - first, error.errno or errno.EIO
+        _note_sent(datagram, destination, interval)
     return count - first, 0
 
 
-def _may_lead(row: Sequence[Datagram], destination: Destination, way: Way, now: int) -> bool:
-    """Tell whether a scout pays: whether some datagrams behind the first could follow it.
+def _note_sent(datagram: Datagram, destination: Destination, interval: int) -> None:
+    """Let *destination* keep the longest that was sent.
 
-    They are no longer, for what the path carries is asked for the scout. A packet socket gives no
-    priority, and neither do most TOS.
+    What has no Don't Fragment is never too long for a router, but over IPv6.
     """
-    scout = row[0]
-    return (
-        not is_lost(way, now)
-        and (destination.family == 6 or not scout.tos & TOS_OF_PRIORITY)
-        and len(row) >= LEAST_RUN
-        and all(
-            _leave_alike(scout, other) and other.dont_fragment and size_of(other) <= size_of(scout)
-            for other in row[1:LEAST_RUN]
-        )
-    )
-
-
-def _leave_alike(a: Datagram, b: Datagram) -> bool:
-    return (a.destination, a.tos, a.ttl) == (b.destination, b.tos, b.ttl)
+    if not datagram.dont_fragment and destination.family == 4:
+        return
+    if destination.sent_interval != interval:
+        is_next = (destination.sent_interval + 1) & 0xFFFFFFFF == interval
+        destination.sent_before = destination.sent_longest if is_next else 0
+        destination.sent_longest = 0
+        destination.sent_interval = interval
+    size = min(datagram.head_length + datagram.body_length, 0xFFFF)
+    destination.sent_longest = max(destination.sent_longest, size)
 
 
 def _address(destination: Destination) -> tuple[str, int] | tuple[str, int, int, int]:
@@ -254,10 +239,10 @@ def receive_datagrams(
     stride: int,
     received: "WriteableBuffer",
     limit: int,
-    _linger: bool,
+    _busy_poll: bool,
     /,
 ) -> tuple[int, int]:
-    """See _io.pyi. Never lingers: the interpreter is slow enough for a burst to gather."""
+    """See _io.pyi. Never polls: the interpreter is slow enough for a burst to gather."""
     view = memoryview(arena).cast("B")
     table = _table(received, Received)
     fits = 0 <= limit <= len(table) and stride > FRAME_HEADROOM and begin >= 0
@@ -281,16 +266,36 @@ def receive_datagrams(
                 return filled, error.errno or errno.EIO
             pending += 1
             continue
-        entry = Received(offset=start + FRAME_HEADROOM, length=length, family=family)
-        entry.truncated = bool(flags & socket.MSG_TRUNC)
-        if family == 6:
+        entry = Received(
+            offset=start + FRAME_HEADROOM, length=length, family=family, transport=Transport.IP
+        )
+        if family == 4:
+            read_header(slot[:length], entry)
+        else:
             told = _read_control(control)
             entry.tos, entry.ttl = told.tos, told.ttl
             entry.source[:] = socket.inet_pton(socket.AF_INET6, address[0])
             entry.destination[:] = told.destination
+        if flags & socket.MSG_TRUNC:
+            entry.verdict = DropReason.TRUNCATED  # the slot was too small
         table[filled] = entry
         filled += 1
     return filled, 0
+
+
+def read_header(packet: memoryview, entry: Received) -> None:
+    """Fill *entry* from an IPv4 packet: the kernel leaves the outer header where it is."""
+    try:
+        header = IPv4Header.parse(packet)
+    except MalformedPacketError:
+        entry.verdict = DropReason.TRUNCATED
+        return
+    if header.length > len(packet):
+        entry.verdict = DropReason.TRUNCATED
+        return
+    entry.outer_length, entry.tos, entry.ttl = header.length, header.tos, header.ttl
+    entry.source[:4] = header.source
+    entry.destination[:4] = header.destination
 
 
 def _read_control(control: list[Control]) -> _Ancillary:

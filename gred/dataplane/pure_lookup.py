@@ -4,29 +4,12 @@ Part of the twin of the C codec. Reads the table of layout.py; nothing here writ
 """
 
 import ctypes
-import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gred.dataplane.hashes import hash_entry
 from gred.dataplane.layout import Kind, LookupEntry, LookupHeader, Stage
 
 ANY = bytes(16)
-
-
-MIX_SEED = 0x9E3779B9
-
-
-def mix(words: Iterable[int], value: int = MIX_SEED) -> int:
-    """Return the 32-bit hash of 32-bit *words*, or go on with a hash; also used for flows."""
-    for word in words:
-        value = (value ^ word) * 0x85EBCA6B & 0xFFFFFFFF
-        value ^= value >> 15
-    return value
-
-
-def hash_entry(local: bytes, remote: bytes, key: int, family: int, kind: int) -> int:
-    """Return the hash of a look-up entry. The addresses are fields of 16 bytes."""
-    return mix((*struct.unpack("=8I", local + remote), key, family | kind << 8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +17,7 @@ class Addresses:
     """What a packet is looked up by. Addresses are fields of 16 bytes, IPv4 in the first four."""
 
     family: int
+    transport: int
     local: bytes  # outer destination
     remote: bytes  # outer source
 
@@ -61,20 +45,21 @@ class LookupTable:
                 continue
             local = addresses.local if stage in (Stage.BOTH, Stage.LOCAL) else ANY
             remote = addresses.remote if stage in (Stage.BOTH, Stage.REMOTE) else ANY
-            tunnel = self._probe(local, remote, key, addresses.family, kind)
+            tunnel = self._probe(addresses, local, remote, key, kind)
             if 0 < tunnel < self.tunnels:
                 return tunnel
         return 0
 
-    def _probe(self, local: bytes, remote: bytes, key: int, family: int, kind: int) -> int:
+    def _probe(self, addresses: Addresses, local: bytes, remote: bytes, key: int, kind: int) -> int:
         mask = self.header.mask
-        slot = hash_entry(local, remote, key, family, kind) & mask
+        wanted = local, remote, key, addresses.family, kind, addresses.transport
+        slot = hash_entry(*wanted) & mask
         for _ in range(mask + 1):
             entry = self.entries[slot]
             if entry.tunnel == 0:
                 return 0
-            found = (bytes(entry.local), bytes(entry.remote), entry.key, entry.family, entry.kind)
-            if found == (local, remote, key, family, kind):
+            ends = bytes(entry.local), bytes(entry.remote)
+            if (*ends, entry.key, entry.family, entry.kind, entry.transport) == wanted:
                 return int(entry.tunnel)
             slot = (slot + 1) & mask
         return 0

@@ -3,78 +3,29 @@
 Part of the twin of the C codec (peers.c). Nothing here drops a packet.
 """
 
-import ctypes
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gred.dataplane.layout import (
     NO_DESTINATION,
     Datagram,
     Destination,
     Frame,
-    Peer,
-    PeerHeader,
     PeerState,
     Received,
     TunnelFlag,
     TunnelRecord,
+    TxState,
 )
+from gred.dataplane.peer_table import PeerTable
 from gred.dataplane.pure_flags import has
-from gred.dataplane.pure_lookup import mix
 from gred.wire.ip import IPV4_HEADER, IPV6_HEADER
 
+if TYPE_CHECKING:
+    import ctypes
+
 WIDTH = {4: 4, 6: 16}  # bytes of an address, by IP version
-FIELD = 16  # bytes of a network in a slot
-
-
-def hash_network(seed: int, family: int, length: int, network: bytes) -> int:
-    """Return the hash of a network. *network*: a field of 16 bytes."""
-    return mix((family | length << 8, *struct.unpack("=4I", network)), seed)
-
-
-def network_of(address: bytes, length: int) -> bytes:
-    """Return the network of *length* bits that *address* is in, as a field of 16 bytes."""
-    bits = 8 * len(address)
-    value = int.from_bytes(address) >> (bits - length) << (bits - length)
-    return value.to_bytes(len(address)).ljust(FIELD, b"\0")
-
-
-class PeerTable:
-    """A view of a table of peers."""
-
-    def __init__(self, buffer: memoryview) -> None:
-        """Raise ValueError when *buffer* is not one."""
-        head = ctypes.sizeof(PeerHeader)
-        room = (len(buffer) - head) // ctypes.sizeof(Peer)
-        size = 0 if room < 1 else PeerHeader.from_buffer(buffer).mask + 1
-        if not 0 < size <= room or size & (size - 1):
-            raise ValueError("the table of peers is damaged")
-        self.header = PeerHeader.from_buffer(buffer)
-        self.slots = (Peer * size).from_buffer(buffer, head)
-
-    def search(self, family: int, address: bytes) -> Peer | None:
-        """Return the longest network that *address* is in; None: there is none."""
-        lengths = self.header.lengths[0 if family == 4 else 1]
-        for length in range(8 * len(address), -1, -1):
-            if lengths[length // 64] >> length % 64 & 1:
-                found = self._probe(family, length, network_of(address, length))
-                if found is not None:
-                    return found
-        return None
-
-    def _probe(self, family: int, length: int, network: bytes) -> Peer | None:
-        mask = self.header.mask
-        slot = hash_network(self.header.seed, family, length, network)
-        for step in range(mask + 1):
-            peer: Peer = self.slots[slot + step & mask]
-            if not peer.state:
-                return None
-            if (peer.family, peer.prefix_length) == (family, length) and (
-                bytes(peer.network) == network
-            ):
-                return peer
-        return None
 
 
 def address_in(packet: memoryview, v4: int, v6: int) -> tuple[int, bytes] | None:
@@ -137,7 +88,7 @@ class Spread:
         count: int,
         first: int,
         destinations: "ctypes.Array[Destination]",
-        record: TunnelRecord,
+        state: TxState,
     ) -> int:
         """Fill *datagrams* from *first* on; return how many."""
         end = first
@@ -153,8 +104,8 @@ class Spread:
                 if place.fragmentable or 0 < place.path_mtu < row.inner_length:
                     row.dont_fragment = 0
             if self.copy:
-                record.tx_packets += 1
-                record.tx_bytes += row.inner_length
+                state.tx_packets += 1
+                state.tx_bytes += row.inner_length
             self.copy += 1
             if self.copy >= copies:
                 self.next, self.copy = self.next + 1, 0
@@ -174,7 +125,7 @@ def find_learners(entries: Sequence[Received], records: "ctypes.Array[TunnelReco
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """What find_stranger asks of each datagram. *now* and *hold* in seconds."""
+    """What find_unlearned_source asks of each datagram. *now* and *hold* in seconds."""
 
     tunnel: int
     peers: PeerTable
@@ -182,7 +133,7 @@ class Hearing:
     now: int
     hold: int
 
-    def is_stranger(self, view: memoryview, entry: Received, index: int) -> bool:
+    def is_unlearned(self, view: memoryview, entry: Received, index: int) -> bool:
         """Judge one datagram; note that a peer was heard, or claimed in vain."""
         if entry.tunnel != self.tunnel or entry.verdict:
             return False

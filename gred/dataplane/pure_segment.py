@@ -61,43 +61,45 @@ class SuperPacket:
         return self.end - self.payload
 
 
-def write_segment(view: memoryview, packet: SuperPacket, done: int, to: int) -> int:
+def write_segment(
+    view: memoryview, packet: SuperPacket, done: int, headers: memoryview, to: int
+) -> int:
     """Write the headers of the segment whose payload starts *done* bytes in; return its size.
 
-    They go to *to*. The size is that of the payload slice, in bytes.
+    They go to *to* in *headers*. The size is that of the payload slice, in bytes.
     """
     size = min(packet.segment_size, packet.payload_length - done)
-    view[to : to + packet.headers] = view[packet.start : packet.payload]
+    headers[to : to + packet.headers] = view[packet.start : packet.payload]
     ip_header = to + packet.ip - packet.start
     transport_header = to + packet.transport - packet.start
     length = to + packet.headers + size - ip_header
 
-    if view[ip_header] >> 4 == 4:
-        (identification,) = struct.unpack_from("!H", view, ip_header + 4)
+    if headers[ip_header] >> 4 == 4:
+        (identification,) = struct.unpack_from("!H", headers, ip_header + 4)
         identification += done // packet.segment_size
-        struct.pack_into("!H", view, ip_header + 4, identification & 0xFFFF)
-        addresses = bytes(view[ip_header + 12 : ip_header + 20])
+        struct.pack_into("!H", headers, ip_header + 4, identification & 0xFFFF)
+        addresses = bytes(headers[ip_header + 12 : ip_header + 20])
     else:
-        addresses = bytes(view[ip_header + 8 : ip_header + 40])
-    ip.set_length(view, ip_header, length)
+        addresses = bytes(headers[ip_header + 8 : ip_header + 40])
+    ip.set_length(headers, ip_header, length)
 
     if packet.protocol == transport.IPPROTO_TCP:
-        _patch_tcp(view, transport_header, packet, done, size)
+        _patch_tcp(headers, transport_header, packet, done, size)
     else:
         udp_length = transport.UDP_HEADER + size
-        struct.pack_into("!H", view, transport_header + transport.UDP_LENGTH, udp_length)
+        struct.pack_into("!H", headers, transport_header + transport.UDP_LENGTH, udp_length)
 
     half = len(addresses) // 2
     rest = length - (transport_header - ip_header)
     total = pseudo_header_sum(addresses[:half], addresses[half:], packet.protocol, rest)
     payload = packet.payload + done
     field = transport_header + transport.CHECKSUM[packet.protocol]
-    struct.pack_into("!H", view, field, 0)
-    total = ones_complement_sum(view[transport_header : to + packet.headers], total)
+    struct.pack_into("!H", headers, field, 0)
+    total = ones_complement_sum(headers[transport_header : to + packet.headers], total)
     value = ~ones_complement_sum(view[payload : payload + size], total) & 0xFFFF
     if value == 0 and packet.protocol == transport.IPPROTO_UDP:
         value = 0xFFFF  # zero would say that there is no checksum, RFC 768
-    struct.pack_into("!H", view, field, value)
+    struct.pack_into("!H", headers, field, value)
     return size
 
 

@@ -7,16 +7,18 @@ their number. Nothing here reads a packet.
 import mmap
 import struct
 from collections import Counter
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, Protocol
 
-from gred.dataplane.layout import Kind, LookupEntry, LookupHeader, Stage
+from gred.dataplane.hashes import hash_entry
+from gred.dataplane.layout import Kind, LookupEntry, LookupHeader, Stage, Transport
 from gred.dataplane.open_table import OpenTable
-from gred.dataplane.pure_lookup import hash_entry
 
 IPAddress = IPv4Address | IPv6Address
 
-_ENTRY = struct.Struct("=2I2BHI16s16s")  # struct lookup_entry
+_SOMEBODY = 1  # the record of an entry that is no tunnel's: any that there is
+_ENTRY = struct.Struct("=2I4BI16s16s")  # struct lookup_entry
 
 
 class Ends(Protocol):
@@ -38,6 +40,20 @@ class Ends(Protocol):
     def family(self) -> int:
         """IP version of the outer header."""
 
+    @property
+    def transport(self) -> Transport:
+        """What carries GRE."""
+
+
+class Taken(NamedTuple):
+    """What another receiver on this host takes: ends as a tunnel's are."""
+
+    family: int
+    local: IPAddress | None
+    remote: IPAddress | None
+    input_key: int | None
+    transport: Transport = Transport.IP
+
 
 class _Look(NamedTuple):
     """What a datagram is found by."""
@@ -46,11 +62,13 @@ class _Look(NamedTuple):
     kind: Kind
     key: int
     family: int
+    transport: Transport
     local: bytes
     remote: bytes
 
     def entry(self, tunnel: int = 0) -> bytes:
-        return _ENTRY.pack(tunnel, self.key, self.family, self.kind, 0, 0, self.local, self.remote)
+        head = tunnel, self.key, self.family, self.kind, self.transport
+        return _ENTRY.pack(*head, 0, 0, self.local, self.remote)
 
 
 class Receivers:
@@ -61,6 +79,7 @@ class Receivers:
         self._looks: dict[int, tuple[_Look, ...]] = {}
         self._tunnels: dict[_Look, dict[int, None]] = {}  # those that fit alike, the first first
         self._stages: Counter[Stage] = Counter()
+        self._foreign = set[_Look]()
 
     @property
     def memory(self) -> mmap.mmap:
@@ -94,6 +113,20 @@ class Receivers:
             elif first == index:
                 self._table.put(look.entry(next(iter(tunnels))))
 
+    def others_take(self, what: Iterable[Taken]) -> None:
+        """Let *what* be foreign, and nothing else, where these addresses have a tunnel of ours.
+
+        It is asked after only when no tunnel of ours takes a datagram.
+        """
+        wanted = {_foreign(one) for one in what}
+        for look in self._foreign - wanted:
+            self._table.remove(look.entry())
+            self._count(look.stage, -1)
+        for look in wanted - self._foreign:
+            self._table.put(look.entry(_SOMEBODY))
+            self._count(look.stage, 1)
+        self._foreign = wanted
+
     def _count(self, stage: Stage, step: int) -> None:
         self._stages[stage] += step
         header = LookupHeader.from_buffer(self.memory)
@@ -116,11 +149,18 @@ def _looks(parameters: Ends) -> tuple[_Look, ...]:
         # What a group member sends comes from its own address, to the group.
         stage, local, remote = Stage.LOCAL, remote, None
     kind = Kind.NO_KEY if parameters.input_key is None else Kind.KEY
+    carrier = parameters.family, parameters.transport
     ends = wire_address(local), wire_address(remote)
     return (
-        _Look(stage, kind, parameters.input_key or 0, parameters.family, *ends),
-        _Look(stage, Kind.SOME, 0, parameters.family, *ends),
+        _Look(stage, kind, parameters.input_key or 0, *carrier, *ends),
+        _Look(stage, Kind.SOME, 0, *carrier, *ends),
     )
+
+
+def _foreign(what: Taken) -> _Look:
+    look, _some = _looks(what)
+    kind = Kind.FOREIGN_KEY if look.kind is Kind.KEY else Kind.FOREIGN_NO_KEY
+    return look._replace(kind=kind)
 
 
 def _key(entry: bytes) -> bytes:
@@ -128,5 +168,5 @@ def _key(entry: bytes) -> bytes:
 
 
 def _hash(entry: bytes) -> int:
-    _tunnel, key, family, kind, _, _, local, remote = _ENTRY.unpack(entry)
-    return hash_entry(local, remote, key, family, kind)
+    _tunnel, key, family, kind, transport, _, _, local, remote = _ENTRY.unpack(entry)
+    return hash_entry(local, remote, key, family, kind, transport)

@@ -11,13 +11,13 @@ import errno
 from collections.abc import Callable, Mapping
 
 from gred.dataplane.attachment import Attachment
-from gred.dataplane.batch import EgressBatch, IngressBatch
-from gred.dataplane.icmp_errors import UnderlayError, told_mtu
-from gred.dataplane.layout import Outgoing, TunnelFlag
-from gred.dataplane.punt import Allowance, Report, inner_destination, report_refused
+from gred.dataplane.batch import Arrivals, EgressBatch, TunWrites
+from gred.dataplane.icmp_errors import UnderlayError
+from gred.dataplane.layout import TunnelFlag
+from gred.dataplane.punt import Allowance, Punts, Report, inner_destination, report_refused
 from gred.dataplane.too_big import Outcome, TooBig
 from gred.dataplane.transmit import Transmitter
-from gred.dataplane.tunnels import IPAddress, TunnelTable
+from gred.dataplane.tunnels import IPAddress, TunnelTable, Worker
 from gred.wire.drop import DropReason
 from gred.wire.icmp import ErrorKind
 
@@ -48,22 +48,25 @@ WRITE_ERRORS = {
 
 
 class SlowPath:
-    """The slow path of one data plane. *attachments*: tunnels by the index of their record."""
+    """The slow path of one worker. *attachments*: tunnels by the index of their record."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         tunnels: TunnelTable,
+        worker: Worker,
         attachments: Mapping[int, Attachment],
         transmitter: Transmitter,
         report: Callable[[Report | UnderlayError], None] | None,
     ) -> None:
         self._tunnels = tunnels
+        self._worker = worker
         self._loop = loop
         self._attachments = attachments
         self._report = report
         self._allowance = Allowance()
-        self._too_big = TooBig(tunnels, transmitter, self._unsent_again)
+        self.punts = Punts(attachments)
+        self._too_big = TooBig(tunnels, worker, transmitter, self.give_up)
         self._stuck = set[str]()
 
     # --- on the way out -------------------------------------------------------------------------
@@ -85,12 +88,10 @@ class SlowPath:
             self._count_unsent(attachment, error)
         return False
 
-    def _unsent_again(
-        self, attachment: Attachment, batch: EgressBatch, index: int, error: int
-    ) -> bool:
-        """Count datagram *index* of *batch*, which the slow path itself could not send. False.
+    def give_up(self, attachment: Attachment, batch: EgressBatch, index: int, error: int) -> bool:
+        """Count datagram *index* of *batch*, which was not sent and is not helped. False.
 
-        The path has changed again meanwhile: whatever it is now, the packet has had its help.
+        One of our own; or one that had its help, and the path has changed again meanwhile.
         """
         if error == errno.EMSGSIZE:
             self._tell_mtu(attachment, *self._outer_mtu(attachment, batch, index))
@@ -106,7 +107,7 @@ class SlowPath:
         0: it does not say.
         """
         remote = attachment.remote(batch.datagram(index).destination)
-        mtu = told_mtu(attachment.whole) or attachment.kernel_mtu(remote, self._loop.time())
+        mtu = attachment.sender.told_mtu() or attachment.kernel_mtu(remote, self._loop.time())
         return remote, mtu
 
     def _tell_mtu(self, attachment: Attachment, remote: IPAddress | None, mtu: int) -> None:
@@ -116,9 +117,9 @@ class SlowPath:
 
     def _take_back(self, attachment: Attachment, batch: EgressBatch, index: int) -> None:
         """Count datagram *index* of *batch* as sent no longer."""
-        record = self._tunnels.record(attachment.index)
-        record.tx_packets -= 1
-        record.tx_bytes -= batch.datagram(index).inner_length
+        state = self._worker.tx(attachment.index)
+        state.tx_packets -= 1
+        state.tx_bytes -= batch.datagram(index).inner_length
 
     def _count_unsent(self, attachment: Attachment, error: int) -> None:
         reason = SEND_ERRORS.get(error, DropReason.OTHER)
@@ -145,7 +146,7 @@ class SlowPath:
         """
         if not count:
             return
-        self._tunnels.record(attachment.index).tx_drops[reason] += count
+        self._worker.tx(attachment.index).tx_drops[reason] += count
         if reason is not DropReason.OTHER:
             self.tell(attachment, reason, "other tunnels waited for too long")
         elif attachment.device.name not in self._stuck:
@@ -167,30 +168,31 @@ class SlowPath:
 
     # --- on the way in --------------------------------------------------------------------------
 
-    def unwritten(self, batch: IngressBatch, frames: int) -> None:
-        """Count those of the first *frames* of *batch* that no TUN took."""
+    def unwritten(self, arrivals: Arrivals, writes: TunWrites, frames: int) -> None:
+        """Count those of the first *frames* of *writes* that no TUN took."""
         for index in range(frames):
-            frame = batch.frame(index)
+            frame = writes.frame(index)
             if not frame.error:
                 continue
             attachment = self._attachments.get(frame.tunnel)
-            record = self._tunnels.record(frame.tunnel)
-            record.rx_packets -= frame.packets
+            state = self._worker.rx(frame.tunnel)
+            state.rx_packets -= frame.packets
             reason = WRITE_ERRORS.get(frame.error, DropReason.OTHER)
-            record.rx_drops[reason] += frame.packets
+            state.rx_drops[reason] += frame.packets
             if attachment is None:
                 continue
-            if frame.error == errno.EINVAL and self._downgrade(attachment, batch, frame):
+            if frame.error == errno.EINVAL and self._downgrade(
+                attachment, writes.gso_type(frame, arrivals)
+            ):
                 continue
             self.tell(attachment, reason, errno.errorcode.get(frame.error, str(frame.error)))
 
-    def _downgrade(self, attachment: Attachment, batch: IngressBatch, frame: Outgoing) -> bool:
+    def _downgrade(self, attachment: Attachment, gso_type: int) -> bool:
         """Stop writing super-packets of a kind that the kernel refuses (6.6.44 did, for one)."""
         flags = TunnelFlag(self._tunnels.record(attachment.index).flags)
-        gso_type = batch.gso_type(frame) if attachment.device.vnet_header else 0
-        if not gso_type:
+        if not attachment.device.vnet_header or not gso_type:
             return False
-        flag = TunnelFlag.WRITE_USO if gso_type == batch.GSO_UDP else TunnelFlag.WRITE_TSO
+        flag = TunnelFlag.WRITE_USO if gso_type == TunWrites.GSO_UDP else TunnelFlag.WRITE_TSO
         if flag not in flags:
             return False
         self._tunnels.set_flag(attachment.index, flag, to=False)
@@ -207,20 +209,22 @@ class SlowPath:
             )
         return True
 
-    def refused_datagrams(self, batch: IngressBatch, count: int) -> None:
-        """Punt: hand a few refused datagrams upwards, no more than the allowance."""
+    def refused_datagrams(self, arrivals: Arrivals, count: int) -> None:
+        """Punt: hand a few refused datagrams upwards, no more than the allowances."""
+        verdicts = arrivals.verdicts(count)
+        self.punts.hand_up(arrivals, verdicts, self._loop.time())
         if self._report is None:
             return
-        for index in range(count):
-            entry = batch.datagram(index)
-            if not entry.verdict:
+        for index, verdict in enumerate(verdicts):
+            if not verdict or self.punts.takes(verdict):
                 continue
             if not self._allowance.take(self._loop.time()):
                 return
+            entry = arrivals.datagram(index)
             attachment = self._attachments.get(entry.tunnel)
             self._report(
                 report_refused(
-                    batch,
+                    arrivals,
                     entry,
                     attachment.device.name if attachment else None,
                     attachment.parameters.input_key if attachment else None,

@@ -23,16 +23,13 @@ from gred.dataplane.batch import EgressBatch
 from gred.dataplane.layout import FRAME_HEADROOM, VNET_HEADER, TunnelFlag
 from gred.dataplane.prefix import frame_prefix
 from gred.dataplane.transmit import Transmitter, Unsent
-from gred.dataplane.tunnels import NO_PATH_LIMIT, TunnelTable
-from gred.wire import ethernet, icmp, ip, transport, vnet
+from gred.dataplane.tunnels import NO_PATH_LIMIT, TunnelTable, Worker
+from gred.wire import ethernet, icmp_answer, ip, transport, vnet
 from gred.wire.drop import DropReason
 from gred.wire.fragments import fragment
 from gred.wire.vnet import VnetHeader
 
 LEAST_ANSWERED_ETHERNET = 576  # below it Linux answers for no bridged tunnel
-
-OUTER_LENGTH = {4: ip.IPV4_HEADER, 6: ip.IPV6_HEADER}
-ENCAPSULATION_LIMIT = 8  # bytes of the option and its extension header, RFC 2473 §4.1.1
 
 LINE = 64  # frames begin FRAME_HEADROOM behind a multiple of it, as those that are read
 
@@ -55,14 +52,17 @@ class Outcome(Enum):
 
 
 class TooBig:
-    """Help for all tunnels of a data plane, with memory of its own: another batch is under way.
+    """Help for all tunnels of a worker, with memory of its own: another batch is under way.
 
     *unsent* is called with what is sent from here and fails. It must not help: a fragment that is
     too big again is lost.
     """
 
-    def __init__(self, tunnels: TunnelTable, transmitter: Transmitter, unsent: Unsent) -> None:
+    def __init__(
+        self, tunnels: TunnelTable, worker: Worker, transmitter: Transmitter, unsent: Unsent
+    ) -> None:
         self._tunnels = tunnels
+        self._worker = worker
         self._transmitter = transmitter
         self._unsent = unsent
         self._batch = EgressBatch()
@@ -74,6 +74,7 @@ class TooBig:
         must have been sent: their memory is used again.
         """
         frame, record = batch.frame(index), self._tunnels.record(attachment.index)
+        drops = self._worker.tx(attachment.index).tx_drops
         data = batch.arena[frame.offset : frame.offset + frame.length]
         meta = VnetHeader()
         if record.vnet_header == VNET_HEADER:
@@ -85,18 +86,18 @@ class TooBig:
         limit = path_mtu - (inside - ethernet.HEADER if self._is_ethernet(attachment) else 0)
         remedy = judge(data[inside:], size, limit, is_ethernet=self._is_ethernet(attachment))
         if remedy is Remedy.SEND_WHOLE:
-            record.tx_drops[DropReason.TOO_BIG] -= 1
+            drops[DropReason.TOO_BIG] -= 1
             for filled in self._any_size(attachment, batch, index):
                 for number in range(filled):
                     batch.datagram(number).dont_fragment = 0
                 self._transmitter.send(attachment, batch, filled, self._unsent)
             return True
         if remedy is Remedy.FRAGMENT:
-            record.tx_drops[DropReason.TOO_BIG] -= 1
+            drops[DropReason.TOO_BIG] -= 1
             frames = self._cut(attachment, batch, index)
             if self._send_fragments(attachment, frames, limit, frame.destination):
                 return True
-            record.tx_drops[DropReason.TOO_BIG] += 1
+            drops[DropReason.TOO_BIG] += 1
         if remedy is Remedy.ANSWER:
             self._answer(attachment, data, inside, size, limit, now)
         return False
@@ -114,11 +115,8 @@ class TooBig:
         frame = _inner(batch, index)
         inside = self._inside(attachment, frame)
         size = len(frame) - inside
-        limit = (
-            outer_mtu
-            - self._overhead(attachment, datagram.head_length + datagram.body_length - len(frame))
-            - inside
-        )
+        gre_length = datagram.head_length + datagram.body_length - len(frame)
+        limit = outer_mtu - attachment.sender.overhead - gre_length - inside
         if size <= limit:
             return Outcome.DROPPED
         remedy = judge(frame[inside:], size, limit, is_ethernet=self._is_ethernet(attachment))
@@ -142,12 +140,6 @@ class TooBig:
             return 0
         return ethernet.payload(frame)[1] if len(frame) >= ethernet.HEADER else len(frame)
 
-    def _overhead(self, attachment: Attachment, gre_length: int) -> int:
-        """Return how many bytes stand before the inner packet or frame."""
-        family, limit = attachment.parameters.family, attachment.parameters.encapsulation_limit
-        has_limit = family == 6 and limit is not None
-        return OUTER_LENGTH[family] + ENCAPSULATION_LIMIT * has_limit + gre_length
-
     # --- what is done ---------------------------------------------------------------------------
 
     def _answer(
@@ -156,11 +148,13 @@ class TooBig:
         """Tell the sender of the packet in *frame*, of *size* bytes, that *limit* is the MTU."""
         if not attachment.answers.take(now):
             return
-        packet = bytearray(frame[inside : inside + icmp.LONGEST_ANSWER6])
+        packet = bytearray(frame[inside : inside + icmp_answer.LONGEST_ANSWER6])
         if inside + size < len(frame):
             # A super-packet: it is quoted as its first segment would have been.
             ip.set_length(memoryview(packet), 0, size)
-        build = icmp.fragmentation_needed if packet[0] >> 4 == 4 else icmp.packet_too_big
+        build = (
+            icmp_answer.fragmentation_needed if packet[0] >> 4 == 4 else icmp_answer.packet_too_big
+        )
         answer = build(packet, limit)
         if inside:
             answer = frame[6:12] + frame[:6] + frame[12:inside] + answer  # back to its sender
@@ -209,14 +203,14 @@ class TooBig:
 
     def _cut(self, attachment: Attachment, batch: EgressBatch, index: int) -> list[bytes]:
         """Return the packets of frame *index* as segments with finished checksums, unsent."""
-        record = self._tunnels.record(attachment.index)
-        before = record.output_next, record.tx_packets, record.tx_bytes
+        state = self._worker.tx(attachment.index)
+        before = state.output_next, state.tx_packets, state.tx_bytes
         packets = [
             _inner(batch, number)
             for filled in self._any_size(attachment, batch, index)
             for number in range(filled)
         ]
-        record.output_next, record.tx_packets, record.tx_bytes = before
+        state.output_next, state.tx_packets, state.tx_bytes = before
         return packets
 
     def _any_size(self, attachment: Attachment, batch: EgressBatch, index: int) -> Iterator[int]:
@@ -242,6 +236,7 @@ class TooBig:
             first,
             count,
             self._tunnels.memory,
+            self._worker.tx_states,
             attachment.index,
             batch.turn,
             batch.headers_begin,
@@ -260,9 +255,9 @@ def judge(packet: bytes, size: int, limit: int, *, is_ethernet: bool) -> Remedy:
     """
     version = packet[0] >> 4 if len(packet) >= ip.IPV4_HEADER else 0
     if version == 6:
-        if size <= icmp.SMALLEST_MTU6:
+        if size <= icmp_answer.SMALLEST_MTU6:
             return Remedy.SEND_WHOLE
-        return Remedy.ANSWER if icmp.answerable(packet) else Remedy.DROP
+        return Remedy.ANSWER if icmp_answer.answerable(packet) else Remedy.DROP
     if version != 4 or packet[0] & 0x0F < 5:
         return Remedy.DROP
     word = int.from_bytes(packet[6:8])
@@ -270,7 +265,7 @@ def judge(packet: bytes, size: int, limit: int, *, is_ethernet: bool) -> Remedy:
         return Remedy.FRAGMENT
     if is_ethernet and (limit < LEAST_ANSWERED_ETHERNET or word != ip.DONT_FRAGMENT):
         return Remedy.DROP
-    return Remedy.ANSWER if icmp.answerable(packet) else Remedy.DROP
+    return Remedy.ANSWER if icmp_answer.answerable(packet) else Remedy.DROP
 
 
 def first_size(frame: bytes, inside: int, meta: VnetHeader) -> int:

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gred.dataplane.batch import EgressBatch, IngressBatch
+from gred.dataplane.batch import Arrivals, EgressBatch
 from gred.dataplane.layout import Destination
+from gred.dataplane.linux import IPPROTO_GRE
 from gred.wire.drop import DropReason
-
-IPPROTO_GRE = 47
+from gred.wire.ip import DONT_FRAGMENT, IPV4_HEADER
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,23 @@ def _slice(arena: mmap.mmap, offset: int, length: int) -> bytes:
     return arena[offset : offset + length]
 
 
-def _outer_header(
-    destination: Destination, length: int, tos: int, ttl: int, dont_fragment: int
+def outer_header(
+    family: int,
+    source: bytes,
+    destination: bytes,
+    length: int,
+    tos: int,
+    ttl: int,
+    *,
+    dont_fragment: bool = False,
 ) -> bytes:
-    local, remote = bytes(destination.local), bytes(destination.remote)
-    if destination.family == 6:
+    """Return the header of a packet of *length* bytes of GRE; addresses are fields of 16 bytes."""
+    if family == 6:
         first = 6 << 28 | tos << 20
-        return struct.pack("!IHBB", first, length, IPPROTO_GRE, ttl) + local + remote
-    flags = 0x4000 if dont_fragment else 0
-    return (
-        struct.pack("!BBHHHBBH", 0x45, tos, 20 + length, 0, flags, ttl, IPPROTO_GRE, 0)
-        + local[:4]
-        + remote[:4]
-    )
+        return struct.pack("!IHBB", first, length, IPPROTO_GRE, ttl) + source + destination
+    flags = DONT_FRAGMENT if dont_fragment else 0
+    fields = 0x45, tos, IPV4_HEADER + length, 0, flags, ttl, IPPROTO_GRE, 0
+    return struct.pack("!BBHHHBBH", *fields) + source[:4] + destination[:4]
 
 
 def trace_sent(
@@ -68,30 +72,28 @@ def trace_sent(
         head = _slice(batch.arena, datagram.head_offset, datagram.head_length)
         body = _slice(batch.arena, datagram.body_offset, datagram.body_length)
         row = datagram.destination * ctypes.sizeof(Destination)
-        outer = _outer_header(
-            Destination.from_buffer(destinations, row),
+        place = Destination.from_buffer(destinations, row)
+        outer = outer_header(
+            place.family,
+            bytes(place.local),
+            bytes(place.remote),
             len(head) + len(body),
             datagram.tos,
             datagram.ttl,
-            datagram.dont_fragment,
+            dont_fragment=bool(datagram.dont_fragment),
         )
         trace(TracedPacket("tx", tunnel, outer + head + body, DropReason.NONE))
 
 
-def trace_received(batch: IngressBatch, count: int) -> list[TracedPacket]:
+def trace_received(arrivals: Arrivals, count: int) -> list[TracedPacket]:
     """Return copies of the batch's first *count* datagrams, not yet judged."""
     copies = []
     for index in range(count):
-        entry = batch.datagram(index)
-        end = entry.offset + entry.length
-        data = batch.arena[entry.offset : end]
-        if entry.family == 6:
-            first = 6 << 28 | entry.tos << 20
-            data = (
-                struct.pack("!IHBB", first, len(data), IPPROTO_GRE, entry.ttl)
-                + bytes(entry.source)
-                + bytes(entry.destination)
-                + data
-            )
-        copies.append(TracedPacket("rx", None, data, DropReason.NONE))
+        entry = arrivals.datagram(index)
+        data = arrivals.payload(entry)
+        outer = arrivals.outer(entry)
+        ends = bytes(entry.source), bytes(entry.destination)
+        if not outer and any(ends[0]):  # the kernel took it off, and said what was in it
+            outer = outer_header(entry.family, *ends, len(data), entry.tos, entry.ttl)
+        copies.append(TracedPacket("rx", None, outer + data, DropReason.NONE))
     return copies

@@ -1,4 +1,4 @@
-"""The transmitter: encapsulated datagrams -> underlay sockets. Below egress and the slow path.
+"""The transmitter: encapsulated datagrams -> a tunnel's sender. Below egress and the slow path.
 
 A datagram that was not sent goes to whoever sent it, with the reason: a full queue is never
 retried here, never waited for. Nothing here encapsulates, counts or helps, and nothing here knows
@@ -6,13 +6,14 @@ who calls.
 """
 
 import errno
+import mmap
 from collections.abc import Callable
 
-from gred.dataplane import codec, io
+from gred.dataplane import codec
 from gred.dataplane.attachment import Attachment
 from gred.dataplane.batch import EgressBatch
 from gred.dataplane.trace import TracedPacket, trace_sent
-from gred.dataplane.tunnels import TunnelTable
+from gred.dataplane.tunnels import Worker
 
 Unsent = Callable[[Attachment, EgressBatch, int, int], bool]
 """Called with the index of a datagram that was not sent and the errno. True: it was changed, and is
@@ -20,12 +21,10 @@ to be sent again."""
 
 
 class Transmitter:
-    """Sends for all tunnels of a data plane. *trace* is called for each datagram."""
+    """Sends for all tunnels of a worker. *trace* is called for each datagram."""
 
-    def __init__(
-        self, tunnels: TunnelTable, trace: Callable[[TracedPacket], None] | None = None
-    ) -> None:
-        self._tunnels = tunnels
+    def __init__(self, worker: Worker, trace: Callable[[TracedPacket], None] | None = None) -> None:
+        self._worker = worker
         self._trace = trace
 
     def send(
@@ -34,7 +33,7 @@ class Transmitter:
         """Send the first *datagrams* of *batch*; each that is not sent goes to *unsent*."""
         peers = attachment.peers
         if peers is None or not peers.replicates:
-            self._transmit(attachment, batch, 0, datagrams, unsent)
+            self.send_each(attachment, batch, 0, datagrams, attachment.destinations, unsent)
             return
         index = copy = 0
         while index < datagrams:
@@ -45,31 +44,27 @@ class Transmitter:
                 datagrams,
                 batch.DATAGRAMS,
                 attachment.destinations,
-                self._tunnels.memory,
+                self._worker.tx_states,
                 attachment.index,
             )
             end = batch.DATAGRAMS + filled
-            self._transmit(attachment, batch, batch.DATAGRAMS, end, unsent)
+            destinations = attachment.destinations
+            self.send_each(attachment, batch, batch.DATAGRAMS, end, destinations, unsent)
 
-    def _transmit(
-        self, attachment: Attachment, batch: EgressBatch, sent: int, end: int, unsent: Unsent
+    def send_each(
+        self,
+        attachment: Attachment,
+        batch: EgressBatch,
+        sent: int,
+        end: int,
+        destinations: mmap.mmap,
+        unsent: Unsent,
     ) -> None:
-        """Send datagrams *sent*..*end* of *batch*, each to its one destination."""
+        """Send datagrams *sent*..*end* of *batch*, each to its one row of *destinations*."""
         if self._trace is not None:
-            name, destinations = attachment.device.name, attachment.destinations
-            trace_sent(self._trace, name, destinations, batch, sent, end)
+            trace_sent(self._trace, attachment.device.name, destinations, batch, sent, end)
         while sent < end:
-            taken, error = io.send_datagrams(
-                attachment.whole.fileno(),
-                attachment.senders.fragmenting.fileno(),
-                attachment.packet_socket,
-                attachment.way,
-                batch.arena,
-                batch.datagrams,
-                sent,
-                end,
-                attachment.destinations,
-            )
+            taken, error = attachment.sender.transmit(batch, sent, end, destinations)
             sent += taken
             if not taken and not error:
                 error = errno.EIO  # who sends nothing and says nothing would be asked for ever

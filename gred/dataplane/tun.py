@@ -3,6 +3,7 @@
 A device is not persistent: it goes with its descriptor, however the process ends.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -52,6 +53,7 @@ class TunDevice:
             refuse_the_last(device.fileno(), reserve=RESERVE + FOR_SOCKETS)
             self.name: str = device.name
             self.index: int = _index(self.name)
+            self._say_that_it_has_a_carrier()
         except BaseException:
             device.close()
             raise
@@ -106,6 +108,16 @@ class TunDevice:
     def set_carrier(self, up: bool) -> None:
         """Give the interface a carrier or take it away. Raises OSError on kernels before 5.0."""
         fcntl.ioctl(self.fileno(), TUNSETCARRIER, struct.pack("i", up))
+
+    def _say_that_it_has_a_carrier(self) -> None:
+        """Make its operational state UP once it is set up, as that of any link (RFC 2863 §3.1.14).
+
+        The kernel leaves it UNKNOWN until the carrier has changed once; networkd, node_exporter and
+        people take that for down. Where the kernel cannot, it stays so, and works all the same.
+        """
+        with contextlib.suppress(OSError):
+            self.set_carrier(False)
+            self.set_carrier(True)
 
     def close(self) -> None:
         """Close the descriptor: the interface, its addresses and its routes go with it."""

@@ -1,21 +1,35 @@
-"""Tunnel records: what the codec knows of tunnels.
+"""Tunnel records: what the codec knows of tunnels, and what workers keep of them.
 
-Records live in one piece of memory that the codec reads and counts in; a record's index is the
-tunnel's number in this process. Record 0 belongs to no tunnel. Nothing here moves a packet.
+A tunnel's number in this process is its index in three kinds of tables:
+
+    record      what it is told to be; one table, written here alone, read by every worker
+    state       sequence numbers and counters, of a worker that sends and of one that receives
+    descriptor  what a worker writes its frames to
+
+so that another worker is another ``Worker``. Number 0 belongs to no tunnel. Nothing here moves a
+packet.
 """
 
 import ctypes
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 from gred.dataplane.batch import table
-from gred.dataplane.groups import Membership
-from gred.dataplane.layout import DROP_COUNTERS, TunnelFlag, TunnelRecord
-from gred.dataplane.receivers import Receivers, wire_address
-from gred.dataplane.underlay import SendOptions
+from gred.dataplane.layout import (
+    DROP_COUNTERS,
+    Descriptor,
+    RxState,
+    Transport,
+    TunnelFlag,
+    TunnelRecord,
+    TxState,
+)
+from gred.dataplane.receivers import Receivers, Taken, wire_address
+from gred.dataplane.traffic import Traffic
+from gred.dataplane.underlay.contract import Membership, SendOptions
 from gred.wire.drop import DropReason
 
 IPAddress = IPv4Address | IPv6Address
@@ -29,8 +43,14 @@ _NO_DROPS = bytes(8 * DROP_COUNTERS)
 class TunnelParameters:
     """What the data plane must know of one tunnel. ``None``: any address, no key, inherit."""
 
+    family: Literal[4, 6]
+    """IP version of the outer header."""
     local: IPAddress | None
     remote: IPAddress | None
+    inner: IPv4Address | None = None
+    """IPv4 address of the interface: keepalives may want an answer from it, through the tunnel."""
+    echo: int | None = None
+    """Identifier of echo requests that are sent for it, 16 bits; None: there are none."""
     input_key: int | None = None
     output_key: int | None = None
     input_checksum: Literal["require", "accept", "refuse"] = "accept"
@@ -51,8 +71,8 @@ class TunnelParameters:
     """Of outer IPv6 headers; None: the kernel's choice."""
     encapsulation_limit: int | None = None
     """Sent in outer IPv6 headers; None: not sent."""
-    mark: int = 0
-    """Of outer packets, for routing rules and netfilter; 0: none."""
+    firewall_mark: int | None = None
+    """Of outer packets, for routing rules and netfilter."""
     protocol: int | None = None
     """One more protocol type that is carried, beside IPv4 and IPv6; needs a device for it."""
     peers: tuple[tuple[IPNetwork, IPAddress], ...] = ()
@@ -66,24 +86,32 @@ class TunnelParameters:
     """Whether datagrams may follow others through a packet socket, past the host's policy."""
 
     @property
-    def family(self) -> Literal[4, 6]:
-        """IP version of the outer header; 4 when both addresses are open."""
-        address = self.remote if self.remote is not None else self.local
-        if address is None and self.peers:
-            address = self.peers[0][1]
-        return 6 if address is not None and address.version == 6 else 4
+    def transport(self) -> Transport:
+        """What carries GRE. No other is configured so far."""
+        return Transport.IP
 
     @property
     def send_options(self) -> SendOptions:
         """What a socket must have to send this tunnel's packets."""
         if self.family == 4:
-            return SendOptions(mark=self.mark)
+            return SendOptions(mark=self.firewall_mark or 0)
         return SendOptions(
-            self.mark,
+            self.firewall_mark or 0,
             self.encapsulation_limit,
             self.flow_label != 0,
             self.interface,
         )
+
+    @property
+    def no_bypass(self) -> str:
+        """Why all packets go through the host's routing; empty: they need not.
+
+        IPv6 with a flow label of the kernel's choice: with it the kernel chooses a queue, another
+        one than for those that follow a probe packet.
+        """
+        if not self.packet_socket:
+            return "not allowed"
+        return "IPv6FlowLabel=auto" if self.family == 6 and self.flow_label is None else ""
 
     @property
     def membership(self) -> Membership | None:
@@ -118,6 +146,7 @@ class TunnelParameters:
             # A tunnel that only receives is a mirror's: what it hands on stays as it came.
             TunnelFlag.CLAMP_MSS: self.clamp_mss
             and (self.remote is not None or self.has_many_remotes),
+            TunnelFlag.ECHOES: self.echo is not None,
             TunnelFlag.LEARNS: self.has_many_remotes and self.learn_peers,
         }
         flags = TunnelFlag(0)
@@ -139,6 +168,10 @@ class Counters:
     rx_drops: dict[DropReason, int]
     rx_resyncs: int = 0
     rx_lost: int = 0
+    tx_injected: int = 0
+    """Packets that gred made itself; those that were encapsulated are in tx_packets, too."""
+    rx_punted: int = 0
+    """Packets that were handed to control, neither delivered nor dropped."""
 
     def __add__(self, other: "Counters") -> "Counters":
         """Return the sum of two counts of one tunnel, as of before and after it was made anew."""
@@ -151,6 +184,8 @@ class Counters:
             _sum(self.rx_drops, other.rx_drops),
             self.rx_resyncs + other.rx_resyncs,
             self.rx_lost + other.rx_lost,
+            self.tx_injected + other.tx_injected,
+            self.rx_punted + other.rx_punted,
         )
 
 
@@ -158,16 +193,46 @@ def _sum(one: dict[DropReason, int], other: dict[DropReason, int]) -> dict[DropR
     return {reason: one.get(reason, 0) + other.get(reason, 0) for reason in one | other}
 
 
-class TunnelTable:
-    """The records of all tunnels and the table that finds them.
+CAPACITY = 65536  # tunnels, and number 0
 
-    ``memory`` never moves: its pages are taken when a record is used.
-    """
 
-    CAPACITY = 65536
+class Worker:
+    """What one worker keeps of all tunnels. Nobody else writes here while it moves packets."""
 
     def __init__(self) -> None:
-        self.memory = table(TunnelRecord, self.CAPACITY)
+        self.tx_states = table(TxState, CAPACITY)
+        self.rx_states = table(RxState, CAPACITY)
+        self.descriptors = table(Descriptor, CAPACITY)
+
+    def tx(self, index: int) -> TxState:
+        """Return a view of what it has sent of a tunnel."""
+        return TxState.from_buffer(self.tx_states, index * ctypes.sizeof(TxState))
+
+    def rx(self, index: int) -> RxState:
+        """Return a view of what it has received of a tunnel."""
+        return RxState.from_buffer(self.rx_states, index * ctypes.sizeof(RxState))
+
+    def write_to(self, index: int, descriptor: int) -> None:
+        """Write a tunnel's frames to *descriptor* from now on; -1: nowhere."""
+        entry = Descriptor.from_buffer(self.descriptors, index * ctypes.sizeof(Descriptor))
+        entry.fd = descriptor
+
+    def forget(self, index: int) -> None:
+        """Begin a tunnel anew: nothing sent, nothing received, nowhere to write to."""
+        for state in (self.tx(index), self.rx(index)):
+            ctypes.memset(ctypes.addressof(state), 0, ctypes.sizeof(state))
+        self.write_to(index, -1)
+
+
+class TunnelTable:
+    """The records of all tunnels, the table that finds them, and the workers.
+
+    No memory here moves: its pages are taken when a record is used.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        self.memory = table(TunnelRecord, CAPACITY)
+        self.workers = tuple(Worker() for _ in range(workers))
         self._receivers = Receivers()
         self._free = list[int]()
         self._next = 1
@@ -186,18 +251,19 @@ class TunnelTable:
 
         Raises OverflowError when all records are taken.
         """
-        if not self._free and self._next == self.CAPACITY:
-            raise OverflowError(f"more than {self.CAPACITY - 1} tunnels")
+        if not self._free and self._next == CAPACITY:
+            raise OverflowError(f"more than {CAPACITY - 1} tunnels")
         index = self._free.pop() if self._free else self._next
         self._next = max(self._next, index + 1)
         record = self.record(index)
         ctypes.memset(ctypes.addressof(record), 0, ctypes.sizeof(record))
-        record.fd = -1
+        for worker in self.workers:
+            worker.forget(index)
         self.configure(index, parameters)
         return index
 
     def configure(self, index: int, parameters: TunnelParameters) -> None:
-        """Write *parameters* to the record. Counters and sequence state stay."""
+        """Write *parameters* to the record. What workers keep stays."""
         kept = TunnelFlag(self.record(index).flags) & (
             TunnelFlag.BLOCKED
             | TunnelFlag.ETHERNET
@@ -215,9 +281,15 @@ class TunnelTable:
         record.ttl = parameters.ttl or 0
         record.tos = parameters.tos or 0
         record.family = parameters.family
+        record.echo = parameters.echo or 0
+        record.inner[:] = parameters.inner.packed if parameters.inner else bytes(4)
         record.local[:] = wire_address(parameters.local)
         record.remote[:] = wire_address(parameters.remote)
         self._receivers.put(index, parameters)
+
+    def others_take(self, what: Iterable[Taken]) -> None:
+        """Let *what* be foreign, and nothing else: see ``Receivers.others_take``."""
+        self._receivers.others_take(what)
 
     def set_flag(self, index: int, flag: TunnelFlag, *, to: bool) -> None:
         """Set or clear one flag of a record."""
@@ -229,33 +301,49 @@ class TunnelTable:
         self._receivers.remove(index)
         self._free.append(index)
 
-    def counters(self, index: int) -> Counters:
-        """Return what the record has counted."""
-        record = self.record(index)
-
-        def drops(counts: Sequence[int]) -> dict[DropReason, int]:
-            if bytes(counts) == _NO_DROPS:  # as most are: much faster
-                return {}
-            return {reason: count for reason in DropReason if (count := counts[reason])}
-
-        return Counters(
-            record.tx_packets,
-            record.tx_bytes,
-            record.rx_packets,
-            record.rx_bytes,
-            drops(record.tx_drops),
-            drops(record.rx_drops),
-            record.rx_resyncs,
-            record.rx_lost,
+    def traffic(self, index: int) -> Traffic:
+        """Return how many packets all workers have sent and received."""
+        return Traffic(
+            sum(worker.tx(index).tx_packets for worker in self.workers),
+            sum(worker.rx(index).rx_packets for worker in self.workers),
         )
+
+    def output_next(self, index: int) -> int:
+        """Return the sequence number that the next packet will have, of whoever sends for it."""
+        return max(int(worker.tx(index).output_next) for worker in self.workers)
+
+    def counters(self, index: int) -> Counters:
+        """Return what all workers have counted."""
+        counted = [_counted(worker.tx(index), worker.rx(index)) for worker in self.workers]
+        return sum(counted[1:], start=counted[0])
 
     def count_drop(
         self, index: int, direction: Literal["tx", "rx"], reason: DropReason, packets: int = 1
     ) -> None:
         """Count packets that were lost outside the codec."""
-        record = self.record(index)
-        drops = record.tx_drops if direction == "tx" else record.rx_drops
-        drops[reason] += packets
+        worker = self.workers[0]
+        if direction == "tx":
+            worker.tx(index).tx_drops[reason] += packets
+        else:
+            worker.rx(index).rx_drops[reason] += packets
+
+
+def _counted(tx: TxState, rx: RxState) -> Counters:
+    def drops(counts: Sequence[int]) -> dict[DropReason, int]:
+        if bytes(counts) == _NO_DROPS:  # as most are: much faster
+            return {}
+        return {reason: count for reason in DropReason if (count := counts[reason])}
+
+    return Counters(
+        tx.tx_packets,
+        tx.tx_bytes,
+        rx.rx_packets,
+        rx.rx_bytes,
+        drops(tx.tx_drops),
+        drops(rx.rx_drops),
+        rx.rx_resyncs,
+        rx.rx_lost,
+    )
 
 
 assert max(DropReason) < DROP_COUNTERS  # noqa: S101 - the records have room for so many

@@ -19,20 +19,24 @@ from gred.control.kernel.routes import NoRoute, Route, RouteInfo, RouteQuery
 from gred.control.link_local import link_local
 from gred.control.overlaps import shared
 from gred.control.paths import cycles
+from gred.control.probing import is_probing
 from gred.control.receivers import Others, Receivers, kernels, rivals
 from gred.control.twins import Claim, claim
 from gred.management import account
 from gred.management.logs import complain
 
 
-def check(path: Path) -> int:
+def check(path: Path, *, quiet: bool = False) -> int:
     """Validate *path*; print the effective configuration and the plan; return the exit code.
 
-    What is printed is itself a configuration: all but the options is comment.
+    What is printed is itself a configuration: all but the options is comment. *quiet*: nothing is
+    printed but what is wrong, and the kernel is not asked.
     """
     config = read(path)
     if config is None:
         return int(ExitCode.BAD_CONFIGURATION)
+    if quiet:
+        return int(ExitCode.OK)
     kernel = _kernel()
     view = look(config, kernel)
     if kernel is not None:
@@ -81,7 +85,7 @@ def look(config: Config, kernel: Kernel | None) -> View:
                 RouteQuery(
                     remote,
                     tunnel.local,
-                    indexes.get(tunnel.device or "", 0),
+                    indexes.get(tunnel.underlay_device or "", 0),
                     tunnel.firewall_mark or 0,
                 )
                 for tunnel, remote in routed
@@ -135,6 +139,7 @@ def describe(config: Config, view: View) -> Iterator[str]:
         for network, outer in tunnel.peers:
             yield f"  behind {outer}: {network}"
         yield f"  {_arithmetic(tunnel, route)}"
+        yield from (f"  {line}" for line in _asking(tunnel))
         if isinstance(route, RouteInfo):
             device = view.links.get(route.oif, str(route.oif))
             via = f" via {route.gateway}" if route.gateway else ""
@@ -213,7 +218,19 @@ def _local_now(tunnel: TunnelConfig, view: View) -> IPAddress | None:
     return next((address for address in own if address.version == tunnel.family), None)
 
 
-def _loops(config: Config, view: View) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A tunnel whose outer packets come back to it: *way* are the tunnels passed, itself last.
+
+    *certain*: so it is now. Otherwise it will be, unless there is a more specific route.
+    """
+
+    tunnel: TunnelConfig
+    way: tuple[str, ...]
+    certain: bool
+
+
+def loops(config: Config, view: View) -> Iterator[Loop]:
     """Find tunnels whose outer packets would come back to them.
 
     Of a tunnel whose interface exists the kernel knows. Of others a route in the configuration is
@@ -230,14 +247,17 @@ def _loops(config: Config, view: View) -> Iterator[str]:
         if next_name in number:
             leads[number[tunnel.name]] = number[next_name]
     for start, ring in cycles(leads).items():
-        tunnel = config.tunnels[start]
         names = [config.tunnels[index].name for index in ring]
-        way = " > ".join([*names[1:], names[0]])
-        certain = running.issuperset(names)
+        yield Loop(config.tunnels[start], (*names[1:], names[0]), running.issuperset(names))
+
+
+def _loops(config: Config, view: View) -> Iterator[str]:
+    for loop in loops(config, view):
+        tunnel, way = loop.tunnel, " > ".join(loop.way)
         yield (
             f"{tunnel.location}: [Tunnel {tunnel.name}] Remote: {tunnel.remote}"
-            + (f" is routed into {way}" if certain else f" would be routed into {way}")
-            + (": give it" if certain else ", unless it has")
+            + (f" is routed into {way}" if loop.certain else f" would be routed into {way}")
+            + (": give it" if loop.certain else ", unless it has")
             + " a route of its own beside the tunnel"
         )
 
@@ -256,7 +276,7 @@ def _entered(config: Config, tunnel: TunnelConfig) -> str | None:
 def _outer(tunnel: TunnelConfig) -> str:
     local = tunnel.local or (f"%{tunnel.local_interface}" if tunnel.local_interface else "any")
     words = [f"{tunnel.mode} from {local} to {tunnel.remote or 'any'}"]
-    words += [f"dev {tunnel.device}"] if tunnel.device is not None else []
+    words += [f"dev {tunnel.underlay_device}"] if tunnel.underlay_device is not None else []
     words += [f"fwmark {tunnel.firewall_mark}"] if tunnel.firewall_mark else []
     if tunnel.input_key == tunnel.output_key:
         words += [f"key {tunnel.output_key}"] if tunnel.output_key is not None else []
@@ -301,6 +321,24 @@ def _arithmetic(tunnel: TunnelConfig, route: Route | None) -> str:
         f"mtu {_mtu(tunnel, route)}: {path} of the route{'' if known else ' (assumed)'},"
         f" less {overhead} of outer and GRE header"
     )
+
+
+def _asking(tunnel: TunnelConfig) -> Iterator[str]:
+    """Say whom the tunnel asks for signs of life, and what follows."""
+    who = ", ".join(map(str, dict.fromkeys(outer for _network, outer in tunnel.peers)))
+    how = f"asks {tunnel.remote or who} for a keepalive"
+    if tunnel.keepalive_target is not None:
+        how = f"pings {tunnel.keepalive_target} from {tunnel.echo_source}"
+    if tunnel.keepalive is not None:
+        silence = tunnel.keepalive * tunnel.keepalive_retries
+        carrier = "no carrier" if tunnel.carrier == "keepalive" else "the carrier stays"
+        yield f"{how} every {tunnel.keepalive:g} s; silent after {silence:g} s: {carrier}"
+    if is_probing(tunnel):
+        yield (
+            "probes what the path carries while that is answered"
+            if tunnel.keepalive is not None
+            else f"{how}, to probe what the path carries"
+        )
 
 
 def _kernel() -> Kernel | None:

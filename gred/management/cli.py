@@ -1,25 +1,29 @@
-"""The command line: ``gred``, ``gred check``, ``gred demo``.
+"""The command line: ``gred`` and its commands.
 
 Only words are read here; what a command needs is imported when it runs, so that ``gred --version``
 answers at once. Nothing here opens a device or a socket.
 """
 
 import argparse
+import contextlib
+import os
+import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from gred import __version__
 from gred.management import signals
-
-DEFAULT_CONFIGURATION = Path("/etc/gred/gred.conf")
+from gred.management.places import DEFAULT_CONFIGURATION, socket_path
 
 _EXIT_CODES = """\
 exit codes:
   0   fine
   1   failure at run time
   2   usage
+  3   gred doctor has findings; a tunnel that gred status was asked for is not up
   69  /dev/net/tun is not there, or is not what it should be
   77  no permission: gred needs CAP_NET_ADMIN and CAP_NET_RAW
   78  bad configuration
@@ -27,19 +31,43 @@ exit codes:
 signals:
   SIGINT, SIGTERM, SIGQUIT  stop and take down what was set up; a second SIGINT does not wait for it
   SIGUSR1                   log the states of the tunnels, and drops since the last time
-  SIGHUP                    nothing yet but a line in the log; on a terminal that is gone: stop
+  SIGHUP                    read the configuration again; on a terminal that is gone: stop
 """
+_DIALECTS = ("ip-json", "networkd", "mikrotik", "cisco", "ip")
+_FORMS = ("gred", "ip", "networkd", "cisco", "mikrotik")
+_NOBODY_READS = 141  # what a shell shows for a program that SIGPIPE ended
 _INTERRUPTED = 130  # what a shell shows for a program that SIGINT ended
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command in *argv* (the process's own unless given) and return its exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
         if arguments.command == "check":
             from gred.management.check import check  # noqa: PLC0415 - not for gred --version
 
-            return check(arguments.configuration)
+            return _print(lambda: check(arguments.configuration, quiet=arguments.quiet))
+        if arguments.command == "doctor":
+            from gred.management.doctor.examination import doctor  # noqa: PLC0415 - as above
+
+            return _print(
+                lambda: doctor(
+                    arguments.configuration,
+                    asked_for=arguments.configuration is not DEFAULT_CONFIGURATION,
+                    json=arguments.json,
+                    root=arguments.root,
+                )
+            )
+        if arguments.command == "convert":
+            from gred.management.convert.command import run as convert  # noqa: PLC0415 - as above
+
+            return _print(lambda: convert(arguments.files, dialect=arguments.dialect))
+        if arguments.command in {"status", "events", "reload"}:
+            return _ask(arguments)
+        if arguments.command == "show":
+            from gred.management.show.command import run as show  # noqa: PLC0415 - as above
+
+            return _print(lambda: show(arguments.configuration, arguments.tunnel, arguments.form))
         if arguments.command == "demo":
             from gred.management.demo import run_demo  # noqa: PLC0415 - not for gred --version
 
@@ -59,34 +87,47 @@ def main(argv: list[str] | None = None) -> int:
         return _INTERRUPTED
 
 
+def _print(command: Callable[[], int]) -> int:
+    """Return what *command* does; who reads its output may have enough of it, as head(1) has."""
+    try:
+        code = command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter would try once more, at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _NOBODY_READS
+    return code
+
+
 def _leave(_signal: int, _frame: object) -> NoReturn:
     sys.exit(0)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; what is said of them elsewhere is made from it."""
+    top = argparse.ArgumentParser(
         prog="gred",
         description="A GRE tunnel daemon that needs no kernel GRE module."
         " Without a command it runs the daemon.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"gred {__version__}")
-    _add_configuration(parser, default=DEFAULT_CONFIGURATION)
-    parser.add_argument(
+    top.add_argument("--version", action="version", version=f"gred {__version__}")
+    _add_configuration(top, default=DEFAULT_CONFIGURATION)
+    top.add_argument(
         "--foreground",
         action="store_true",
         help="log for people, as on a terminal, whatever stderr is, and stop when the terminal"
         " goes; gred never forks, with or without it",
     )
-    parser.add_argument(
+    top.add_argument(
         "-v",
         "--verbose",
         action="count",
         default=0,
         help="-v: states and decisions; -vv: one decoded line per packet; -vvv: with hex",
     )
-    commands = parser.add_subparsers(dest="command", metavar="[check | demo]")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
     checking = commands.add_parser(
         "check",
@@ -95,8 +136,99 @@ def _parser() -> argparse.ArgumentParser:
         " in ip(8) terms. Nothing is changed.",
         epilog="exit codes: 0 fine, 78 bad configuration",
     )
+    checking.add_argument(
+        "-q", "--quiet", action="store_true", help="print nothing but what is wrong"
+    )
     # Not given after the command, what was given before it stands.
     _add_configuration(checking, default=argparse.SUPPRESS)
+
+    conversion = commands.add_parser(
+        "convert",
+        help="print what other tools configured as gred.conf",
+        description="Print as gred.conf what is in FILE, one after another: the output of ip"
+        " -json -details link (address, route), commands of ip(8), .netdev and .network files of"
+        " systemd-networkd, a configuration of Cisco IOS or of MikroTik RouterOS. What has no"
+        " equivalent is said in a comment and on stderr. Nothing is changed.",
+        epilog="exit codes: 0 fine, 1 no tunnel was found, or nothing that could be read",
+    )
+    conversion.add_argument("files", metavar="FILE", nargs="*", help="- or none: standard input")
+    conversion.add_argument(
+        "--from",
+        dest="dialect",
+        choices=_DIALECTS,
+        help="what FILE is, where it is not recognised",
+    )
+
+    examination = commands.add_parser(
+        "doctor",
+        help="look for what keeps tunnels from working on this host",
+        description="Look at this host and at the configured tunnels: what is there, what is wrong,"
+        " and the command that mends it. Runs beside the daemon or without it. Nothing is changed,"
+        " and no packet is sent. As root it sees most; what it cannot see it says.",
+        epilog="exit codes: 0 no findings, 3 findings, 78 bad configuration",
+    )
+    _add_configuration(examination, default=argparse.SUPPRESS)
+    examination.add_argument("--json", action="store_true", help="for machines; see docs/doctor.md")
+    examination.add_argument(
+        "--root",
+        metavar="DIR",
+        type=Path,
+        default=Path("/"),
+        help="look for the unit and the files of systemd-networkd below DIR",
+    )
+
+    showing = commands.add_parser(
+        "status",
+        help="show how the tunnels of the running daemon are",
+        description="Show all tunnels, a line each, those in trouble first; or those that are"
+        " named, with everything that is known of them.",
+        epilog="exit codes: 0 fine, 1 the daemon does not answer, 3 a named tunnel is not up",
+    )
+    _add_configuration(showing, default=argparse.SUPPRESS)
+    showing.add_argument("tunnels", metavar="TUNNEL", nargs="*")
+    showing.add_argument("--json", action="store_true", help="for machines; see docs/status.md")
+    showing.add_argument("-w", "--watch", action="store_true", help="again every second")
+
+    telling = commands.add_parser(
+        "events",
+        help="show what happened to the tunnels of the running daemon",
+        description="Show the last events, the log's lines about tunnels, the oldest first.",
+        epilog="exit codes: 0 fine, 1 the daemon does not answer",
+    )
+    _add_configuration(telling, default=argparse.SUPPRESS)
+    telling.add_argument("tunnels", metavar="TUNNEL", nargs="*")
+    telling.add_argument("--json", action="store_true", help="for machines, one object a line")
+    telling.add_argument("-f", "--follow", action="store_true", help="go on with what happens")
+
+    reloading = commands.add_parser(
+        "reload",
+        help="have the running daemon follow its changed configuration",
+        description="Read the configuration again. Tunnels that do not differ are not touched; with"
+        " an error in it nothing changes.",
+        epilog="exit codes: 0 fine, 1 the daemon does not answer, 77 no permission, 78 bad"
+        " configuration",
+    )
+    _add_configuration(reloading, default=argparse.SUPPRESS)
+    reloading.add_argument(
+        "-n", "--dry-run", action="store_true", help="only print what would be done"
+    )
+
+    opposite = commands.add_parser(
+        "show",
+        help="print what the other end of a tunnel must configure",
+        description="Print what the other end of TUNNEL must configure so that both agree: ends and"
+        " keys change sides, and so on. What is guessed is said in a comment and on stderr.",
+        epilog="exit codes: 0 fine, 1 no such tunnel, here or there, 78 bad configuration",
+    )
+    opposite.add_argument("tunnel", metavar="TUNNEL", help="name of a tunnel of the configuration")
+    opposite.add_argument(
+        "--as",
+        dest="form",
+        choices=_FORMS,
+        default="gred",
+        help="for gred (default), a Linux kernel (ip), systemd-networkd, Cisco IOS, MikroTik",
+    )
+    _add_configuration(opposite, default=argparse.SUPPRESS)
 
     demonstration = commands.add_parser(
         "demo",
@@ -108,7 +240,46 @@ def _parser() -> argparse.ArgumentParser:
     demonstration.add_argument(
         "--pcap", metavar="FILE", type=Path, help="keep what crossed the underlay, for Wireshark"
     )
-    return parser
+    return top
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    """Ask the running daemon; return the exit code."""
+    from gred.management import status  # noqa: PLC0415 - not for gred --version
+
+    path = socket_path(arguments.configuration, _setting(arguments.configuration))
+    match arguments.command:
+        case "status":
+            return _print(
+                lambda: status.status(
+                    path, arguments.tunnels, as_json=arguments.json, watch=arguments.watch
+                )
+            )
+        case "events":
+            return _print(
+                lambda: status.events(
+                    path, arguments.tunnels, follow=arguments.follow, as_json=arguments.json
+                )
+            )
+        case _:
+            return status.reload(path, dry_run=arguments.dry_run)
+
+
+def _setting(configuration: Path) -> str:
+    """Return what ControlSocket= is; auto where the file cannot be read or is wrong by now."""
+    written = False
+    with contextlib.suppress(OSError):
+        drop_ins = configuration.with_suffix(".conf.d").glob("*.conf")
+        texts = (file.read_text(errors="replace") for file in (configuration, *drop_ins))
+        written = any(re.search(r"^\s*ControlSocket\s*=", text, re.MULTILINE) for text in texts)
+    if not written:
+        return "auto"
+    from gred.config import ConfigurationError, load  # noqa: PLC0415 - takes its time
+
+    try:
+        return load(configuration).daemon.control_socket or "auto"
+    except ConfigurationError:
+        return "auto"
 
 
 def _add_configuration(parser: argparse.ArgumentParser, *, default: object) -> None:

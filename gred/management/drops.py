@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from gred.wire.drop import DropReason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import FilteringBoundLogger
 
     from gred.dataplane.tunnels import Counters
@@ -21,11 +23,25 @@ REMEDIES = {
 OTHERS = frozenset({DropReason.FOREIGN})
 
 
-class DropSummary:
-    """Logs one ``drops`` line per tunnel with the counts that moved since its last line."""
+# What the kernel counts at the socket as if it had been full.
+BY_POLICY = (
+    "an IPsec policy of this host wants what arrives protected or blocks it, and dropped most of"
+    " these before gred could read them (ip xfrm policy)"
+)
 
-    def __init__(self, log: "FilteringBoundLogger") -> None:
+
+class DropSummary:
+    """Logs one ``drops`` line per tunnel with the counts that moved since its last line.
+
+    *refused*: how many packets IPsec has refused so far.
+    """
+
+    def __init__(
+        self, log: "FilteringBoundLogger", refused: "Callable[[], int]" = lambda: 0
+    ) -> None:
         self._log = log
+        self._refused = refused
+        self._refused_before = refused()
         self._told: dict[tuple[str | None, str, DropReason], int] = {}
 
     def note(self, tunnel: str | None, counters: "Counters") -> None:
@@ -41,10 +57,16 @@ class DropSummary:
                 self._told[key] = count
                 if more and reason not in OTHERS:
                     moved[_word(direction, reason)] = more
-                    remedies += [REMEDIES[reason]] if reason in REMEDIES else []
+                    remedies += [self._remedy(reason, more)] if reason in REMEDIES else []
         if moved:
             tell = self._log.warning if remedies else self._log.info
             tell("drops", tunnel=tunnel, **moved, detail="; ".join(remedies) or None)
+
+    def _remedy(self, reason: DropReason, count: int) -> str:
+        if reason is not DropReason.RX_OVERRUN:
+            return REMEDIES[reason]
+        before, self._refused_before = self._refused_before, self._refused()
+        return BY_POLICY if 2 * (self._refused_before - before) >= count else REMEDIES[reason]
 
 
 def _word(direction: str, reason: DropReason) -> str:

@@ -13,9 +13,8 @@ from gred.management.ratelimit import TokenBucket
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from gred.control.parts import Event
+    from gred.control.events import Event
 
-CAUSED_BY_PACKETS = frozenset({"packet_refused", "peer_learned", "peer_moved"})
 _BURST = 3  # lines at once, of one reason in one tunnel
 _RATE = 0.1  # lines per second after that
 _LEVELS = logging.getLevelNamesMapping()
@@ -34,7 +33,7 @@ class EventLog:
     def __call__(self, event: "Event") -> None:
         """Log *event*, unless packets caused the same too often just now."""
         suppressed = None
-        if event.name in CAUSED_BY_PACKETS:
+        if event.CAUSED_BY_PACKETS:
             bucket = self._bucket(event)
             if not bucket.take():
                 return
@@ -49,7 +48,7 @@ class EventLog:
 
     def _bucket(self, event: "Event") -> TokenBucket:
         """Return the bucket of one reason in one tunnel: a flood of one kind hides no other."""
-        kind = (event.name, event.tunnel, event.fields.get("reason"))
+        kind = (event.name, event.tunnel, event.kind)
         if kind not in self._buckets:
             self._buckets[kind] = TokenBucket(rate=_RATE, burst=_BURST, clock=self._clock)
         return self._buckets[kind]

@@ -5,6 +5,7 @@ Nothing here fails upwards: a service manager that does not listen is no reason 
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 _SEND_SECONDS = 0.5  # a deaf service manager must not hold up the loop for longer
@@ -24,6 +25,11 @@ class Notifier:
     def ready(self, status: str) -> None:
         """Say that start-up is complete."""
         self._send(f"READY=1\nSTATUS={status}")
+
+    def reloading(self) -> None:
+        """Say that the configuration is read again; ``ready`` says that this has ended."""
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=reloading")
 
     def status(self, status: str) -> None:
         """Say the one line that ``systemctl status`` shows."""

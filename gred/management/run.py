@@ -6,21 +6,28 @@ Puts the parts together; what they do is theirs. Nothing here is reached by a pa
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from gred import __version__
+from gred.config import load
 from gred.control.daemon import Daemon
 from gred.control.errors import ExitCode
-from gred.control.parts import Event
+from gred.control.events import Event
 from gred.dataplane.descriptors import raise_the_limit
 from gred.management import logs
 from gred.management.check import read
+from gred.management.control.commands import Asked, Happenings, commands
+from gred.management.control.server import ControlError, Server
 from gred.management.events import EventLog
 from gred.management.notify import Notifier
+from gred.management.places import socket_path
+from gred.management.reloading import Reloadable, Reloading
 from gred.management.service import Service, Startable
 from gred.management.tracing import PacketTracer
 
@@ -31,7 +38,12 @@ if TYPE_CHECKING:
 
 SWITCH_SECONDS = 0.0001  # the interpreter's default is 0.005
 
-MakeDaemon = Callable[..., Startable]
+
+class Daemonic(Startable, Reloadable, Asked, Protocol):
+    """What is run: it starts, stops, follows another configuration and says what it knows."""
+
+
+MakeDaemon = Callable[..., Daemonic]
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -51,6 +63,7 @@ def run(path: Path, *, foreground: bool, verbosity: int, make_daemon: MakeDaemon
         return runner.run(
             _serve(
                 config,
+                partial(load, path),
                 make_daemon,
                 log,
                 make_tracer(log, verbosity),
@@ -81,6 +94,7 @@ def make_tracer(log: "FilteringBoundLogger", verbosity: int) -> PacketTracer | N
 
 async def _serve(
     config: "Config",
+    read_again: "Callable[[], Config]",
     make_daemon: MakeDaemon,
     log: "FilteringBoundLogger",
     tracer: PacketTracer | None,
@@ -88,22 +102,39 @@ async def _serve(
     loop_name: str,
     hangup_stops: bool,
 ) -> int:
-    events = EventLog(log)
+    events, happenings = EventLog(log), Happenings(time.time)
 
     def listen(event: Event) -> None:
         events(event)
+        happenings.note(event)
         service.status_changed()
 
     loop = asyncio.get_running_loop()
+    daemon = make_daemon(config, loop, listener=listen, trace=tracer)
+    reloading = Reloading(daemon, read_again, log)
     service = Service(
-        make_daemon(config, loop, listener=listen, trace=tracer),
+        daemon,
         log,
         Notifier(os.environ),
         facts={"version": __version__, "loop": loop_name},
+        reload=reloading.reload,
         on_interval=tracer.flush if tracer else lambda: None,
         hangup_stops=hangup_stops,
     )
-    return await service.run()
+    about = {"version": __version__, "pid": os.getpid(), "configuration": config.file}
+    server = None
+    if config.daemon.control_socket is not None:
+        path = socket_path(Path(config.file), config.daemon.control_socket)
+        server = Server(path, commands(daemon, happenings, reloading, about), log)
+        try:
+            await server.open()
+        except ControlError as error:
+            log.warning("control_socket_failed", detail=str(error))
+    try:
+        return await service.run()
+    finally:
+        if server is not None:
+            await server.close()
 
 
 def _on_terminal() -> bool:

@@ -9,10 +9,11 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gred.control.errors import ExitCode, SetupError
+from gred.control.kernel import xfrm
 from gred.management import signals
 from gred.management.drops import DropSummary
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from gred.dataplane.tunnels import Counters
     from gred.management.notify import Notifier
+    from gred.management.reloading import Outcome
 
 SUMMARY_SECONDS = 10.0
 # While a start or a stop goes on, the service manager hears of it this often, and waits for this
@@ -29,7 +31,6 @@ WORK_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0
 SLICE_SECONDS = 0.001  # of a summary, until packets have their turn
 STATUS_SECONDS = 1.0  # between two words to the service manager
-_RELOAD_REMEDY = "restart gred to read the configuration again"
 
 
 class Startable(Protocol):
@@ -64,8 +65,9 @@ class Startable(Protocol):
 class Service:
     """Runs one daemon until a signal or a bug ends it; made and used on its running loop.
 
-    *on_interval* is called with every summary. *hangup_stops*: the terminal is gone with SIGHUP, so
-    gred goes too. *abort* is called at a second SIGINT and must not return.
+    *reload* is called at SIGHUP. *on_interval* is called with every summary. *hangup_stops*: the
+    terminal is gone with SIGHUP, so gred goes too. *abort* is called at a second SIGINT and must
+    not return.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Service:
         notifier: "Notifier",
         *,
         facts: Mapping[str, object],
+        reload: Callable[[], Awaitable["Outcome"]],
         on_interval: Callable[[], None] = lambda: None,
         hangup_stops: bool = False,
         abort: Callable[[int], Any] = os._exit,
@@ -83,12 +86,15 @@ class Service:
         self._log = log
         self._notifier = notifier
         self._facts = facts
+        self._reload = reload
+        self._reloads: set[asyncio.Task[None]] = set()
         self._on_interval = on_interval
         self._hangup_stops = hangup_stops
         self._abort = abort
-        self._drops = DropSummary(log)
+        self._drops = DropSummary(log, xfrm.refused)
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._started = asyncio.Event()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._status: str | None = None
         self._status_told = float("-inf")
@@ -146,6 +152,7 @@ class Service:
         self._log.info("started", **self._facts, **self._daemon.facts())
         self._status = self._daemon.status()
         self._notifier.ready(self._status)
+        self._started.set()
         self._every("summary", SUMMARY_SECONDS, self._begin_summary)
         if self._notifier.watchdog_seconds is not None:
             self._every("watchdog", self._notifier.watchdog_seconds / 2, self._notifier.alive)
@@ -156,6 +163,10 @@ class Service:
         self._notifier.stopping()
         for timer in self._timers.values():
             timer.cancel()
+        for task in self._reloads:
+            task.cancel()
+        if self._reloads:
+            await asyncio.wait(self._reloads)
         if self._status is not None:
             self._summarize()
         self._tell_work("stopping")
@@ -235,8 +246,27 @@ class Service:
     def _on_hangup(self) -> None:
         if self._hangup_stops:
             self._on_stop_signal(signal.SIGHUP)
-        else:
-            self._log.warning("reload_unsupported", signal="SIGHUP", remedy=_RELOAD_REMEDY)
+        elif not self._stop.is_set():
+            task = self._loop.create_task(self._follow_configuration())
+            self._reloads.add(task)
+            task.add_done_callback(self._reload_ended)
+
+    async def _follow_configuration(self) -> None:
+        """Reload, and tell the service manager when that begins and ends, and what was wrong."""
+        await self._started.wait()  # what it starts with was read already
+        self._notifier.reloading()
+        outcome = await self._reload()
+        if self._stop.is_set():
+            return
+        self._status = self._daemon.status()
+        wrong = f"reload refused: {outcome.problems[0]}; " if outcome.problems else ""
+        self._notifier.ready(wrong + self._status)
+
+    def _reload_ended(self, task: asyncio.Task[None]) -> None:
+        self._reloads.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail("reload raised", error)
+            self._stop.set()
 
     def _report(self) -> None:
         """Say at once what is otherwise said at intervals, and in which states the tunnels are."""

@@ -1,6 +1,6 @@
 """Why a packet was discarded: one vocabulary for counters, logs, status and the C code.
 
-Values only. The numbers are indexes into the counter arrays of a tunnel record
+Values only. The numbers are indexes into the counter arrays of a tunnel's states
 (``dataplane/layout.py``, ``dataplane/native/layout.h``); a test holds the two lists together.
 """
 
@@ -44,4 +44,4 @@ class DropReason(IntEnum):
     KEEPALIVE = 27  # protocol type 0: a keepalive of Cisco's kind, or the answer to one
     EOIP = 28  # GRE version 1 with protocol type 0x6400: Ethernet over IP of MikroTik
     RX_OVERRUN = 29  # the receive buffer was full: not read in time
-    FOREIGN = 30  # no tunnel of ours, and another receiver on this host takes GRE, too
+    FOREIGN = 30  # no tunnel of ours: another receiver on this host takes it, or may

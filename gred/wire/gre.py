@@ -55,6 +55,7 @@ def header_length(flags: int) -> int:
 PROTOCOL_PPP = 0x880B  # with version 1, RFC 2637 §4.1
 PROTOCOL_EOIP = 0x6400  # with version 1: MikroTik's Ethernet over IP
 PROTOCOL_KEEPALIVE = 0  # of Cisco's kind
+PROTOCOL_HUAWEI = 0x0004  # of a keepalive, where others have that of IPv4
 PROTOCOL_WCCP = 0x883E
 WCCP_HEADER = 4  # bytes of the redirect header of WCCP version 2
 

@@ -83,7 +83,7 @@ TUNNELS = st.builds(
     ends=ends(),
     contradicts=st.integers(0, 9).map(lambda number: number == 9),
     mode=st.sampled_from(["gre", "gretap"]),
-    device=st.none() | INTERFACES.filter(lambda name: name.lower() != "none"),
+    underlay_device=st.none() | INTERFACES.filter(lambda name: name.lower() != "none"),
     firewall_mark=st.none() | st.integers(1, 0xFFFFFFFF),
     namespace=st.none() | NAMESPACES,
     mac_address=st.none() | mac_addresses(),

@@ -16,6 +16,7 @@ def test_defaults_are_written_out() -> None:
     assert lines_of() == [
         "[Daemon]",
         "LogFormat=auto",
+        "ControlSocket=auto",
         "",
         "[Tunnel a]",
         "Mode=gre",
@@ -27,12 +28,14 @@ def test_defaults_are_written_out() -> None:
         "MACAddress=none",
         "Address=none",
         "Route=none",
+        "Repair=yes",
         "Key=none",
         "Checksum=no",
         "SerializeTunneledPackets=no",
         "TTL=64",
         "TOS=inherit",
         "DiscoverPathMTU=yes",
+        "ProbeMTU=auto",
         "IgnoreDontFragment=no",
         "IPv6FlowLabel=auto",
         "EncapsulationLimit=none",
@@ -43,6 +46,11 @@ def test_defaults_are_written_out() -> None:
         "ClampMSS=yes",
         "Offload=auto",
         "PacketSocket=auto",
+        "Keepalive=no",
+        "KeepaliveRetries=3",
+        "KeepaliveTarget=none",
+        "KeepaliveReply=yes",
+        "Carrier=keepalive",
     ]
 
 

@@ -40,6 +40,50 @@ def test_other_words_are_no_boolean(text: str) -> None:
     assert refuses(values.BOOLEAN, text)
 
 
+SPAN = values.span(0.1, 32767, none="no")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "written"),
+    [
+        ("10", 10.0, "10s"),
+        ("10s", 10.0, "10s"),
+        ("10 sec", 10.0, "10s"),
+        ("500ms", 0.5, "500ms"),
+        ("0.5", 0.5, "500ms"),
+        ("1.25s", 1.25, "1250ms"),
+        ("1min 30s", 90.0, "90s"),
+        ("2min", 120.0, "2min"),
+        ("no", None, "no"),
+    ],
+)
+def test_a_time_is_read_as_systemd_does(text: str, seconds: float | None, written: str) -> None:
+    assert SPAN.read(text) == seconds
+    assert SPAN.write(seconds) == written
+    assert SPAN.read(written) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("", ""),
+        ("s", ""),
+        ("-1", ""),
+        ("10h", ""),
+        ("0", ""),
+        ("32768", ""),
+        ("10 s 3 x", ""),
+        ("10 3", "the interval alone: 10s; how often is KeepaliveRetries=3"),
+        ("10s,10", ""),
+        ("10,10", "the interval alone: 10s; how often is KeepaliveRetries=10"),
+        ("yes", "how often, as in 10s"),
+        ('"10s"', "without quotes: 10s"),
+    ],
+)
+def test_other_words_are_no_time(text: str, hint: str) -> None:
+    assert refuses(SPAN, text) == [hint]
+
+
 @pytest.mark.parametrize(("text", "value"), [("1", 1), ("255", 255), ("inherit", None)])
 def test_number_in_range_is_read(text: str, value: object) -> None:
     assert NUMBER.read(text) == value

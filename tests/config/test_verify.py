@@ -366,3 +366,80 @@ class TestLocalInterfaces:
     def test_one_interface_with_two_families(self, tmp_path: Path) -> None:
         four, six = (f"Local=%eth0\nRemote={remote}\n" for remote in ("192.0.2.1", "fd00::1"))
         assert problems(tmp_path, f"[Tunnel a]\n{four}[Tunnel b]\n{six}") == []
+
+
+class TestKeepalive:
+    @pytest.mark.parametrize(
+        "ends", ["Remote=192.0.2.2", "Peers=10.0.0.2@192.0.2.2", "Remote=2001:db8::2"]
+    )
+    def test_somebody_is_to_answer(self, tmp_path: Path, ends: str) -> None:
+        assert of_tunnel(tmp_path, ends, "Keepalive=10s") == []
+
+    @pytest.mark.parametrize("ends", [(), ("Key=1", "LearnPeers=yes")])
+    def test_nobody_is_to_answer(self, tmp_path: Path, ends: tuple[str, ...]) -> None:
+        assert of_tunnel(tmp_path, *ends, "Keepalive=10s") == [
+            "Keepalive: expected Remote= or Peers= with it: who is to answer"
+        ]
+
+    def test_a_group_is_nobody(self, tmp_path: Path) -> None:
+        lines = ("Local=192.0.2.1", "Remote=239.1.1.1", "Keepalive=10s")
+        assert of_tunnel(tmp_path, *lines) == [
+            "Keepalive: expected one host to answer, got the group 239.1.1.1"
+        ]
+
+    TARGET = ("Remote=192.0.2.2", "Keepalive=10s", "Address=10.1.2.1/30, fd00::1/64")
+
+    @pytest.mark.parametrize("target", ["10.1.2.2", "10.9.9.9", "fd00::2", "none"])
+    def test_an_inner_address_is_pinged(self, tmp_path: Path, target: str) -> None:
+        assert of_tunnel(tmp_path, *self.TARGET, f"KeepaliveTarget={target}") == []
+
+    @pytest.mark.parametrize(
+        ("target", "problem"),
+        [
+            ("10.1.2.1", "expected the address of the other end, got our own, 10.1.2.1"),
+            ("192.0.2.2", "expected an address inside the tunnel, got Remote=, 192.0.2.2"),
+            ("224.0.0.1", "expected the inner address of one host, got 224.0.0.1"),
+            ("::", "expected the inner address of one host, got ::"),
+        ],
+    )
+    def test_another_address_is_not(self, tmp_path: Path, target: str, problem: str) -> None:
+        found = of_tunnel(tmp_path, *self.TARGET, f"KeepaliveTarget={target}")
+        assert found == [f"KeepaliveTarget: {problem}"]
+
+    @pytest.mark.parametrize(
+        ("lines", "problem"),
+        [
+            (
+                ("Remote=192.0.2.2", "Address=10.1.2.1/30"),
+                "expected Keepalive= with it: how often to ask",
+            ),
+            (
+                ("Remote=192.0.2.2", "Keepalive=10s", "Address=fd00::1/64"),
+                "expected an IPv4 Address= to ask 10.1.2.2 from, got none",
+            ),
+            (
+                ("Peers=10.1.2.2@192.0.2.2", "Keepalive=10s", "Address=10.1.2.1/30"),
+                "expected Remote= with it: one host to answer",
+            ),
+            (
+                ("Remote=192.0.2.2", "Keepalive=10s", "Address=10.1.2.1/30", "Mode=gretap"),
+                "expected Mode=gre: who has the address is not asked",
+            ),
+        ],
+    )
+    def test_what_it_needs(self, tmp_path: Path, lines: tuple[str, ...], problem: str) -> None:
+        found = of_tunnel(tmp_path, *lines, "KeepaliveTarget=10.1.2.2")
+        assert found == [f"KeepaliveTarget: {problem}"]
+
+    def test_probes_must_not_be_fragmented(self, tmp_path: Path) -> None:
+        ends = ("Remote=192.0.2.2", "DiscoverPathMTU=no")
+        assert of_tunnel(tmp_path, *ends, "ProbeMTU=auto") == []
+        assert of_tunnel(tmp_path, *ends, "ProbeMTU=yes") == [
+            "ProbeMTU: expected DiscoverPathMTU=yes with it: with no, routers may fragment probes"
+        ]
+
+    @pytest.mark.parametrize("ends", [(), ("Key=1", "LearnPeers=yes")])
+    def test_probes_need_somebody_to_answer(self, tmp_path: Path, ends: tuple[str, ...]) -> None:
+        assert of_tunnel(tmp_path, *ends, "ProbeMTU=yes") == [
+            "ProbeMTU: expected Remote= or Peers= with it: who is to answer"
+        ]

@@ -4,21 +4,40 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from gred.config.model import Config, DaemonConfig, IPAddress, IPInterface, Location, TunnelConfig
 from gred.control.daemon import Daemon, Parts, Reporter, Trace
-from gred.control.errors import SetupError
+from gred.control.events import Event
+from gred.control.kernel.changes import Change, SetMtu
 from gred.control.kernel.namespaces import NamespaceError
-from gred.control.kernel.parts import Actual, Device, DeviceMode, InterfaceSettings, Prefix, prefix
-from gred.control.kernel.routes import NoRoute, Route, RouteInfo, RouteQuery
-from gred.control.parts import Event, Port
+from gred.control.kernel.parts import Actual, Device, DeviceMode, InterfaceSettings, Refusals
+from gred.control.kernel.routes import (
+    Delivery,
+    Drop,
+    Hop,
+    MtuRoute,
+    NoRoute,
+    Route,
+    RouteInfo,
+    RouteQuery,
+)
+from gred.control.parts import Attachment
+from gred.dataplane.punt import Punted
+from gred.dataplane.receivers import Taken
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tunnels import Counters, TunnelParameters
 from gred.wire.drop import DropReason
+from tests.control.model import Interface
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from gred.control.errors import SetupError
 
 WIRE = 2  # the index of the interface that leads to the remotes
 LOCAL, REMOTE, OTHER_REMOTE = "192.0.2.1", "192.0.2.2", "192.0.2.3"
@@ -72,10 +91,14 @@ class FakeDevice:
         self.namespace = namespace
         self.index = index
         self.closed = False
+        self.carrier = True
         self._kernel = kernel
 
     def fileno(self) -> int:
         return 1000 + self.index
+
+    def set_carrier(self, up: bool) -> None:
+        self.carrier = up
 
     def close(self) -> None:
         assert not self.closed, "one closer, once"
@@ -93,17 +116,22 @@ class FakeKernel:
         self.namespaces: dict[str, dict[int, str]] = {}
         self.given: dict[int, list[IPAddress]] = {}
         self.in_vrf: dict[int, set[IPAddress]] = {}
-        self.mtus = {WIRE: 1500}
+        self.states = {WIRE: Interface(up=True)}
         self.addresses = {ip_address(LOCAL)}
         self.routes: dict[IPAddress, Route] = {}
+        self.with_mtu: list[MtuRoute] = []
+        self.drops: dict[int, Drop] = {}
+        self.hops: dict[IPAddress, Hop] = {}  # destination -> whom packets are handed to
+        self.route_mtu: dict[IPAddress, int] = {}
+        self.listed = 0
+        self.looked_up: list[RouteQuery] = []
         self.gre_rules: set[int] = set()
         self.transmit_drops_of: dict[int, int] = {}
         self.filters: dict[int, str] = {}
         self.mtu_lifetime = 600.0
         self.settings: dict[int, InterfaceSettings] = {}
         self.devices: list[FakeDevice] = []
-        self.set_down: set[str] = set()
-        self.removed: set[Prefix] = set()
+        self.managers: dict[str, str] = {}
         self.looked_at: list[str | None] = []
         self.refuses_settings: dict[str, SetupError] = {}
         self.refuses_mtus: dict[str, SetupError] = {}
@@ -138,12 +166,16 @@ class FakeKernel:
         device = FakeDevice(self, name, index, mode, namespace)
         self.devices.append(device)
         (self.interfaces if namespace is None else self.namespaces[namespace])[index] = name
-        self.mtus[index] = 1500
+        self.states[index] = Interface()
         return device
+
+    def state(self, name: str) -> Interface:
+        """Return the latest interface *name*."""
+        return self.states[max(device.index for device in self.devices if device.name == name)]
 
     def route_into(self, destination: str, name: str) -> None:
         index = next(index for index, known in self.interfaces.items() if known == name)
-        self.routes[ip_address(destination)] = RouteInfo(index, self.mtus[index])
+        self.routes[ip_address(destination)] = RouteInfo(index, self.states[index].mtu)
 
     def route_outside(self, destination: str, mtu: int = 1500) -> None:
         self.routes[ip_address(destination)] = RouteInfo(WIRE, mtu)
@@ -186,8 +218,26 @@ class FakeKernel:
     ) -> list[Route]:
         self.asked.append([RouteQuery(*query) for query in queries])
         self._fail("routes_to")
-        default = RouteInfo(WIRE, self.mtus[WIRE])
+        default = RouteInfo(WIRE, self.states[WIRE].mtu)
         return [self.routes.get(destination, default) for destination, *_rest in queries]
+
+    def hop(self, query: RouteQuery) -> Hop | None:
+        return self.hops.get(query.destination)
+
+    def delivery(
+        self, index: int, source: IPAddress, destination: IPAddress, namespace: str | None
+    ) -> Delivery:
+        return Delivery(self.drops.get(index, ""))
+
+    def mtu_routes(self, version: int) -> list[MtuRoute]:
+        self.listed += 1
+        self._fail("mtu_routes")
+        return [route for route in self.with_mtu if len(route.network) == (4, 16)[version == 6]]
+
+    def route_mtus(self, queries: Sequence[RouteQuery]) -> list[int | None]:
+        self.looked_up += queries
+        self._fail("route_mtus")
+        return [self.route_mtu.get(query.destination) for query in queries]
 
     def versions_with_gre_rules(self) -> set[int]:
         self._fail("versions_with_gre_rules")
@@ -203,43 +253,45 @@ class FakeKernel:
     def transmit_drops(self, _namespace: str | None = None) -> dict[int, int]:
         return dict(self.transmit_drops_of)
 
-    def configure(self, interfaces: Sequence[InterfaceSettings]) -> list[SetupError | None]:
-        for settings in interfaces:
+    def change(
+        self, work: Sequence[tuple[InterfaceSettings, Sequence[Change]]], /
+    ) -> list[Refusals]:
+        found: list[Refusals] = []
+        for settings, changes in work:
             self.settings[settings.index] = settings
-            self.mtus[settings.index] = settings.mtu
+            found.append(self._change(settings, changes))
         self.after_configuration()
-        return [self.refuses_settings.get(settings.name) for settings in interfaces]
+        return found
+
+    def _change(self, settings: InterfaceSettings, changes: Sequence[Change]) -> Refusals:
+        refusals: dict[Change, SetupError] = {}
+        for change in changes:
+            if settings.name in self.refuses_settings:
+                refused: SetupError | None = self.refuses_settings[settings.name]
+            elif isinstance(change, SetMtu) and settings.name in self.refuses_mtus:
+                refused = self.refuses_mtus[settings.name]
+            else:
+                refused = self.states[settings.index].change(settings.place, change)
+            if refused is not None:
+                refusals[change] = refused
+        return refusals
 
     def actual(
         self, wanted: Sequence[InterfaceSettings], namespace: str | None
     ) -> dict[int, Actual]:
+        self._fail("actual")
         self.looked_at.append(namespace)
         if namespace is not None and namespace not in self.namespaces:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory")
-        found = {}
-        for settings in wanted:
-            if settings.index not in (self.interfaces | self.namespaces.get(namespace or "", {})):
-                continue
-            set_up = self.settings.get(settings.index, settings)
-            found[settings.index] = Actual(
-                up=settings.name not in self.set_down,
-                mtu=self.mtus[settings.index],
-                addresses=frozenset(map(prefix, set_up.all_addresses)) - self.removed,
-                routes=frozenset(map(prefix, set_up.own_routes)) - self.removed,
-            )
-        return found
-
-    def set_mtus(
-        self, mtus: Mapping[int, int], namespace: str | None = None
-    ) -> dict[int, SetupError]:
-        names = self.interfaces if namespace is None else self.namespaces[namespace]
-        refused = {
-            index: self.refuses_mtus[names[index]]
-            for index in mtus
-            if names[index] in self.refuses_mtus
+        here = self.interfaces if namespace is None else self.namespaces[namespace]
+        return {
+            settings.index: self.states[settings.index].actual()
+            for settings in wanted
+            if settings.index in here
         }
-        self.mtus |= {index: mtu for index, mtu in mtus.items() if index not in refused}
-        return refused
+
+    def manager(self, settings: InterfaceSettings) -> str:
+        return self.managers.get(settings.name, "")
 
     def delete(self, devices: Sequence[Device]) -> None:
         self.deletions.append([device.name for device in devices])
@@ -249,20 +301,29 @@ class FakeKernel:
 
 
 @dataclass
-class FakePort:
+class FakeAttachment:
     device: FakeDevice
     parameters: TunnelParameters
     blocked: DropReason | None = None
     removed: bool = False
     moved: Traffic = field(default_factory=Traffic)
+    counted: Counters = field(default_factory=lambda: Counters(1, 2, 3, 4, {}, {}))
     last_error: LastError = field(default_factory=LastError)
     no_packet_socket: str = ""
     plane: "FakePlane | None" = None
     paths: dict[IPAddress, tuple[int | None, bool]] = field(default_factory=dict)
+    awaited: AbstractSet[bytes] = frozenset()
+    injected: list[tuple[int | None, bytes, IPAddress]] = field(default_factory=list)
+    """Protocol type, or None for what was sent as it stood; the bytes; where to."""
+    learned: list[IPAddress] = field(default_factory=list)
 
     def limit_path(self, remote: IPAddress, path_mtu: int | None, *, fragmentable: bool) -> None:
         assert not self.removed
         self.paths[remote] = path_mtu, fragmentable
+
+    def remotes(self) -> list[bytes]:
+        peers = [remote for _network, remote in self.parameters.peers]
+        return [remote.packed for remote in dict.fromkeys((*peers, *self.learned))]
 
     def update(self, parameters: TunnelParameters) -> None:
         assert not self.removed
@@ -274,37 +335,75 @@ class FakePort:
         self.blocked = reason
 
     def counters(self) -> Counters:
-        return Counters(1, 2, 3, 4, {}, {})
+        return self.counted
 
     def traffic(self) -> Traffic:
         return self.moved
 
 
+class FakeInject:
+    def datagram(self, attachment: Attachment, data: bytes, /, *, remote: IPAddress) -> bool:
+        assert isinstance(attachment, FakeAttachment)
+        assert not attachment.removed
+        attachment.injected.append((None, data, remote))
+        return True
+
+    def payload(
+        self,
+        attachment: Attachment,
+        protocol_type: int,
+        payload: bytes,
+        /,
+        *,
+        remote: IPAddress,
+        whole: bool = False,
+    ) -> bool:
+        assert isinstance(attachment, FakeAttachment)
+        assert not attachment.removed
+        attachment.injected.append((protocol_type, payload, remote))
+        return True
+
+
+class FakePunts:
+    def __init__(self) -> None:
+        self.takers: dict[DropReason, Callable[[Punted], None]] = {}
+
+    def subscribe(self, reasons: Collection[DropReason], take: Callable[[Punted], None]) -> None:
+        self.takers |= dict.fromkeys(reasons, take)
+
+
 class FakePlane:
     def __init__(self, report: Reporter) -> None:
-        self.ports: list[FakePort] = []
+        self.attachments: list[FakeAttachment] = []
+        self.inject = FakeInject()
+        self.punts = FakePunts()
         self.report = report
         self.others = False
+        self.samples: list[tuple[Attachment, Callable[[bytes], None]]] = []
+        self.others_take: list[Taken] = []
         self.closed = False
         self.refuses: dict[str, OSError | OverflowError] = {}
         self.refuses_updates: dict[str, OSError] = {}
 
-    def add_tunnel(self, device: Device, parameters: TunnelParameters) -> FakePort:
+    def add_tunnel(self, device: Device, parameters: TunnelParameters) -> FakeAttachment:
         if device.name in self.refuses:
             raise self.refuses[device.name]
         assert isinstance(device, FakeDevice)
-        port = FakePort(device, parameters, plane=self)
-        self.ports.append(port)
-        return port
+        attachment = FakeAttachment(device, parameters, plane=self)
+        self.attachments.append(attachment)
+        return attachment
 
-    def remove_tunnel(self, port: Port) -> None:
-        assert isinstance(port, FakePort)
-        assert not port.device.closed, "stop reading before closing"
-        assert not port.removed
-        port.removed = True
+    def remove_tunnel(self, attachment: Attachment) -> None:
+        assert isinstance(attachment, FakeAttachment)
+        assert not attachment.device.closed, "stop reading before closing"
+        assert not attachment.removed
+        attachment.removed = True
 
-    def others_receive(self, present: bool, /) -> None:
-        self.others = present
+    def sample(self, attachment: Attachment, take: Callable[[bytes], None], /) -> None:
+        self.samples.append((attachment, take))
+
+    def others_receive(self, present: bool, what: Iterable[Taken], /) -> None:
+        self.others, self.others_take = present, list(what)
 
     def unclaimed(self) -> Counters:
         return Counters(0, 0, 0, 0, {}, {DropReason.NO_TUNNEL: 5})
@@ -316,19 +415,27 @@ class FakePlane:
         assert not self.closed
         self.closed = True
 
-    def port(self, name: str) -> FakePort:
-        """Return the latest port of *name*."""
-        return next(port for port in reversed(self.ports) if port.device.name == name)
+    def attachment(self, name: str) -> FakeAttachment:
+        """Return the latest attachment of *name*."""
+        return next(
+            attachment
+            for attachment in reversed(self.attachments)
+            if attachment.device.name == name
+        )
 
 
 @dataclass
 class FakeMonitor:
     fire: Callable[[], None]
     opened: bool = False
+    everywhere: bool = False
     closed: bool = False
 
     def open(self) -> None:
         self.opened = True
+
+    def listen_everywhere(self) -> None:
+        self.everywhere = True
 
     def close(self) -> None:
         self.closed = True
@@ -374,20 +481,24 @@ class House:
         return names
 
     def only_these_are_left(self, names: set[str]) -> bool:
-        """Whether the interfaces, open devices and ports are those of *names*, one each."""
+        """Whether the interfaces, open devices and attachments are those of *names*, one each."""
         interfaces = [self.kernel.interfaces, *self.kernel.namespaces.values()]
         found = [name for names in interfaces for name in names.values()]
         devices = [device.name for device in self.kernel.devices if not device.closed]
-        ports = [port.device.name for port in self.plane.ports if not port.removed]
+        attachments = [
+            attachment.device.name
+            for attachment in self.plane.attachments
+            if not attachment.removed
+        ]
         return sorted(found) == sorted(["lo", "eth0", *names]) and sorted(devices) == sorted(
-            ports
+            attachments
         ) == sorted(names)
 
     def nothing_is_left(self) -> bool:
         return (
             self.kernel.interfaces == {1: "lo", WIRE: "eth0"}
             and all(device.closed for device in self.kernel.devices)
-            and all(port.removed for port in self.plane.ports)
+            and all(attachment.removed for attachment in self.plane.attachments)
             and not self.daemon.tunnels
         )
 
@@ -397,11 +508,3 @@ class House:
         self.monitor.fire()
         await until(lambda: len(self.kernel.asked) > before)
         await until(lambda: not self.daemon._lock.locked())
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
-    """Wait until *condition* holds; fail after *seconds*."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "it never came true"
-        await asyncio.sleep(0.005)

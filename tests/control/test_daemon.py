@@ -13,7 +13,8 @@ from gred.control.tunnel import TunnelState
 from gred.dataplane.plane import PeerClaimed, PeerLearned, Report
 from gred.wire.drop import DropReason
 from tests.control.conftest import Run
-from tests.control.fakes import OTHER_REMOTE, REMOTE, House, tunnel, until
+from tests.control.fakes import OTHER_REMOTE, REMOTE, House, tunnel
+from tests.waiting import until
 
 
 def test_start_brings_up_and_stop_leaves_nothing(run: Run) -> None:
@@ -22,8 +23,8 @@ def test_start_brings_up_and_stop_leaves_nothing(run: Run) -> None:
         await house.daemon.start()
         assert house.monitor.opened
         assert house.daemon.status() == "2 tunnels: 2 up"
-        assert house.plane.port("t1").parameters.mtu == 1476
-        assert house.plane.port("t2").parameters.mtu == 1472
+        assert house.plane.attachment("t1").parameters.mtu == 1476
+        assert house.plane.attachment("t2").parameters.mtu == 1472
         assert [settings.mtu for settings in house.kernel.settings.values()] == [1476, 1472]
         assert house.names() == ["tunnel_up", "tunnel_up"]
         await house.daemon.stop()
@@ -137,8 +138,8 @@ def test_tunnels_come_and_go_while_others_run(run: Run) -> None:
         assert house.daemon.status() == "2 tunnels: 2 up"
         await house.daemon.remove_tunnel("t1")
         assert list(house.daemon.tunnels) == ["t2"]
-        assert house.plane.port("t1").removed
-        assert not house.plane.port("t2").removed
+        assert house.plane.attachment("t1").removed
+        assert not house.plane.attachment("t2").removed
         with pytest.raises(KeyError):
             await house.daemon.remove_tunnel("t1")
         await house.daemon.stop()
@@ -154,7 +155,7 @@ def test_a_tunnel_that_cannot_be_added_does_not_disturb_the_others(run: Run) -> 
         house.kernel.open_errors["t2"] = errno.EBUSY
         await house.daemon.add_tunnel(tunnel("t2"))
         assert house.daemon.status() == "2 tunnels: 1 down, 1 up"
-        assert not house.plane.port("t1").removed
+        assert not house.plane.attachment("t1").removed
         await house.daemon.stop()
 
     run(scenario())
@@ -179,10 +180,10 @@ def test_a_remote_routed_into_its_tunnel_starts_blocked(run: Run) -> None:
         # As an address or a route of t1 would do.
         house.kernel.after_configuration = lambda: house.kernel.route_into(REMOTE, "t1")
         await house.daemon.start()
-        assert house.plane.port("t1").blocked is DropReason.DEAD_LOOP
-        assert house.plane.port("t2").blocked is None
+        assert house.plane.attachment("t1").blocked is DropReason.DEAD_LOOP
+        assert house.plane.attachment("t2").blocked is None
         assert house.daemon.tunnels["t1"].state is TunnelState.LOOP
-        assert house.plane.port("t1").parameters.mtu == 1476
+        assert house.plane.attachment("t1").parameters.mtu == 1476
         assert house.names() == ["tunnel_loop", "tunnel_up"]
         await house.daemon.stop()
 

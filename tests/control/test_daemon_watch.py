@@ -9,13 +9,14 @@ import pytest
 
 from gred.config.model import TunnelConfig
 from gred.control.errors import SetupError
-from gred.control.parts import Event
+from gred.control.events import Event
 from gred.control.survey import Observation
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.dataplane.plane import DeviceLost
 from gred.wire.drop import DropReason
 from tests.control.conftest import Run
-from tests.control.fakes import LOCAL, OTHER_REMOTE, REMOTE, House, tunnel, until
+from tests.control.fakes import LOCAL, OTHER_REMOTE, REMOTE, House, tunnel
+from tests.waiting import until
 
 
 async def started(*tunnels: TunnelConfig) -> House:
@@ -31,12 +32,12 @@ def test_a_loop_blocks_is_told_once_and_recovers(run: Run) -> None:
         house.kernel.route_into(REMOTE, "t1")
         await house.change()
         await house.change()
-        assert house.plane.port("t1").blocked is DropReason.DEAD_LOOP
+        assert house.plane.attachment("t1").blocked is DropReason.DEAD_LOOP
         assert house.names() == ["tunnel_loop"]
         assert house.daemon.status() == "1 tunnel: 1 loop"
         house.kernel.route_outside(REMOTE)
         await house.change()
-        assert house.plane.port("t1").blocked is None
+        assert house.plane.attachment("t1").blocked is None
         assert house.names() == ["tunnel_up"]
         await house.daemon.stop()
 
@@ -49,7 +50,7 @@ def test_a_loop_does_not_shrink_the_mtu(run: Run) -> None:
         house.kernel.route_into(REMOTE, "t1")
         for _ in range(3):
             await house.change()
-        assert house.plane.port("t1").parameters.mtu == 1476
+        assert house.plane.attachment("t1").parameters.mtu == 1476
         await house.daemon.stop()
 
     run(scenario())
@@ -60,11 +61,11 @@ def test_a_loop_through_another_tunnel_blocks_both(run: Run) -> None:
         house = await started(tunnel("t1"), tunnel("t2", remote=OTHER_REMOTE))
         house.kernel.route_into(REMOTE, "t2")
         await house.change()
-        assert house.plane.port("t1").blocked is None
+        assert house.plane.attachment("t1").blocked is None
         house.kernel.route_into(OTHER_REMOTE, "t1")
         await house.change()
-        assert house.plane.port("t1").blocked is DropReason.DEAD_LOOP
-        assert house.plane.port("t2").blocked is DropReason.DEAD_LOOP
+        assert house.plane.attachment("t1").blocked is DropReason.DEAD_LOOP
+        assert house.plane.attachment("t2").blocked is DropReason.DEAD_LOOP
         await house.daemon.stop()
 
     run(scenario())
@@ -76,7 +77,7 @@ def test_no_route_is_told_and_does_not_block(run: Run) -> None:
         house.kernel.no_route(REMOTE)
         await house.change()
         assert house.names() == ["tunnel_no_route"]
-        assert house.plane.port("t1").blocked is None
+        assert house.plane.attachment("t1").blocked is None
         house.kernel.route_outside(REMOTE)
         await house.change()
         assert house.names() == ["tunnel_up"]
@@ -91,9 +92,9 @@ def test_the_mtu_follows_the_route(run: Run) -> None:
         for remote in (REMOTE, OTHER_REMOTE):
             house.kernel.route_outside(remote, mtu=1400)
         await house.change()
-        assert house.plane.port("t1").parameters.mtu == 1376
-        assert house.kernel.mtus[house.plane.port("t1").device.index] == 1376
-        assert house.plane.port("t2").parameters.mtu == 1300
+        assert house.plane.attachment("t1").parameters.mtu == 1376
+        assert house.kernel.state("t1").mtu == 1376
+        assert house.plane.attachment("t2").parameters.mtu == 1300
         assert [(event.name, event.tunnel, dict(event.fields)) for event in house.events] == [
             ("mtu_changed", "t1", {"mtu": 1376, "before": 1476})
         ]
@@ -102,21 +103,21 @@ def test_the_mtu_follows_the_route(run: Run) -> None:
     run(scenario())
 
 
-def test_a_refused_mtu_is_told_and_survived(run: Run) -> None:
+def test_a_refused_mtu_is_told_and_tried_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gred.control.retry.FIRST", 0.01)
+
     async def scenario() -> None:
         house = await started(tunnel())
         house.kernel.refuses_mtus["t1"] = SetupError("cannot set MTU")
         house.kernel.route_outside(REMOTE, mtu=1400)
         await house.change()
-        assert house.names() == ["mtu_changed", "mtu_refused"]
-        assert house.daemon.tunnels["t1"].state is TunnelState.UP
         await house.change()
-        assert house.names() == ["tunnel_incomplete"], "it is told once"
+        assert house.daemon.tunnels["t1"].detail == "the MTU is 1476, not 1376: cannot set MTU"
+        assert house.names() == ["mtu_changed", "tunnel_incomplete"], "it is told once"
         house.kernel.refuses_mtus.clear()
-        await house.change()
-        assert house.kernel.mtus[house.plane.port("t1").device.index] == 1376
-        await house.change()
-        assert house.daemon.tunnels["t1"].state is TunnelState.UP
+        house.monitor.fire()
+        await until(lambda: house.daemon.tunnels["t1"].state is TunnelState.UP)
+        assert house.kernel.state("t1").mtu == 1376
         await house.daemon.stop()
 
     run(scenario())
@@ -140,10 +141,10 @@ def test_a_local_address_may_go_and_come_back(run: Run) -> None:
 def test_a_deleted_interface_is_made_again(run: Run) -> None:
     async def scenario() -> None:
         house = await started(tunnel("t1"), tunnel("t2"))
-        first = house.plane.port("t1")
+        first = house.plane.attachment("t1")
         del house.kernel.interfaces[first.device.index]
         house.monitor.fire()
-        await until(lambda: house.plane.port("t1") is not first)
+        await until(lambda: house.plane.attachment("t1") is not first)
         assert first.removed
         assert first.device.closed
         assert house.names() == ["interface_deleted", "tunnel_up"]
@@ -157,7 +158,7 @@ def test_a_deleted_interface_is_made_again(run: Run) -> None:
 def test_a_deleted_interface_whose_name_is_taken_waits_for_the_name(run: Run) -> None:
     async def scenario() -> None:
         house = await started(tunnel())
-        first = house.plane.port("t1")
+        first = house.plane.attachment("t1")
         del house.kernel.interfaces[first.device.index]
         house.kernel.open_errors["t1"] = errno.EBUSY
         await house.change()
@@ -178,12 +179,12 @@ def test_a_deleted_interface_whose_name_is_taken_waits_for_the_name(run: Run) ->
 def test_an_interface_that_moved_to_another_namespace_is_kept(run: Run) -> None:
     async def scenario() -> None:
         house = await started(tunnel())
-        port = house.plane.port("t1")
-        house.kernel.elsewhere.add(port.device.index)
-        del house.kernel.interfaces[port.device.index]
+        attachment = house.plane.attachment("t1")
+        house.kernel.elsewhere.add(attachment.device.index)
+        del house.kernel.interfaces[attachment.device.index]
         house.kernel.route_outside(REMOTE, mtu=1400)
         await house.change()
-        assert not port.removed
+        assert not attachment.removed
         assert house.names() == []
         await house.daemon.stop()
         assert house.nothing_is_left()
@@ -194,9 +195,9 @@ def test_an_interface_that_moved_to_another_namespace_is_kept(run: Run) -> None:
 def test_a_device_that_fails_to_be_read_is_made_again(run: Run) -> None:
     async def scenario() -> None:
         house = await started(tunnel())
-        first = house.plane.port("t1")
+        first = house.plane.attachment("t1")
         house.plane.report(DeviceLost("t1", OSError(errno.EBADFD, "File descriptor in bad state")))
-        await until(lambda: house.plane.port("t1") is not first)
+        await until(lambda: house.plane.attachment("t1") is not first)
         assert first.device.closed
         assert house.names() == ["interface_deleted", "tunnel_up"]
         await house.daemon.stop()
@@ -224,7 +225,7 @@ def test_a_failed_survey_is_told_and_tried_again(run: Run, monkeypatch: pytest.M
 def test_stop_during_a_survey_leaves_nothing(run: Run) -> None:
     async def scenario() -> None:
         house = await started(tunnel())
-        first = house.plane.port("t1")
+        first = house.plane.attachment("t1")
         del house.kernel.interfaces[first.device.index]
         house.kernel.holding.clear()
         house.kernel.hold.clear()
@@ -246,7 +247,7 @@ def test_no_packet_passes_a_filter_by(run: Run) -> None:
         house = await started(tunnel(), without)
 
         def used() -> list[bool]:
-            return [house.plane.port(name).parameters.packet_socket for name in ("t1", "t2")]
+            return [house.plane.attachment(name).parameters.packet_socket for name in ("t1", "t2")]
 
         assert used() == [True, False]
         house.kernel.filters = {4: "netfilter rules"}
@@ -278,7 +279,7 @@ def test_a_filter_is_told_with_the_tunnel_and_with_the_start(run: Run) -> None:
         up = next(event for event in house.events if event.name == "tunnel_up")
         assert up.fields["packet_socket"] == expected
         assert house.daemon.facts()["packet_socket"] == expected
-        assert not house.plane.port("t1").parameters.packet_socket
+        assert not house.plane.attachment("t1").parameters.packet_socket
         await house.daemon.stop()
 
     run(scenario())
@@ -303,7 +304,7 @@ def test_the_start_tells_of_tunnels_that_differ(run: Run) -> None:
     async def scenario() -> None:
         without = replace(tunnel("t2", remote=OTHER_REMOTE), packet_socket=False)
         house = await started(tunnel(), without)
-        house.plane.port("t1").no_packet_socket = "Operation not permitted"
+        house.plane.attachment("t1").no_packet_socket = "Operation not permitted"
         told = house.daemon.facts()["packet_socket"]
         assert told == "1 no (Operation not permitted), 1 no (configured)"
         await house.daemon.stop()

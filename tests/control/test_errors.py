@@ -7,7 +7,7 @@ import pytest
 
 from gred.control.errors import ExitCode, SetupError, device_refused, socket_refused
 from gred.control.kernel.namespaces import NamespaceError
-from gred.dataplane.groups import GroupError, Membership
+from gred.dataplane.underlay.contract import GroupError, Membership
 
 PLACE = "gred.conf:7: [Tunnel t1]"
 

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gred.control.errors import SetupError
-from gred.control.parts import Event
+from gred.control.events import Event
 from gred.control.tunnel import TunnelState
-from gred.dataplane.groups import GroupError, Membership
 from gred.dataplane.plane import DeviceLost, UnderlayError
+from gred.dataplane.underlay.contract import GroupError, Membership
 from gred.wire.icmp import ErrorKind
 from tests.control.conftest import Run
-from tests.control.fakes import OTHER_REMOTE, REMOTE, House, tunnel, until
+from tests.control.fakes import OTHER_REMOTE, REMOTE, House, tunnel
+from tests.waiting import until
 
 TOO_BIG = UnderlayError(
     "t1", ErrorKind.TOO_BIG, ip_address("198.51.100.1"), 1300, 1500, is_proven=True
@@ -117,12 +118,12 @@ def test_what_fails_at_the_start_harms_no_other_and_comes_up_later(plan: dict[st
         told = [event for event in house.events if event.name == "tunnel_down"]
         assert sorted(str(event.tunnel) for event in told) == sorted(plan), "each is told once"
         assert all(event.level == "error" and event.fields["detail"] for event in told)
-        before = {name: house.plane.port(name) for name in well}
+        before = {name: house.plane.attachment(name) for name in well}
         for name, trouble in plan.items():
             TROUBLES[trouble].end(house, name)
         await until(lambda: states(house) == up(set(NAMES)))
         await until(lambda: house.only_these_are_left(set(NAMES)))
-        assert before == {name: house.plane.port(name) for name in well}
+        assert before == {name: house.plane.attachment(name) for name in well}
         assert sum(event.name == "tunnel_down" for event in house.events) == len(plan)
         await house.daemon.stop()
         assert house.nothing_is_left()
@@ -135,11 +136,11 @@ def test_what_cannot_be_made_again_harms_no_other_and_comes_up_later(plan: dict[
     async def scenario() -> None:
         house = House(tuple(tunnel(name) for name in NAMES))
         await house.daemon.start()
-        before = {name: house.plane.port(name) for name in NAMES}
+        before = {name: house.plane.attachment(name) for name in NAMES}
         well = set(NAMES) - set(plan)
         for name, trouble in plan.items():
             TROUBLES[trouble].begin(house, name)
-            del house.kernel.interfaces[house.plane.port(name).device.index]
+            del house.kernel.interfaces[house.plane.attachment(name).device.index]
         house.monitor.fire()
         await until(lambda: {event.tunnel for event in downs(house)} == set(plan))
         await until(lambda: house.only_these_are_left(well))
@@ -147,7 +148,7 @@ def test_what_cannot_be_made_again_harms_no_other_and_comes_up_later(plan: dict[
         for name, trouble in plan.items():
             TROUBLES[trouble].end(house, name)
         await until(lambda: states(house) == up(set(NAMES)))
-        assert all(house.plane.port(name) is before[name] for name in well)
+        assert all(house.plane.attachment(name) is before[name] for name in well)
         await house.daemon.stop()
         assert house.nothing_is_left()
 
@@ -161,7 +162,7 @@ def downs(house: House) -> Iterator[Event]:
 @given(
     st.sets(st.sampled_from(NAMES)),
     st.sampled_from([error(errno.ENODEV), error(errno.EMFILE), GroupError(error(12), GROUP)]),
-    st.sampled_from(["standing", "path", "mtu"]),
+    st.sampled_from(["binding", "path", "mtu"]),
 )
 def test_what_the_data_plane_refuses_while_running_harms_no_other(
     chosen: set[str], problem: OSError, way: str
@@ -169,11 +170,11 @@ def test_what_the_data_plane_refuses_while_running_harms_no_other(
     async def scenario() -> None:
         house = House(tuple(tunnel(name) for name in NAMES))
         await house.daemon.start()
-        before = {name: house.plane.port(name) for name in NAMES}
+        before = {name: house.plane.attachment(name) for name in NAMES}
         for name in chosen:
             house.plane.refuses_updates[name] = problem
             house.plane.refuses[name] = problem
-        if way == "standing":
+        if way == "binding":
             house.kernel.filters = {4: "netfilter"}
         elif way == "path":
             for name in NAMES:
@@ -186,14 +187,14 @@ def test_what_the_data_plane_refuses_while_running_harms_no_other(
         await until(lambda: house.only_these_are_left(well))
         house.plane.refuses.clear()
         await until(lambda: states(house) == up(set(NAMES)))
-        assert all(house.plane.port(name) is before[name] for name in well)
+        assert all(house.plane.attachment(name) is before[name] for name in well)
         await house.daemon.stop()
         assert house.nothing_is_left()
 
     on_a_loop(scenario)
 
 
-QUESTIONS = ["links", "local_addresses", "routes_to", "filtered"]
+QUESTIONS = ["actual", "links", "local_addresses", "routes_to", "filtered"]
 
 
 @pytest.mark.parametrize("method", [*QUESTIONS, "versions_with_gre_rules", "interface_addresses"])
@@ -203,13 +204,13 @@ def test_a_question_that_fails_harms_no_tunnel(run: Run, method: str, number: in
         house = House((tunnel("t1"), replace(tunnel("t2"), local=None, local_interface="eth0")))
         house.kernel.given = {2: [ip_address("192.0.2.1")]}
         await house.daemon.start()
-        ports = [house.plane.port(name) for name in ("t1", "t2")]
+        attachments = [house.plane.attachment(name) for name in ("t1", "t2")]
         house.names()
         house.kernel.failures[method] = [error(number)] * 3
         house.kernel.no_route(REMOTE)
         house.monitor.fire()
         await until(lambda: house.daemon.status() == "2 tunnels: 2 no_route")
-        assert not any(port.removed for port in ports)
+        assert not any(attachment.removed for attachment in attachments)
         assert house.names() == ["survey_failed", *["tunnel_no_route"] * 2], "it is told once"
         await house.daemon.stop()
         assert house.nothing_is_left()
@@ -239,11 +240,11 @@ def test_a_device_that_cannot_be_asked_is_made_again(run: Run) -> None:
     async def scenario() -> None:
         house = House((tunnel("t1"), tunnel("t2")))
         await house.daemon.start()
-        first, other = house.plane.port("t1"), house.plane.port("t2")
+        first, other = house.plane.attachment("t1"), house.plane.attachment("t2")
         del house.kernel.interfaces[first.device.index]
         house.kernel.failures["attached"] = [error(errno.EIO)]
         house.monitor.fire()
-        await until(lambda: house.plane.port("t1") is not first)
+        await until(lambda: house.plane.attachment("t1") is not first)
         assert not other.removed
         await house.daemon.stop()
         assert house.nothing_is_left()
@@ -261,9 +262,9 @@ def test_a_device_that_breaks_again_and_again_makes_no_busy_loop(
         house = House((tunnel("t1"),))
         await house.daemon.start()
         house.plane.report(DeviceLost("t1", error(errno.EIO)))
-        await until(lambda: len(house.plane.ports) == 2)
+        await until(lambda: len(house.plane.attachments) == 2)
         house.plane.report(DeviceLost("t1", error(errno.EIO)))
-        await until(lambda: house.plane.ports[-1].removed)
+        await until(lambda: house.plane.attachments[-1].removed)
         await house.change()
         assert house.daemon.status() == "1 tunnel: 1 down"
         assert len(house.kernel.devices) == 2
@@ -278,6 +279,7 @@ def test_a_namespace_that_comes_later_gets_its_interface(run: Run) -> None:
         house = House((replace(tunnel("t1"), namespace="blue"), tunnel("t2", remote=OTHER_REMOTE)))
         await house.daemon.start()
         assert house.daemon.status() == "2 tunnels: 1 down, 1 up"
+        assert house.monitor.everywhere, "what happens in there is told from now on"
         assert "there is no network namespace blue" in house.daemon.tunnels["t1"].detail
         house.kernel.namespaces["blue"] = {}
         await until(lambda: house.daemon.status() == "2 tunnels: 2 up")
@@ -318,7 +320,7 @@ def test_what_would_end_a_start_does_not_end_what_runs(run: Run, number: int) ->
     async def scenario() -> None:
         house = House((tunnel("t1"), tunnel("t2")))
         await house.daemon.start()
-        first = house.plane.port("t1")
+        first = house.plane.attachment("t1")
         house.kernel.open_errors["t1"] = number
         del house.kernel.interfaces[first.device.index]
         house.monitor.fire()

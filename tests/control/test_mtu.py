@@ -1,6 +1,7 @@
 """MTU arithmetic, as worked sums."""
 
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -36,6 +37,11 @@ def test_what_is_only_required_on_receipt_costs_nothing() -> None:
 def test_a_local_address_alone_tells_the_family() -> None:
     assert overhead(tunnel(local="2001:db8::1", remote=None)) == 44
     assert overhead(tunnel(local=None, remote=None)) == 24
+
+
+def test_a_peer_alone_tells_the_family_too() -> None:
+    peers = ((ip_network("10.0.0.0/24"), ip_address("2001:db8::2")),)
+    assert overhead(replace(tunnel(local=None, remote=None), peers=peers)) == 44
 
 
 def test_a_gretap_frame_has_an_ethernet_header() -> None:

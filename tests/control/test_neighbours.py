@@ -25,7 +25,7 @@ def neighbours() -> Neighbours:
     loop = asyncio.new_event_loop()
     loop.close()
     return Neighbours(
-        loop, None, lambda _: None, changed=lambda: None, present=lambda _present: None
+        loop, None, lambda _: None, changed=lambda: None, present=lambda _present, _what: None
     )
 
 
@@ -40,6 +40,10 @@ def test_beside_others_one_of_no_tunnel_may_be_theirs(neighbours: Neighbours) ->
     assert not neighbours.may_have(report(DropReason.CSUM_ERR)), "a damaged one is ours"
     neighbours.others = Others(versions=frozenset({6}))
     assert not neighbours.may_have(report(DropReason.NO_TUNNEL))
+
+
+def test_what_the_data_plane_knows_to_be_theirs_is(neighbours: Neighbours) -> None:
+    assert neighbours.may_have(report(DropReason.FOREIGN, 7))
 
 
 @pytest.mark.parametrize("local", [HERE, None])

@@ -145,3 +145,70 @@ def test_a_route_that_carries_less_is_an_end_of_it() -> None:
     path.look(1200, 1)
     assert path.mtu is None
     assert path.route_mtu == 1200
+
+
+def known(path: PathMtu) -> tuple[int | None, int | None, int | None]:
+    return path.mtu, path.learned, path.probed
+
+
+class TestProbed:
+    """What probes have found beside what was told."""
+
+    def test_the_smaller_of_both_counts(self) -> None:
+        path = PathMtu(4)
+        assert path.probe(1400)
+        assert not path.probe(1400)
+        assert path.look(ROUTE, 0)
+        assert known(path) == (1400, None, 1400)
+        assert "1400 though nothing says so" in path.sentence
+        path.tell(PROVEN, 0)
+        path.look(ROUTE, 0)
+        assert known(path) == (1300, 1300, 1400)
+        assert path.sentence == ""
+        path.probe(1280)
+        path.look(ROUTE, 0)
+        assert known(path) == (1280, 1300, 1280)
+        assert "1280 though nothing says so" in path.sentence
+
+    def test_what_was_told_once_is_no_secret_later(self) -> None:
+        path = PathMtu(4)
+        path.tell(PROVEN, 0)
+        path.probe(1300)
+        path.look(ROUTE, LIFETIME + 1)
+        assert known(path) == (1300, None, 1300)
+        assert path.sentence == "", "the routers do tell, when somebody asks them"
+
+    def test_it_lasts_until_probes_say_otherwise(self) -> None:
+        path = PathMtu(4)
+        path.probe(1400)
+        path.look(ROUTE, 0)
+        assert path.due(0) is None
+        assert not path.look(ROUTE, 1e6)
+        path.probe(None)
+        assert path.look(ROUTE, 1e6)
+        assert path.mtu is None
+
+    def test_less_than_is_believed_is_sent_in_fragments(self) -> None:
+        path = PathMtu(4)
+        path.probe(LEAST[4] - 1)
+        path.look(ROUTE, 0)
+        assert (path.mtu, path.fragmentable) == (LEAST[4], True)
+
+    def test_a_packet_that_has_passed_refutes_what_was_told_before(self) -> None:
+        path = PathMtu(4)
+        path.tell(DOUBTFUL, 10)
+        assert not path.passed(1500, 9), "it had left before"
+        assert not path.passed(1300, 11), "it is no longer than that"
+        assert path.passed(1301, 11)
+        assert not path.passed(1301, 12)
+        path.look(ROUTE, 12)
+        assert path.mtu is None
+
+    def test_probes_go_no_further_than_who_refuses_them(self) -> None:
+        path, ceilings = PathMtu(4), []
+        for obstacle in (None, DOUBTFUL, PROVEN):
+            if obstacle is not None:
+                path.tell(obstacle, 0)
+            path.look(ROUTE, 0)
+            ceilings.append(path.ceiling)
+        assert ceilings == [ROUTE, ROUTE, 1300], "anybody can tell what proves nothing"

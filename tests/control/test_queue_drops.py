@@ -6,7 +6,8 @@ import pytest
 
 from gred.control import queue_drops
 from tests.control.conftest import Run
-from tests.control.fakes import House, tunnel, until
+from tests.control.fakes import House, tunnel
+from tests.waiting import until
 
 
 def told(house: House) -> list[tuple[str | None, object]]:
@@ -26,7 +27,7 @@ async def started() -> House:
 
 
 def index(house: House, name: str) -> int:
-    return house.plane.port(name).device.index
+    return house.plane.attachment(name).device.index
 
 
 def test_only_what_is_new_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

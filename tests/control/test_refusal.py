@@ -4,7 +4,17 @@ from ipaddress import ip_address
 
 import pytest
 
-from gred.control.refusal import CHECK_EVERY, FORGOTTEN, SILENCE, SOON, Evidence, Refusal, describe
+from gred.control.refusal import (
+    ASKED,
+    CHECK_EVERY,
+    FORGOTTEN,
+    SILENCE,
+    SOON,
+    STUBBORN,
+    Evidence,
+    Refusal,
+    describe,
+)
 from gred.dataplane.plane import UnderlayError
 from gred.dataplane.traffic import Traffic
 from gred.wire.icmp import ErrorKind
@@ -155,6 +165,7 @@ def test_answers_end_it_sooner() -> None:
     story = Story()
     story.second(sent=1, error=PROHIBITED)
     assert story.second(sent=1, received=1), "it may have been under way"
+    assert story.second(sent=1, received=1, seconds=2), "a router may ask for its neighbour"
     assert not story.second(sent=1, received=1, seconds=2)
 
 
@@ -266,3 +277,45 @@ def test_a_packet_too_big_is_no_refusal() -> None:
     error = UnderlayError("t", ErrorKind.TOO_BIG, ROUTER, 1300)
     refusal.take(error, REMOTE, Traffic(), now=0)
     assert not refusal.is_open
+
+
+def test_a_remote_that_refuses_and_sends_is_believed_after_a_while_if_it_answers_nothing() -> None:
+    """Its firewall lets its own packets pass."""
+    story = Story()
+    for _ in range(ASKED):
+        story.second(sent=1, received=1, error=NO_PROTOCOL)
+        story.refusal.note_inquiry()
+    assert not story.refusal.sentence
+    assert story.second(sent=1, received=1, error=NO_PROTOCOL, seconds=int(STUBBORN))
+    assert story.second(sent=1, received=1, seconds=SILENCE - 2), "what arrives means nothing"
+    assert not story.second(sent=1, received=1, seconds=3)
+    assert story.said == [True, False]
+
+
+def test_a_remote_that_was_not_asked_is_not_believed() -> None:
+    story = Story()
+    assert not story.second(sent=1, received=1, error=NO_PROTOCOL, seconds=100)
+
+
+def test_an_answer_disproves_what_a_stranger_says_of_a_tunnel_that_works() -> None:
+    story = Story()
+    story.second(sent=1, received=1)
+    for _ in range(50):
+        story.second(sent=1, received=1, error=PROHIBITED)
+        story.refusal.note_inquiry()
+        story.refusal.disprove()
+    assert story.said == []
+    assert story.second(sent=1, received=1, error=PROHIBITED, seconds=4), "it answers no more"
+
+
+def test_one_error_about_a_tunnel_that_has_worked_asks_the_remote() -> None:
+    """The inquiry brings the next error, though nobody else sends."""
+    story = Story()
+    story.second(sent=1, received=1)
+    story.second(sent=1, error=PROHIBITED)
+    evidence = Evidence(Traffic(2, 1), story.now, Traffic(2, 1))
+    assert story.refusal.wants_inquiry(evidence)
+    assert not story.refusal.sentence
+    assert story.second(sent=1, error=PROHIBITED, seconds=2)
+    assert not story.refusal.wants_inquiry(evidence), "until something arrives"
+    assert story.refusal.wants_inquiry(evidence._replace(traffic=Traffic(5, 2)))

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_interface
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,18 +11,17 @@ from gred.config.model import TunnelConfig
 from gred.control import denial
 from gred.control import denials as module
 from gred.control.denials import Denials
-from gred.control.interfaces import differences
-from gred.control.kernel.parts import prefix
 from gred.control.survey import Observation
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.dataplane.punt import Report
 from gred.dataplane.tunnels import Counters
 from gred.wire.drop import DropReason
 from tests.control.conftest import Run
-from tests.control.fakes import FakeDevice, FakeKernel, FakePort, House, tunnel, until
+from tests.control.fakes import FakeAttachment, FakeDevice, FakeKernel, House, tunnel
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from gred.control.parts import Event
+    from gred.control.events import Event
 
 ADDRESS, ROUTE = "10.9.1.1/24", "10.99.1.0/24"
 DENIED = Report("t1", DropReason.DENIED, None, None, None, "EPERM")
@@ -37,35 +36,47 @@ async def started(*tunnels: TunnelConfig) -> House:
 
 def test_an_interface_that_was_set_down_is_disabled_until_it_is_up(run: Run) -> None:
     async def scenario() -> None:
-        house = await started(tunnel(addresses=[ADDRESS]))
-        house.kernel.set_down.add("t1")
+        house = await started(tunnel(addresses=[ADDRESS], routes=[ROUTE]))
+        house.kernel.state("t1").set_down()
         await house.change()
         await house.change()
         assert house.daemon.status() == "1 tunnel: 1 disabled"
         assert house.names() == ["tunnel_disabled"]
-        house.kernel.set_down.clear()
+        house.kernel.state("t1").set_up()
         await house.change()
-        assert house.names() == ["tunnel_up"]
+        assert [event.fields.get("detail") for event in house.events] == [
+            f"route {ROUTE} was missing: put back",
+            None,
+        ]
+        assert house.names() == ["repaired", "tunnel_up"]
         await house.daemon.stop()
 
     run(scenario())
 
 
-def test_what_is_missing_is_told_as_it_becomes_more_and_not_again(run: Run) -> None:
+def test_with_repair_switched_off_what_is_missing_is_only_told(run: Run) -> None:
+    """As it becomes more, and not again."""
+
     async def scenario() -> None:
-        house = await started(tunnel(addresses=[ADDRESS], routes=[ROUTE]))
-        house.kernel.removed.add(prefix(ip_interface(ADDRESS)))
+        config = replace(tunnel(addresses=[ADDRESS], routes=[ROUTE]), repair=False)
+        house = await started(config)
+        state = house.kernel.state("t1")
+        ordered = len(state.ordered)
+        state.take(ROUTE)
         await house.change()
         await house.change()
-        house.kernel.removed.add(prefix(ip_network(ROUTE)))
+        state.take(ADDRESS)
+        state.set_mtu(1300)
         await house.change()
         assert house.daemon.status() == "1 tunnel: 1 incomplete"
         assert [event.fields["detail"] for event in house.events] == [
-            f"address {ADDRESS} is missing",
-            f"address {ADDRESS} is missing, route {ROUTE} is missing",
+            f"route {ROUTE} is missing",
+            f"address {ADDRESS} is missing, route {ROUTE} is missing, the MTU is 1300, not 1476",
         ]
         assert house.names() == ["tunnel_incomplete"] * 2
-        house.kernel.removed.clear()
+        assert len(state.ordered) == ordered
+        state.give(ADDRESS, ROUTE)
+        state.set_mtu(1476)
         await house.change()
         assert house.names() == ["tunnel_up"]
         await house.daemon.stop()
@@ -79,12 +90,11 @@ def test_the_mtu_that_gred_changes_itself_is_not_somebody_elses(run: Run) -> Non
         house.kernel.route_outside("192.0.2.2", 1400)
         await house.change()
         assert house.names() == ["mtu_changed"]
-        index = house.kernel.devices[0].index
-        house.kernel.mtus[index] = 1300
+        house.kernel.state("t1").set_mtu(1300)
         await house.change()
-        assert house.events[0].fields["detail"] == "the MTU was changed to 1300"
-        assert house.names() == ["tunnel_incomplete"]
-        assert house.kernel.mtus[index] == 1300, "it is only said"
+        assert house.events[0].fields["detail"] == "the MTU was 1300, not 1376: put back"
+        assert house.names() == ["repaired"]
+        assert house.kernel.state("t1").mtu == 1376
         await house.daemon.stop()
 
     run(scenario())
@@ -119,8 +129,8 @@ def test_an_address_that_another_interface_has_is_told_at_start(run: Run) -> Non
     run(scenario())
 
 
-class Counting(FakePort):
-    """A port that has sent and been denied what a test says."""
+class Counting(FakeAttachment):
+    """An attachment that has sent and been denied what a test says."""
 
     sent = denied = 0
 
@@ -131,9 +141,9 @@ class Counting(FakePort):
 def counting(name: str) -> tuple[Tunnel, Counting]:
     one = Tunnel(tunnel(name))
     one.device = FakeDevice(FakeKernel(), name, 10)
-    port = one.port = Counting(one.device, one.parameters())
+    attachment = one.attachment = Counting(one.device, one.parameters())
     one.observe(Observation())
-    return one, port
+    return one, attachment
 
 
 def test_a_report_of_the_data_plane_leads_to_a_denial(run: Run) -> None:
@@ -153,23 +163,23 @@ def test_many_denied_tunnels_are_looked_at_by_turns(
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         tunnels: dict[str, Tunnel] = {}
-        ports = []
+        attachments = []
         for number in range(300):
-            one, port = counting(f"t{number}")
+            one, attachment = counting(f"t{number}")
             tunnels[one.name] = one
-            ports.append(port)
+            attachments.append(attachment)
         events: list[Event] = []
         denials = Denials(loop, tunnels, events.append)
         for name in tunnels:
             denials.take(name, "EPERM")
         denials.take("unknown", "EPERM")
         denials.take(None, "EPERM")
-        for port in ports:
-            port.denied = 2
+        for attachment in attachments:
+            attachment.denied = 2
         await until(lambda: len(events) == 300)
         assert {event.name for event in events} == {"tunnel_denied"}
-        for port in ports:
-            port.sent = 1
+        for attachment in attachments:
+            attachment.sent = 1
         await until(lambda: len(events) == 600)
         assert {one.state for one in tunnels.values()} == {TunnelState.UP}
         denials.close()
@@ -180,12 +190,9 @@ def test_many_denied_tunnels_are_looked_at_by_turns(
 
 
 def test_a_refusal_by_others_outweighs_what_is_missing() -> None:
-    one, _port = counting("t1")
-    kernel = FakeKernel()
-    kernel.interfaces[10] = "t1"
-    kernel.mtus[10] = 9
-    settings = one.settings(FakeDevice(kernel, "t1", 10))
-    seen = replace(Observation(), difference=differences(kernel, [settings])["t1"])
+    one, _attachment = counting("t1")
+    one.upkeep.sentence = "route 10.99.1.0/24 is missing"
+    seen = Observation()
     states = []
     for sentence in ("a firewall at 192.0.2.9 refuses protocol 47", ""):
         one.refusal.sentence = sentence

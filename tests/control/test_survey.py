@@ -7,7 +7,7 @@ import pytest
 
 from gred.config.model import TunnelConfig
 from gred.control.kernel.routes import NoRoute, RouteInfo, RouteQuery
-from gred.control.survey import Observation, Standing, survey
+from gred.control.survey import Binding, Observation, survey
 from tests.control.fakes import LOCAL, OTHER_REMOTE, REMOTE, WIRE, FakeDevice, FakeKernel, tunnel
 
 
@@ -88,9 +88,9 @@ OVER_IPV6 = tunnel(local=None, remote="2001:db8::2")
 
 def test_device_and_mark_are_asked_with() -> None:
     kernel = FakeKernel()
-    seen = look(kernel, replace(tunnel(), device="eth0", firewall_mark=7))
+    seen = look(kernel, replace(tunnel(), underlay_device="eth0", firewall_mark=7))
     assert kernel.asked == [[RouteQuery(ip_address(REMOTE), ip_address(LOCAL), WIRE, 7)]]
-    assert seen["t1"].standing == Standing(local=ip_address(LOCAL), device=WIRE)
+    assert seen["t1"].binding == Binding(local=ip_address(LOCAL), device=WIRE)
 
 
 def test_ipv6_is_asked_for_a_device_without_a_source() -> None:
@@ -98,17 +98,17 @@ def test_ipv6_is_asked_for_a_device_without_a_source() -> None:
     kernel = FakeKernel()
     kernel.addresses.add(ip_address("2001:db8::1"))
     config = tunnel(local="2001:db8::1", remote="2001:db8::2")
-    look(kernel, replace(config, device="eth0"))
+    look(kernel, replace(config, underlay_device="eth0"))
     assert kernel.asked == [[RouteQuery(ip_address("2001:db8::2"), None, WIRE)]]
 
 
 def test_a_device_that_is_not_there_is_no_route_and_not_asked_for() -> None:
     kernel = FakeKernel()
     kernel.gre_rules = {4}  # they change nothing about a missing device
-    seen = look(kernel, replace(tunnel(), device="eth9"))["t1"]
+    seen = look(kernel, replace(tunnel(), underlay_device="eth9"))["t1"]
     assert kernel.asked == [[]]
     assert seen.route == NoRoute("there is no interface eth9")
-    assert seen.standing.device == 0
+    assert seen.binding.device == 0
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_device_that_is_not_there_is_no_route_and_not_asked_for() -> None:
     [
         (tunnel(local=None), "192.0.2.7"),
         (OVER_IPV6, "2001:db8::7"),
-        (replace(OVER_IPV6, device="eth0"), "fe80::7"),
+        (replace(OVER_IPV6, underlay_device="eth0"), "fe80::7"),
     ],
 )
 def test_the_local_address_is_the_best_of_the_interface(
@@ -126,7 +126,7 @@ def test_the_local_address_is_the_best_of_the_interface(
     given = ["192.0.2.7", "fe80::7", "192.0.2.8", "2001:db8::7"]
     kernel.given[WIRE] = list(map(ip_address, given))
     seen = look(kernel, replace(config, local_interface="eth0"))["t1"]
-    assert seen.standing.local == ip_address(expected)
+    assert seen.binding.local == ip_address(expected)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_an_interface_that_gives_no_address_is_named(interface: str, reason: str
     kernel = FakeKernel()
     kernel.given[WIRE] = [ip_address("2001:db8::7")]
     seen = look(kernel, replace(tunnel(local=None), local_interface=interface))["t1"]
-    assert seen.standing == Standing(no_local=reason)
+    assert seen.binding == Binding(no_local=reason)
     assert not seen.local_present
     assert kernel.asked == [[RouteQuery(ip_address(REMOTE))]]
 
@@ -146,7 +146,7 @@ def test_a_local_address_may_be_in_the_vrf_of_the_device() -> None:
     kernel = FakeKernel()
     kernel.addresses.clear()
     device = kernel.open("t1", offload=True)
-    config = replace(tunnel(), device="eth0")
+    config = replace(tunnel(), underlay_device="eth0")
     assert not survey(kernel, [(config, device)])["t1"].local_present
     kernel.in_vrf[WIRE] = {ip_address(LOCAL)}
     assert survey(kernel, [(config, device)])["t1"].local_present
@@ -157,14 +157,14 @@ def test_what_netfilter_looks_at_is_seen_for_each_ip_version() -> None:
     kernel.filters = {6: "netfilter rules"}
     six = tunnel("t2", local="2001:db8::1", remote="2001:db8::2")
     seen = look(kernel, tunnel("t1"), six)
-    assert [seen[name].standing.filtered for name in ("t1", "t2")] == ["", "netfilter rules"]
+    assert [seen[name].binding.filtered for name in ("t1", "t2")] == ["", "netfilter rules"]
 
 
 def test_netfilter_is_not_asked_about_for_nothing() -> None:
     kernel = FakeKernel()
     kernel.filters = {4: "netfilter rules"}
     without = replace(tunnel("t1"), packet_socket=False)
-    assert not look(kernel, without)["t1"].standing.filtered
+    assert not look(kernel, without)["t1"].binding.filtered
 
 
 # Interfaces in other namespaces.

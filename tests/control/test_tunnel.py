@@ -1,15 +1,17 @@
 """A tunnel's states: what it is shown, what it tells, what it has the data plane do."""
 
 from dataclasses import fields, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
+from typing import Any, ClassVar
 
 import pytest
 
+from gred.config.model import TunnelConfig
 from gred.control.kernel.routes import NoRoute, RouteInfo
-from gred.control.survey import Observation, Standing
-from gred.control.tunnel import Tunnel, TunnelState
+from gred.control.survey import Binding, Observation
+from gred.control.tunnel import AS_CONFIGURED, Tunnel, TunnelState
 from gred.wire.drop import DropReason
-from tests.control.fakes import WIRE, FakeDevice, FakeKernel, FakePort, tunnel
+from tests.control.fakes import WIRE, FakeAttachment, FakeDevice, FakeKernel, tunnel
 
 FINE = Observation(route=RouteInfo(WIRE, 1500))
 LOOP = Observation(route=RouteInfo(10, 1476), loop=("t1", "t2"))
@@ -21,7 +23,7 @@ NO_LOCAL = Observation(route=RouteInfo(WIRE, 1500), local_present=False)
 def made() -> Tunnel:
     one = Tunnel(tunnel())
     one.device = FakeDevice(FakeKernel(), "t1", 10)
-    one.port = FakePort(one.device, one.parameters())
+    one.attachment = FakeAttachment(one.device, one.parameters())
     return one
 
 
@@ -66,8 +68,8 @@ def test_only_a_loop_stops_sending(made: Tunnel) -> None:
         (FINE, None),
     ]:
         made.observe(seen)
-        assert isinstance(made.port, FakePort)
-        assert made.port.blocked is blocked
+        assert isinstance(made.attachment, FakeAttachment)
+        assert made.attachment.blocked is blocked
 
 
 def test_a_loop_is_told_with_its_way(made: Tunnel) -> None:
@@ -121,9 +123,10 @@ def test_parameters_carry_every_option_that_the_data_plane_knows() -> None:
         encapsulation_limit=6,
     )
     parameters = Tunnel(config).parameters()
-    renamed = {"dont_fragment": "discover_path_mtu", "mark": "firewall_mark"}
+    renamed = {"dont_fragment": "discover_path_mtu"}
+    found_out = {"mtu", "path_mtu", "interface", "group_device", "inner", "echo"}
     for field in fields(parameters):
-        if field.name not in {"mtu", "path_mtu", "interface", "group_device"}:  # found out
+        if field.name not in found_out:
             value = getattr(config, renamed.get(field.name, field.name))
             assert getattr(parameters, field.name) == value, field.name
 
@@ -135,16 +138,16 @@ NEW = ip_address("192.0.2.10")
 
 
 def following() -> Tunnel:
-    return Tunnel(replace(tunnel(local=None), local_interface="eth0", device="eth1"))
+    return Tunnel(replace(tunnel(local=None), local_interface="eth0", underlay_device="eth1"))
 
 
 def test_an_address_found_on_the_interface_is_used() -> None:
     made = following()
-    assert made.move(Standing(local=OWN, device=3))
-    assert not made.move(Standing(local=OWN, device=3))
+    assert made.move(Binding(local=OWN, device=3))
+    assert not made.move(Binding(local=OWN, device=3))
     assert (made.parameters().local, made.parameters().interface) == (OWN, 3)
-    assert made.move(Standing(local=NEW, device=3))
-    assert made.move(Standing(local=NEW, device=4))
+    assert made.move(Binding(local=NEW, device=3))
+    assert made.move(Binding(local=NEW, device=4))
     assert (made.parameters().local, made.parameters().interface) == (NEW, 4)
 
 
@@ -154,7 +157,7 @@ def test_an_address_found_on_the_interface_is_used() -> None:
 def test_without_an_address_or_a_device_nothing_can_leave(remote: str, nowhere: str) -> None:
     """Not from another address, and not by another way: what is put in their place is refused."""
     made = Tunnel(replace(following().config, remote=ip_address(remote)))
-    made.move(Standing(no_local="there is no interface eth0", no_device="none eth1"))
+    made.move(Binding(no_local="there is no interface eth0", no_device="none eth1"))
     parameters = made.parameters()
     assert parameters.local == ip_address(nowhere)
     assert parameters.interface == 0x7FFFFFFF
@@ -162,15 +165,50 @@ def test_without_an_address_or_a_device_nothing_can_leave(remote: str, nowhere: 
 
 def test_an_address_that_went_is_kept_until_there_is_another() -> None:
     made = following()
-    made.move(Standing(local=OWN))
-    assert not made.move(Standing(no_local="interface eth0 has no IPv4 address"))
+    made.move(Binding(local=OWN))
+    assert not made.move(Binding(no_local="interface eth0 has no IPv4 address"))
     assert made.parameters().local == OWN
 
 
 def test_the_reason_names_the_interface_that_has_no_address() -> None:
     made = following()
-    standing = Standing(no_local="interface eth0 has no IPv4 address")
-    made.move(standing)
-    made.observe(Observation(local_present=False, standing=standing))
+    binding = Binding(no_local="interface eth0 has no IPv4 address")
+    made.move(binding)
+    made.observe(Observation(local_present=False, binding=binding))
     assert made.state is TunnelState.NO_LOCAL
     assert made.detail == "interface eth0 has no IPv4 address"
+
+
+class TestProjection:
+    """What was configured reaches the data plane under the same name."""
+
+    OF_CONTROL: ClassVar = {
+        *("name", "location", "places", "notes", "mode", "local_interface"),
+        *("underlay_device", "namespace"),
+        *("mac_address", "addresses", "routes", "repair", "offload", "discover_path_mtu"),
+        *("keepalive", "keepalive_retries", "keepalive_reply", "carrier", "probe_mtu"),
+        "keepalive_target",
+    }
+    BENT: ClassVar = {"local", "ignore_dont_fragment", "mtu", "packet_socket"}
+
+    def test_every_option_is_handed_on_or_is_known_to_be_controls(self) -> None:
+        configured = {field.name for field in fields(TunnelConfig)}
+        assert AS_CONFIGURED - {"family"} <= configured
+        assert configured - AS_CONFIGURED - self.BENT == self.OF_CONTROL
+
+    @pytest.mark.parametrize(
+        ("options", "family"),
+        [
+            ({}, 4),
+            ({"local": ip_address("2001:db8::1")}, 6),
+            ({"remote": ip_address("2001:db8::1")}, 6),
+            ({"peers": ((ip_network("10.0.0.0/8"), ip_address("2001:db8::1")),)}, 6),
+            ({"peers": ((ip_network("fd00::/8"), ip_address("192.0.2.1")),)}, 4),
+        ],
+    )
+    def test_the_family_is_decided_once(self, options: dict[str, Any], family: int) -> None:
+        config = replace(tunnel(local=None, remote=None), **options)
+        assert config.family == family
+        assert Tunnel(config).parameters().family == family
+        headers = {4: 24, 6: 44}[family]
+        assert Tunnel(config).mtu == 1500 - headers

@@ -54,7 +54,7 @@ async def started(*tunnels: TunnelConfig) -> House:
 
 
 def locals_of(house: House) -> dict[str, IPAddress | None]:
-    return {name: house.plane.port(name).parameters.local for name in house.daemon.tunnels}
+    return {name: house.plane.attachment(name).parameters.local for name in house.daemon.tunnels}
 
 
 def test_the_later_is_held_down_at_start_and_says_what_helps(run: Run) -> None:

@@ -9,22 +9,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gred.dataplane.hashes import hash_entry
 from gred.dataplane.layout import (
     FRAME_HEADROOM,
     NO_PIECE,
     Datagram,
+    Descriptor,
     Frame,
     Kind,
     LookupEntry,
     LookupHeader,
-    Outgoing,
     Piece,
     Received,
+    RxState,
     Stage,
+    Transport,
     TunnelFlag,
     TunnelRecord,
+    TunWrite,
+    TxState,
 )
-from gred.dataplane.pure_lookup import hash_entry
+from gred.dataplane.pure_io import read_header
 from gred.wire.drop import DropReason
 from gred.wire.vnet import VnetHeader
 
@@ -43,17 +48,71 @@ def rows(buffer: bytearray, kind: Any) -> Any:
     return (kind * (len(buffer) // ctypes.sizeof(kind))).from_buffer(buffer)
 
 
-def make_record(**fields: Any) -> TunnelRecord:
-    """Return a record of a plain IPv4 tunnel, with *fields* changed."""
-    record = TunnelRecord(fd=7, mtu=1476, path_mtu=NO_LIMIT, ttl=64, family=4)
-    record.local[:4] = LOCAL
-    record.remote[:4] = REMOTE
-    for name, value in fields.items():
+class Tunnel:
+    """One tunnel: record, both states of one worker, descriptor. Each field by its own name."""
+
+    def __init__(self, **fields: Any) -> None:
+        parts = TunnelRecord(), TxState(), RxState(), Descriptor(fd=-1)
+        self.__dict__["parts"] = parts
+        self.__dict__["record"], self.__dict__["tx"], self.__dict__["rx"], _ = parts
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def _part(self, name: str) -> Any:
+        return next(part for part in self.__dict__["parts"] if hasattr(part, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._part(name), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
         if name in {"local", "remote"}:
-            getattr(record, name)[:] = value.ljust(16, b"\0")
+            getattr(self.record, name)[:] = value.ljust(16, b"\0")
         else:
-            setattr(record, name, value)
-    return record
+            setattr(self._part(name), name, value)
+
+    def __bytes__(self) -> bytes:
+        return b"".join(map(bytes, self.parts))
+
+    def copy(self) -> "Tunnel":
+        made = Tunnel()
+        for mine, theirs in zip(made.parts, self.parts, strict=True):
+            ctypes.memmove(ctypes.addressof(mine), ctypes.addressof(theirs), ctypes.sizeof(mine))
+        return made
+
+
+class Tables:
+    """Where codecs find tunnels, number 0 before all; a row of each table for each."""
+
+    def __init__(self, tunnels: Iterable[Tunnel]) -> None:
+        rows_of_all = [each.parts for each in (Tunnel(), *tunnels)]
+        memories = [
+            bytearray(b"".join(map(bytes, column))) for column in zip(*rows_of_all, strict=True)
+        ]
+        self.records, self.tx_states, self.rx_states, self.descriptors = memories
+
+    def after(self, tunnel: int) -> Tunnel:
+        """A tunnel as the codec left it."""
+        found = Tunnel()
+        memories = self.records, self.tx_states, self.rx_states, self.descriptors
+        for part, memory in zip(found.parts, memories, strict=True):
+            size = ctypes.sizeof(part)
+            start = tunnel * size
+            ctypes.memmove(ctypes.addressof(part), bytes(memory[start : start + size]), size)
+        return found
+
+    @property
+    def memory(self) -> dict[str, bytes]:
+        return {
+            "tunnels": bytes(self.records),
+            "tx_states": bytes(self.tx_states),
+            "rx_states": bytes(self.rx_states),
+        }
+
+
+def make_record(**fields: Any) -> Tunnel:
+    """Return a plain IPv4 tunnel, with *fields* changed."""
+    plain = {"fd": 7, "mtu": 1476, "path_mtu": NO_LIMIT, "ttl": 64, "family": 4}
+    return Tunnel(**plain | {"local": LOCAL, "remote": REMOTE} | fields)
 
 
 @dataclass(frozen=True)
@@ -73,7 +132,7 @@ class Egress:
     """Frames of one tunnel, and a place for datagrams."""
 
     frames: Sequence[bytes | tuple[VnetHeader, bytes]]
-    record: TunnelRecord = field(default_factory=make_record)
+    record: Tunnel = field(default_factory=make_record)
     datagrams: int = 64
     header_space: int = 64 * 192
     skew: int = 0  # bytes by which frames are moved from their alignment
@@ -88,7 +147,7 @@ class Egress:
         self.arena = bytearray(self.headers_begin + self.header_space)
         self.frame_table = table(Frame, len(self.frames))
         self.datagram_table = table(Datagram, self.datagrams)
-        self.tunnels = bytearray(bytes(TunnelRecord()) + bytes(self.record))
+        self.tables = Tables([self.record])
         for entry, offset, frame in zip(
             rows(self.frame_table, Frame), offsets, self.frames, strict=True
         ):
@@ -105,7 +164,8 @@ class Egress:
             self.frame_table,
             first,
             len(self.frames),
-            self.tunnels,
+            self.tables.records,
+            self.tables.tx_states,
             1,
             self.datagram_table,
             self.headers_begin,
@@ -143,9 +203,9 @@ class Egress:
         raise AssertionError("encapsulate() does not come to an end")
 
     @property
-    def after(self) -> TunnelRecord:
-        """The record as the codec left it."""
-        return TunnelRecord.from_buffer_copy(self.tunnels, ctypes.sizeof(TunnelRecord))
+    def after(self) -> Tunnel:
+        """The tunnel as the codec left it."""
+        return self.tables.after(1)
 
     @property
     def verdicts(self) -> list[DropReason]:
@@ -157,19 +217,21 @@ class Egress:
         return {
             "arena": bytes(self.arena),
             "frames": bytes(self.frame_table),
-            "tunnels": bytes(self.tunnels),
+            **self.tables.memory,
             "datagrams": bytes(self.datagram_table),
         }
 
 
-def stage_of(record: TunnelRecord) -> Stage:
+def stage_of(record: Tunnel) -> Stage:
     local, remote = any(record.local), any(record.remote)
     if local:
         return Stage.BOTH if remote else Stage.LOCAL
     return Stage.REMOTE if remote else Stage.NEITHER
 
 
-def make_lookup(records: Iterable[TunnelRecord], slots: int = 16) -> bytearray:
+def make_lookup(
+    records: Iterable[Tunnel], slots: int = 16, transport: Transport = Transport.IP
+) -> bytearray:
     """Return a look-up table of *records*, the first of which is tunnel 1."""
     size = ctypes.sizeof(LookupHeader)
     memory = bytearray(size + slots * ctypes.sizeof(LookupEntry))
@@ -184,10 +246,11 @@ def make_lookup(records: Iterable[TunnelRecord], slots: int = 16) -> bytearray:
             (Kind.KEY if keyed else Kind.NO_KEY, record.input_key if keyed else 0),
             (Kind.SOME, 0),
         ):
-            slot = hash_entry(local, remote, key, record.family, kind) % slots
+            slot = hash_entry(local, remote, key, record.family, kind, transport) % slots
             while entries[slot].tunnel:
                 slot = (slot + 1) % slots
             entries[slot] = LookupEntry(tunnel=index, key=key, family=record.family, kind=kind)
+            entries[slot].transport = transport
             entries[slot].local[:] = local
             entries[slot].remote[:] = remote
     return memory
@@ -219,8 +282,8 @@ class Ingress:
     """Datagrams from the underlay (bytes: IPv4, outer header on), and a place for frames."""
 
     datagrams: Sequence[Arrival]
-    records: Sequence[TunnelRecord] = field(default_factory=lambda: [make_record()])
-    outgoing: int = 64
+    records: Sequence[Tunnel] = field(default_factory=lambda: [make_record()])
+    tun_writes: int = 64
     pieces: int = 256
     header_space: int = 64 * 128
     skew: int = 0
@@ -233,23 +296,24 @@ class Ingress:
         for entry, datagram in zip(entries, self.datagrams, strict=True):
             self._place(entry, datagram)
         self.arena += bytes(-len(self.arena) % 64)
-        self.headers_begin = len(self.arena)
-        self.arena += bytes(self.header_space)
-        self.outgoing_table = table(Outgoing, self.outgoing)
+        self.headers = bytearray(self.header_space)
+        self.tun_write_table = table(TunWrite, self.tun_writes)
         self.piece_table = table(Piece, self.pieces)
-        self.tunnels = bytearray(b"".join(map(bytes, (TunnelRecord(), *self.records))))
+        self.tables = Tables(self.records)
         self.lookup = make_lookup(self.records)
 
     def _place(self, entry: Received, datagram: Arrival) -> None:
         self.arena += bytes(-len(self.arena) % 64 + FRAME_HEADROOM + self.skew)
         data = datagram if isinstance(datagram, bytes) else datagram.data
         entry.offset, entry.length, entry.family = len(self.arena), len(data), 4
-        if isinstance(datagram, Truncated):
-            entry.truncated = 1
         if isinstance(datagram, Datagram6):
             entry.family, entry.tos, entry.ttl = 6, datagram.tos, datagram.ttl
             entry.source[:] = datagram.source
             entry.destination[:] = datagram.destination
+        else:
+            read_header(memoryview(data), entry)
+        if isinstance(datagram, Truncated):
+            entry.verdict = DropReason.TRUNCATED
         self.arena += data
 
     def run(self, codec: Any) -> tuple[int, int]:
@@ -258,12 +322,13 @@ class Ingress:
             self.arena,
             self.received,
             len(self.datagrams),
-            self.tunnels,
+            self.tables.records,
+            self.tables.rx_states,
+            self.tables.descriptors,
             self.lookup,
-            self.outgoing_table,
+            self.tun_write_table,
             self.piece_table,
-            self.headers_begin,
-            len(self.arena),
+            self.headers,
             self.now,
         )
         return result
@@ -274,18 +339,19 @@ class Ingress:
         return [self.frame(index) for index in range(count)]
 
     def frame(self, index: int) -> bytes:
-        """One outgoing frame, put together from its pieces."""
-        row = rows(self.outgoing_table, Outgoing)[index]
+        """One write, put together from its pieces."""
+        row = rows(self.tun_write_table, TunWrite)[index]
         pieces = rows(self.piece_table, Piece)
         data, at, last = b"", row.first_piece, NO_PIECE
         for _ in range(row.pieces):
-            data += self.arena[pieces[at].offset : pieces[at].offset + pieces[at].length]
+            memory = self.headers if pieces[at].is_header else self.arena
+            data += memory[pieces[at].offset : pieces[at].offset + pieces[at].length]
             at, last = pieces[at].next, at
         assert (at, last, len(data)) == (NO_PIECE, row.last_piece, row.length)
         return bytes(data)
 
-    def outgoing_row(self, index: int) -> Outgoing:
-        return Outgoing.from_buffer_copy(self.outgoing_table, index * ctypes.sizeof(Outgoing))
+    def tun_write_row(self, index: int) -> TunWrite:
+        return TunWrite.from_buffer_copy(self.tun_write_table, index * ctypes.sizeof(TunWrite))
 
     @property
     def entries(self) -> list[Received]:
@@ -295,9 +361,9 @@ class Ingress:
     def verdicts(self) -> list[DropReason]:
         return [DropReason(row.verdict) for row in self.entries]
 
-    def after(self, tunnel: int = 1) -> TunnelRecord:
-        """A record as the codec left it."""
-        return TunnelRecord.from_buffer_copy(self.tunnels, tunnel * ctypes.sizeof(TunnelRecord))
+    def after(self, tunnel: int = 1) -> Tunnel:
+        """A tunnel as the codec left it."""
+        return self.tables.after(tunnel)
 
     @property
     def memory(self) -> dict[str, bytes]:
@@ -305,9 +371,10 @@ class Ingress:
         return {
             "arena": bytes(self.arena),
             "received": bytes(self.received),
-            "tunnels": bytes(self.tunnels),
-            "outgoing": bytes(self.outgoing_table),
+            **self.tables.memory,
+            "tun_writes": bytes(self.tun_write_table),
             "pieces": bytes(self.piece_table),
+            "headers": bytes(self.headers),
         }
 
 

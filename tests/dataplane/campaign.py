@@ -2,10 +2,10 @@
 
     python -m tests.dataplane.campaign --frames 10000000 --datagrams 10000000
 
-Run as root: it makes a network namespace and stays inside. The data plane is whole (turns, codec,
-slow path); its system calls are not: devices and sockets are memory, so that nothing but gred
-is busy. What is drawn repeats with --seed. A slice has come to its end when no batch is held; the
-program ends with an error when it does not within a bounded number of rounds, when a frame or
+Run as root: it makes a network namespace and stays inside. The data plane is whole (scheduler,
+codec, slow path); its system calls are not: devices and sockets are memory, so that nothing but
+gred is busy. What is drawn repeats with --seed. A slice has come to its end when no batch is held;
+the program ends with an error when it does not within a bounded number of rounds, when a frame or
 datagram is neither sent nor counted, or when a tracer does not arrive.
 """
 
@@ -21,12 +21,14 @@ from ipaddress import ip_address
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
-from gred.dataplane import codec, egress, ingress, transmit
+from gred.dataplane import codec, egress, ingress
 from gred.dataplane.attachment import Attachment
 from gred.dataplane.batch import STRIDE
-from gred.dataplane.layout import FRAME_HEADROOM, Datagram, Outgoing, Piece, Received
+from gred.dataplane.layout import FRAME_HEADROOM, Datagram, Piece, Received, TunWrite
 from gred.dataplane.plane import DataPlane
 from gred.dataplane.tunnels import TunnelParameters
+from gred.dataplane.underlay import raw
+from gred.wire.drop import DropReason
 from tests.dataplane.hostile import LONGEST, any_datagram, any_super_frame
 from tests.dataplane.namespaces import in_new_namespace
 from tests.dataplane.packets import Udp, ethernet
@@ -40,7 +42,8 @@ DEAR = 30_000  # bytes of headers that a frame of the ordinary kind may be multi
 DEAR_SHARE = 0.0003  # of frames that cost more
 ROUNDS = 400_000  # of the loop, until a slice must have come to its end
 PINGS = 3  # tracers: a hostile sequence number may cost one or two
-FRAME, ROW = struct.Struct("=6I2H"), struct.Struct("=2I4B2H4I")
+FRAME = struct.Struct("=6I2H")
+ROW = struct.Struct("=2I6BH4I4s12x4s12x")
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"key": 1, "output_checksum": True},
@@ -95,7 +98,7 @@ class Memory:
         return at - first
 
     def send_datagrams(self, *args: Any) -> tuple[int, int]:
-        arena, datagrams, first, end = args[4:8]
+        arena, datagrams, first, end = args[2:6]
         self.sent += end - first
         if self.tracer:
             for index in range(first, end):
@@ -113,13 +116,22 @@ class Memory:
             offset = count * STRIDE + FRAME_HEADROOM
             arena[offset : offset + len(data)] = data
             start = count * ctypes.sizeof(Received)
-            ROW.pack_into(received, start, offset, len(data), 4, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+            row: tuple[Any, ...]
+            length = (data[0] & 15) * 4 if data else 0
+            if len(data) < 20 or data[0] >> 4 != 4 or not 20 <= length <= len(data):
+                row = 4, 0, 0, 0, 0, DropReason.TRUNCATED, 0, 0, 0, 0, 0, b"", b""
+            else:
+                ends = data[12:16], data[16:20]
+                row = 4, 0, length, data[1], data[8], 0, 0, 0, 0, 0, 0, *ends
+            ROW.pack_into(received, start, offset, len(data), *row)
             count += 1
         return count, 0
 
-    def write_frames(self, arena: Any, outgoing: Any, pieces: Any, count: int) -> int:
+    def write_frames(
+        self, arena: Any, _headers: Any, tun_writes: Any, pieces: Any, count: int
+    ) -> int:
         for index in range(count):
-            row = Outgoing.from_buffer(outgoing, index * ctypes.sizeof(Outgoing))
+            row = TunWrite.from_buffer(tun_writes, index * ctypes.sizeof(TunWrite))
             row.error = 0
             if self.tracer:
                 piece = Piece.from_buffer(pieces, row.first_piece * ctypes.sizeof(Piece))
@@ -148,7 +160,7 @@ class Campaign:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)  # noqa: S311 - no secret
         self.memory = Memory()
-        for user in (egress, ingress, transmit):
+        for user in (egress, ingress, raw):
             cast("Any", user).io = self.memory
         cast("Any", egress).codec = Counting(self.memory)
         self.plane = DataPlane(asyncio.get_running_loop(), report=lambda _: None)
@@ -163,6 +175,7 @@ class Campaign:
         self.memory.devices[device.ready] = device
         local, remote = ENDS[0] if left else ENDS[1]
         parameters = TunnelParameters(
+            family=4,
             local=ip_address(local),
             remote=ip_address(remote),
             input_key=key,
@@ -215,12 +228,14 @@ class Campaign:
 
     async def _settle(self) -> int:
         """Turn the loop until nothing waits anywhere; return how many rounds it took."""
-        receiver = self.plane._underlays[4].receiver
+        (underlay,) = self.plane._underlays.values()
+        assert isinstance(underlay, raw.RawUnderlay)
+        receiver = raw.RawReceiver(underlay.receiver, 4, underlay.arrivals)
         for rounds in range(ROUNDS):
             while self.memory.arrivals:
-                self.plane._ingress.move(4, receiver)
+                self.plane._ingress.move(receiver)
             waiting = any(device.pending for device in self.memory.devices.values())
-            if not waiting and not self.plane._turns.pending:
+            if not waiting and not self.plane._scheduler.pending:
                 return rounds
             await asyncio.sleep(0)
         return ROUNDS

@@ -201,7 +201,7 @@ class Chance:
 
     def room(self) -> dict[str, int]:
         return {
-            "outgoing": self.pick([0, 1, 3, 64, 64, 64, 64]),
+            "tun_writes": self.pick([0, 1, 3, 64, 64, 64, 64]),
             "pieces": self.pick([0, 2, 5, 256, 256, 256, 256]),
             "header_space": self.pick([0, 127, 8192, 8192, 8192]),
             "skew": self.random.randrange(9),

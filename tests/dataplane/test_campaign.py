@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from gred.dataplane import codec, egress, ingress, io, transmit
+from gred.dataplane import codec, egress, ingress, io
+from gred.dataplane.underlay import raw
 from tests import require
 from tests.dataplane import campaign
 from tests.dataplane.namespaces import in_new_namespace
@@ -15,7 +16,7 @@ def _kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a campaign replaces is put back."""
     require.root()
     require.extension()
-    for user in (egress, ingress, transmit):
+    for user in (egress, ingress, raw):
         monkeypatch.setattr(user, "io", io)
     monkeypatch.setattr(egress, "codec", codec)
     monkeypatch.setattr(campaign, "POOL", 100)

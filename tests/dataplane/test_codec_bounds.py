@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gred.dataplane.layout import Frame, LookupHeader, Received
+from gred.dataplane.pure_codec import JUDGED
 from tests.dataplane.benches import Egress, Ingress, gre, make_record, outer, rows
 from tests.dataplane.packets import Packet
 
@@ -18,7 +19,8 @@ def egress_arguments() -> dict[str, Any]:
         "frames": bench.frame_table,
         "first": 0,
         "count": 1,
-        "tunnels": bench.tunnels,
+        "tunnels": bench.tables.records,
+        "states": bench.tables.tx_states,
         "tunnel": 1,
         "datagrams": bench.datagram_table,
         "headers_begin": bench.headers_begin,
@@ -32,12 +34,13 @@ def ingress_arguments() -> dict[str, Any]:
         "arena": bench.arena,
         "received": bench.received,
         "count": 1,
-        "tunnels": bench.tunnels,
+        "tunnels": bench.tables.records,
+        "states": bench.tables.rx_states,
+        "descriptors": bench.tables.descriptors,
         "lookup": bench.lookup,
-        "outgoing": bench.outgoing_table,
+        "tun_writes": bench.tun_write_table,
         "pieces": bench.piece_table,
-        "headers_begin": bench.headers_begin,
-        "headers_end": len(bench.arena),
+        "headers": bench.headers,
         "now": 0,
     }
 
@@ -53,12 +56,13 @@ def test_the_arguments_are_right_before_one_is_made_wrong(codec: Any) -> None:
         ("count", 2),
         ("first", 2),
         ("tunnel", 2),
+        ("states", bytearray(16)),
         ("headers_begin", 1 << 40),
         ("headers_end", 1 << 40),
         ("headers_end", 0),
     ],
 )
-def test_encapsulate_refuses_numbers_beyond_its_tables(codec: Any, name: str, value: int) -> None:
+def test_encapsulate_refuses_numbers_beyond_its_tables(codec: Any, name: str, value: Any) -> None:
     arguments = egress_arguments() | {name: value}
     with pytest.raises(ValueError, match="encapsulate: a table is smaller"):
         codec.encapsulate(*arguments.values())
@@ -69,10 +73,9 @@ def test_encapsulate_refuses_numbers_beyond_its_tables(codec: Any, name: str, va
     [
         ("count", 2),
         ("tunnels", bytearray(16)),
+        ("states", bytearray(16)),
+        ("descriptors", bytearray(4)),
         ("lookup", bytearray(16)),
-        ("headers_begin", 1 << 40),
-        ("headers_end", 1 << 40),
-        ("headers_end", 0),
     ],
 )
 def test_decapsulate_refuses_numbers_beyond_its_tables(codec: Any, name: str, value: Any) -> None:
@@ -103,7 +106,14 @@ def test_packets_outside_the_arena_are_refused(codec: Any, field: str, value: in
         codec.decapsulate(*arguments.values())
 
 
-@pytest.mark.parametrize("position", [0, 1, 4, 6])
+def test_a_verdict_that_there_is_no_counter_for_is_refused(codec: Any) -> None:
+    arguments = ingress_arguments()
+    rows(arguments["received"], Received)[0].verdict = JUDGED
+    with pytest.raises(ValueError, match="outside the arena"):
+        codec.decapsulate(*arguments.values())
+
+
+@pytest.mark.parametrize("position", [0, 1, 4, 5, 7])
 def test_read_only_memory_is_refused(codec: Any, position: int) -> None:
     arguments = list(egress_arguments().values())
     arguments[position] = bytes(arguments[position])
@@ -114,8 +124,8 @@ def test_read_only_memory_is_refused(codec: Any, position: int) -> None:
 def test_nothing_keeps_the_buffers(codec: Any) -> None:
     """A bytearray that is still exported cannot be resized."""
     arguments = [*egress_arguments().values(), *ingress_arguments().values()]
-    codec.encapsulate(*arguments[:9])
-    codec.decapsulate(*arguments[9:])
+    codec.encapsulate(*arguments[:10])
+    codec.decapsulate(*arguments[10:])
     for argument in arguments:
         if isinstance(argument, bytearray):
             argument.append(0)

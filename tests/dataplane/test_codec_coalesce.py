@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from gred.dataplane.hashes import mix
 from gred.dataplane.layout import TunnelFlag
-from gred.dataplane.pure_lookup import mix
 from gred.wire import vnet
 from gred.wire.checksum import checksum, ones_complement_sum, pseudo_header_sum
 from gred.wire.drop import DropReason
@@ -73,7 +73,7 @@ def written(codec: Any, *packets: Inner | bytes, **options: Any) -> list[Written
     bench = arrive(*packets, **options)
     frames = bench.frames(codec)
     return [
-        Written(VnetHeader.parse(frame), frame[10:], bench.outgoing_row(index).packets)
+        Written(VnetHeader.parse(frame), frame[10:], bench.tun_write_row(index).packets)
         for index, frame in enumerate(frames)
     ]
 
@@ -147,7 +147,7 @@ class TestSuperPacket:
     def test_payload_is_not_copied_and_nothing_is_counted_twice(self, codec: Any) -> None:
         bench = arrive(*tcp_stream(4))
         assert bench.run(codec) == (1, 0)
-        row = bench.outgoing_row(0)
+        row = bench.tun_write_row(0)
         assert (row.pieces, row.length, row.fd) == (4, 10 + 40 + 4 * SIZE, 7)
         after = bench.after()
         assert (after.rx_packets, after.rx_bytes) == (4, 4 * (40 + SIZE))
@@ -334,7 +334,7 @@ class TestJoining:
         assert bench.after().rx_packets == 2
 
     def test_what_has_no_frame_left_is_dropped(self, codec: Any) -> None:
-        bench = arrive(ONE, replace(ONE, ports=(1, 2)), TWO, outgoing=1)
+        bench = arrive(ONE, replace(ONE, ports=(1, 2)), TWO, tun_writes=1)
         assert bench.run(codec) == (1, 1)
         assert bench.verdicts == [DropReason.NONE, DropReason.NO_BUFS, DropReason.NONE]
 

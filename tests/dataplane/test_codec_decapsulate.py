@@ -1,13 +1,15 @@
 """Ingress: the ladder of refusals, from the outer header to the sequence number."""
 
 import struct
+from ctypes import c_ubyte
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from gred.dataplane.layout import TunnelFlag
+from gred.dataplane.layout import Received, Transport, TunnelFlag
 from gred.wire.drop import DropReason
+from gred.wire.echo import ECHO_MARK
 from gred.wire.gre import PROTOCOL_ETHERNET, PROTOCOL_IPV4, PROTOCOL_IPV6, GreHeader
 from tests.dataplane.benches import (
     LOCAL,
@@ -20,8 +22,10 @@ from tests.dataplane.benches import (
     Truncated,
     drops,
     gre,
+    make_lookup,
     make_record,
     outer,
+    rows,
 )
 from tests.dataplane.packets import Packet, ethernet, pattern
 
@@ -61,7 +65,7 @@ class TestAccepted:
         assert (entry.tos, entry.ttl) == (0xB8, 9)
         assert bytes(entry.source) == REMOTE.ljust(16, b"\0")
         assert bytes(entry.destination) == LOCAL.ljust(16, b"\0")
-        row = bench.outgoing_row(0)
+        row = bench.tun_write_row(0)
         assert (row.tunnel, row.fd, row.pieces, row.packets, row.error) == (1, 7, 1, 1, 0)
 
     def test_outer_options_are_skipped(self, codec: Any) -> None:
@@ -102,19 +106,40 @@ class TestOuter:
         reason = verdict(codec, Truncated(outer(gre(INNER))))
         assert reason == (DropReason.TRUNCATED, 0)
 
-    @pytest.mark.parametrize(
-        "data",
-        [
-            b"",
-            outer(b"")[:19],
-            b"\x55" + outer(gre(INNER))[1:],
-            b"\x44" + outer(gre(INNER))[1:],
-            b"\x4f" + outer(b"\0" * 20)[1:],
-        ],
-        ids=["empty", "short", "version 5", "IHL 4", "IHL beyond the end"],
-    )
-    def test_a_broken_outer_header_is_truncated(self, codec: Any, data: bytes) -> None:
-        assert verdict(codec, data) == (DropReason.TRUNCATED, 0)
+    @pytest.mark.parametrize("reason", [DropReason.TRUNCATED, DropReason.OTHER])
+    def test_what_was_no_good_as_it_arrived_is_counted_as_such(
+        self, codec: Any, reason: DropReason
+    ) -> None:
+        bench = Ingress([outer(gre(INNER)), outer(gre(INNER))])
+        rows(bench.received, Received)[0].verdict = reason
+        assert bench.frames(codec) == [INNER]
+        assert bench.verdicts == [reason, DropReason.NONE]
+        assert drops(bench.after(0).rx_drops) == {reason: 1}
+
+    def test_a_header_that_ends_behind_the_datagram_is_truncated(self, codec: Any) -> None:
+        bench = Ingress([outer(gre(INNER))])
+        rows(bench.received, Received)[0].outer_length = len(outer(gre(INNER))) + 1
+        assert bench.frames(codec) == []
+        assert bench.verdicts == [DropReason.TRUNCATED]
+
+    def test_where_gre_begins_is_told_and_not_guessed(self, codec: Any) -> None:
+        """A transport may leave a header of any length before GRE, over IPv6 too."""
+        record = make_record(family=6, local=LOCAL6, remote=REMOTE6)
+        bench = Ingress([Datagram6(b"x" * 56 + gre(INNER))], [record])
+        rows(bench.received, Received)[0].outer_length = 56
+        assert bench.frames(codec) == [INNER]
+
+    def test_another_transport_is_another_tunnel(self, codec: Any) -> None:
+        over_udp, over_ip = make_record(fd=8), make_record(fd=9)
+        bench = Ingress([outer(gre(INNER)), outer(gre(INNER))], [over_udp])
+        bench.lookup = make_lookup([over_udp], transport=Transport.UDP)
+        rows(bench.received, Received)[1].transport = Transport.UDP
+        assert bench.frames(codec) == [INNER]
+        assert bench.verdicts == [DropReason.NO_TUNNEL, DropReason.NONE]
+        bench = Ingress([outer(gre(INNER))], [over_ip])
+        rows(bench.received, Received)[0].transport = Transport.UDP
+        assert bench.frames(codec) == []
+        assert bench.verdicts == [DropReason.NO_TUNNEL]
 
 
 class TestGreHeader:
@@ -242,7 +267,7 @@ class TestLookup:
 
     def test_an_entry_of_a_tunnel_that_is_not_there_finds_nothing(self, codec: Any) -> None:
         bench = Ingress([self.PLAIN], [make_record()])
-        bench.tunnels = bench.tunnels[: len(bench.tunnels) // 2]
+        bench.tables.records = bench.tables.records[: len(bench.tables.records) // 2]
         bench.run(codec)
         assert bench.verdicts == [DropReason.NO_TUNNEL]
 
@@ -462,7 +487,7 @@ class TestRedirected:
 
 
 class TestKeepalive:
-    """Of Cisco's kind: an answer that is to be sent back, in an IPv4 packet to the sender."""
+    """An answer that is to be sent back, in a packet to the sender."""
 
     def answer(self, source: bytes = LOCAL, to: bytes = REMOTE, **fields: Any) -> bytes:
         data = fields.pop("data", b"\0\0\0\0")
@@ -474,11 +499,91 @@ class TestKeepalive:
         assert verdict(codec, outer(gre(inner))) == (DropReason.KEEPALIVE, 1)
 
     @pytest.mark.parametrize(
+        "fields", [{"source": bytes([10, 0, 0, 1])}, {"to": bytes([10, 0, 0, 1])}]
+    )
+    def test_behind_a_nat_either_end_has_another_name(
+        self, codec: Any, fields: dict[str, Any]
+    ) -> None:
+        assert verdict(codec, outer(gre(self.answer(**fields)))) == (DropReason.KEEPALIVE, 1)
+
+    @pytest.mark.parametrize("data", [b"\0\0\0\0", bytes(20), b"\0\0\x86\xdd"])
+    def test_over_ipv6_too(self, codec: Any, data: bytes) -> None:
+        """The last form, without content, is MikroTik's."""
+        inner = self.answer(LOCAL6, REMOTE6, version=6, data=data)
+        fields = {"family": 6, "local": LOCAL6, "remote": REMOTE6}
+        found = verdict(codec, Datagram6(gre(inner, PROTOCOL_IPV6)), **fields)
+        assert found == (DropReason.KEEPALIVE, 1)
+
+    def test_ipv6_that_carries_something_is_delivered(self, codec: Any) -> None:
+        inner = self.answer(LOCAL6, REMOTE6, version=6, data=b"\0\0\x86\xddx")
+        record = make_record(family=6, local=LOCAL6, remote=REMOTE6)
+        assert Ingress([Datagram6(gre(inner, PROTOCOL_IPV6))], [record]).frames(codec) == [inner]
+
+    @pytest.mark.parametrize(
+        "flags", [TunnelFlag.INPUT_CHECKSUM_REQUIRED, TunnelFlag.INPUT_SEQUENCE]
+    )
+    def test_an_answer_is_named_before_anything_is_demanded_of_it(
+        self, codec: Any, flags: int
+    ) -> None:
+        found = verdict(codec, outer(gre(b"cookie", 0)), flags=flags)
+        assert found == (DropReason.KEEPALIVE, 1)
+
+    def test_some_mean_the_ends_inside(self, codec: Any) -> None:
+        inside, other = bytes([10, 1, 2, 1]), bytes([10, 1, 2, 2])
+        inner = self.answer(inside, other)
+        own = (c_ubyte * 4)(*inside)
+        assert verdict(codec, outer(gre(inner)), inner=own) == (DropReason.KEEPALIVE, 1)
+        for address in (other, bytes(4)):
+            record = make_record(inner=(c_ubyte * 4)(*address))
+            bench = Ingress([outer(gre(inner))], [record])
+            assert bench.frames(codec) == [inner]
+        zero = self.answer(bytes(4), other)
+        assert Ingress([outer(gre(zero))]).frames(codec) == [zero], "no address is nobody's"
+
+    @pytest.mark.parametrize("flags", [0, TunnelFlag.ETHERNET])
+    def test_huawei_has_a_protocol_type_of_its_own(self, codec: Any, flags: int) -> None:
+        found = verdict(codec, outer(gre(self.answer(), 0x0004)), flags=flags)
+        assert found == (DropReason.KEEPALIVE, 1)
+
+    def test_who_sends_ethernet_asks_without_it(self, codec: Any) -> None:
+        found = verdict(codec, outer(gre(self.answer())), flags=TunnelFlag.ETHERNET)
+        assert found == (DropReason.KEEPALIVE, 1)
+
+    def test_over_ipv6_as_well(self, codec: Any) -> None:
+        inner = self.answer(LOCAL6, REMOTE6, version=6)
+        record = {"family": 6, "local": LOCAL6, "remote": REMOTE6, "flags": TunnelFlag.ETHERNET}
+        found = verdict(codec, Datagram6(gre(inner, PROTOCOL_IPV6)), **record)
+        assert found == (DropReason.KEEPALIVE, 1)
+
+    @pytest.mark.parametrize(
+        ("data", "protocol", "flags"),
+        [
+            (INNER, 0x0004, 0),
+            (INNER, 0x0800, TunnelFlag.ETHERNET),
+            (b"", 0x0800, TunnelFlag.ETHERNET),
+            (b"\x45", 0x0004, 0),
+            (bytes(19), 0x86DD, TunnelFlag.ETHERNET),
+        ],
+    )
+    def test_anything_else_of_such_a_protocol_type_is_unknown(
+        self, codec: Any, data: bytes, protocol: int, flags: int
+    ) -> None:
+        found = verdict(codec, outer(gre(data, protocol)), flags=flags)
+        assert found == (DropReason.UNKNOWN_PROTOCOL, 1)
+
+    def test_where_the_inner_packet_lies_is_told(self, codec: Any) -> None:
+        inner = self.answer()
+        bench = Ingress([outer(gre(inner)), outer(gre(b"cookie", 0))])
+        assert bench.frames(codec) == []
+        first, second = bench.entries
+        assert bench.arena[first.inner_offset :][: first.inner_length] == inner
+        assert bench.arena[second.inner_offset :][:6] == b"cookie"
+
+    @pytest.mark.parametrize(
         "fields",
         [
             {"source": REMOTE, "to": LOCAL},
-            {"source": bytes([10, 0, 0, 1])},
-            {"to": bytes([10, 0, 0, 1])},
+            {"source": bytes([10, 0, 0, 1]), "to": bytes([10, 0, 0, 2])},
             {"data": b"\0\0\x08\0"},
             {"data": b"\0\1\0\0"},
             {"data": b"\0\0\0"},
@@ -504,3 +609,101 @@ def test_gre_of_version_1_is_named(codec: Any, protocol: int, reason: DropReason
     bench.run(codec)
     assert bench.verdicts == [reason]
     assert bench.entries[0].key == 0
+
+
+class TestNumbers:
+    """A keepalive has a number as any other packet."""
+
+    @pytest.mark.parametrize("kind", ["outside", "Ethernet", "echo"])
+    def test_what_comes_next_is_the_next_one(self, codec: Any, kind: str) -> None:
+        """And none was lost."""
+        inner, flags = TestKeepalive().answer(), TunnelFlag.INPUT_SEQUENCE
+        if kind == "Ethernet":
+            flags |= TunnelFlag.ETHERNET
+        if kind == "echo":
+            inner, flags = echo_reply(), flags | TunnelFlag.ECHOES
+        own = INNER if kind != "Ethernet" else ethernet(INNER)
+        protocol = PROTOCOL_IPV4 if kind != "Ethernet" else PROTOCOL_ETHERNET
+
+        def numbered(protocol: int, data: bytes, number: int) -> bytes:
+            return outer(GreHeader(protocol_type=protocol, sequence=number).build(data))
+
+        packets = [
+            numbered(protocol, own, 5),
+            numbered(PROTOCOL_IPV4, inner, 6),
+            numbered(protocol, own, 7),
+        ]
+        bench = Ingress(packets, [make_record(flags=flags, echo=IDENTIFIER)])
+        assert bench.frames(codec) == [own, own]
+        assert bench.after().rx_lost == 0
+        assert [DropReason(one.verdict) for one in bench.entries][1] is DropReason.KEEPALIVE
+
+
+IDENTIFIER = 0x1234
+MARK = ECHO_MARK.to_bytes(4)
+
+
+def echo_reply(
+    version: int = 4,
+    *,
+    identifier: int = IDENTIFIER,
+    data: bytes = MARK + b"cookie",
+    kind: int | None = None,
+    code: int = 0,
+    **fields: Any,
+) -> bytes:
+    kind = {4: 0, 6: 129}[version] if kind is None else kind
+    fields = {"protocol": {4: 1, 6: 58}[version]} | fields
+    head = struct.pack("!BBHHH", kind, code, 0, identifier, 1)
+    return Packet(version=version, **fields).ip(head + data)
+
+
+class TestEcho:
+    """Answers to echo requests of our own, and to those of everybody else."""
+
+    @pytest.mark.parametrize(
+        "inner",
+        [
+            echo_reply(),
+            echo_reply(6),
+            echo_reply(data=MARK),
+            echo_reply(options=bytes(4)),
+            echo_reply(fragment=0x2000),
+        ],
+        ids=["IPv4", "IPv6", "no more than the mark", "with options", "the first fragment"],
+    )
+    def test_ours_are_handed_up(self, codec: Any, inner: bytes) -> None:
+        protocol = PROTOCOL_IPV4 if inner[0] >> 4 == 4 else PROTOCOL_IPV6
+        found = verdict(
+            codec, outer(gre(inner, protocol)), flags=TunnelFlag.ECHOES, echo=IDENTIFIER
+        )
+        assert found == (DropReason.KEEPALIVE, 1)
+
+    @pytest.mark.parametrize(
+        "inner",
+        [
+            echo_reply(identifier=IDENTIFIER + 1),
+            echo_reply(data=b"abcd" + MARK),
+            echo_reply(data=MARK[:3]),
+            echo_reply(kind=8),
+            echo_reply(code=1),
+            echo_reply(protocol=17),
+            echo_reply(fragment=1),
+            echo_reply(6, kind=0),
+            echo_reply(6, protocol=1),
+            Packet(protocol=1).ip(b""),
+            Packet(version=6, protocol=58).ip(b""),
+        ],
+    )
+    def test_those_of_others_are_delivered(self, codec: Any, inner: bytes) -> None:
+        protocol = PROTOCOL_IPV4 if inner[0] >> 4 == 4 else PROTOCOL_IPV6
+        record = make_record(flags=TunnelFlag.ECHOES, echo=IDENTIFIER)
+        assert Ingress([outer(gre(inner, protocol))], [record]).frames(codec) == [inner]
+
+    @pytest.mark.parametrize("flags", [0, TunnelFlag.ETHERNET])
+    def test_where_nothing_is_asked_all_are(self, codec: Any, flags: int) -> None:
+        inner, protocol = echo_reply(identifier=0), PROTOCOL_IPV4
+        if flags:
+            inner, protocol = ethernet(inner), PROTOCOL_ETHERNET
+        record = make_record(flags=flags)
+        assert Ingress([outer(gre(inner, protocol))], [record]).frames(codec) == [inner]

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gred.dataplane import pure_codec
-from gred.dataplane.layout import Frame, TunnelFlag, TunnelRecord
+from gred.dataplane.layout import Frame, TunnelFlag
 from tests import require
-from tests.dataplane.benches import Egress, make_record, rows
+from tests.dataplane.benches import Egress, Tunnel, make_record, rows
 from tests.dataplane.chance import Chance
 from tests.dataplane.packets import Packet, Tcp, Udp, ethernet
 
-LEADERS = 4
+SPARSE_AT_MOST = 4
 QUANTUM = 1514
 
 BULK = Tcp(ports=(1, 2), payload=bytes(9000)).build()
@@ -31,20 +31,20 @@ class Line:
     """Frames that wait, by their place in the list they came from."""
 
     bench: Egress
-    leaders: int = 0
+    sparse: int = 0
     waiting: int = 0
 
     def read(self, codec: Any, count: int) -> None:
         """Queue *count* more."""
         bench = self.bench
         end = self.waiting + count
-        self.leaders = codec.order_frames(
+        self.sparse = codec.order_frames(
             bench.arena,
             bench.frame_table,
-            self.leaders,
+            self.sparse,
             self.waiting,
             end,
-            bench.tunnels,
+            bench.tables.records,
             1,
         )
         self.waiting = end
@@ -58,11 +58,11 @@ class Line:
         self.offsets = [row.offset for row in rows(self.bench.frame_table, Frame)]
 
 
-def line(frames: Sequence[bytes], record: TunnelRecord | None = None) -> Line:
+def line(frames: Sequence[bytes], record: Tunnel | None = None) -> Line:
     return Line(Egress(frames, make_record() if record is None else record))
 
 
-def order(codec: Any, frames: Sequence[bytes], record: TunnelRecord | None = None) -> list[int]:
+def order(codec: Any, frames: Sequence[bytes], record: Tunnel | None = None) -> list[int]:
     """Return in which order *frames* leave that were read at once."""
     found = line(frames, record)
     found.read(codec, len(frames))
@@ -96,10 +96,10 @@ def test_a_bare_acknowledgment_does_not_lead(codec: Any, version: int, flags: in
 def test_what_waits_since_an_earlier_read_is_overtaken_too(codec: Any) -> None:
     waiting = line([BULK, BULK, PING, KEY])
     waiting.read(codec, 2)
-    assert waiting.leaders == 0
+    assert waiting.sparse == 0
     waiting.read(codec, 1)
     waiting.read(codec, 1)
-    assert (waiting.leaders, waiting.order) == (2, [2, 3, 0, 1])
+    assert (waiting.sparse, waiting.order) == (2, [2, 3, 0, 1])
 
 
 def test_a_frame_moves_with_all_that_is_known_of_it(codec: Any) -> None:
@@ -123,7 +123,7 @@ def test_the_quantum_is_the_most_that_leads_of_one_flow(codec: Any) -> None:
 
 def test_so_many_lead_and_no_more(codec: Any) -> None:
     small = [Udp(ports=(number, 53)).build() for number in range(10)]
-    expected = [*range(1, LEADERS + 1), 0, *range(LEADERS + 1, 11)]
+    expected = [*range(1, SPARSE_AT_MOST + 1), 0, *range(SPARSE_AT_MOST + 1, 11)]
     assert order(codec, [BULK, *small]) == expected
 
 
@@ -197,12 +197,12 @@ def test_what_leads_out_of_a_buffer_is_refused(
 ) -> None:
     bench = Egress([PING, PING])
     with pytest.raises(ValueError, match=message):
-        codec.order_frames(bench.arena, bench.frame_table, *arguments, bench.tunnels, 1)
+        codec.order_frames(bench.arena, bench.frame_table, *arguments, bench.tables.records, 1)
     with pytest.raises(ValueError, match=message):
-        codec.order_frames(bench.arena, bench.frame_table, 0, 0, 2, bench.tunnels, 2)
+        codec.order_frames(bench.arena, bench.frame_table, 0, 0, 2, bench.tables.records, 2)
     rows(bench.frame_table, Frame)[1].offset = len(bench.arena) - 1
     with pytest.raises(ValueError, match="a frame lies outside"):
-        codec.order_frames(bench.arena, bench.frame_table, 0, 0, 2, bench.tunnels, 1)
+        codec.order_frames(bench.arena, bench.frame_table, 0, 0, 2, bench.tables.records, 1)
 
 
 thorough = settings(max_examples=1500, deadline=None, database=None)
@@ -219,7 +219,7 @@ def test_the_twins_agree(chance: Chance, reads: list[int]) -> None:
     for count in reads:
         for found, twin in ((ours, pure_codec), (theirs, _codec)):
             found.read(twin, min(count, len(found.offsets) - found.waiting))
-        assert (ours.leaders, ours.bench.memory) == (theirs.leaders, theirs.bench.memory)
+        assert (ours.sparse, ours.bench.memory) == (theirs.sparse, theirs.bench.memory)
 
 
 FLOWS = {
@@ -255,7 +255,7 @@ def test_no_flow_is_reordered(
         for flow in FLOWS:
             mine = [index for index in found if traffic[index][0] == flow]
             assert mine == sorted(mine)
-        assert waiting.leaders <= LEADERS
+        assert waiting.sparse <= SPARSE_AT_MOST
 
 
 @pytest.fixture(scope="module")

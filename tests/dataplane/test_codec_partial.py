@@ -122,7 +122,7 @@ class TestWithoutVnetHeader:
                 partial=False,
             )
             assert frame == segment.build()
-            assert bench.outgoing_row(index).packets == 1
+            assert bench.tun_write_row(index).packets == 1
         assert len(frames) == (length + size - 1) // size
 
     def test_ethernet_is_cut_behind_the_mac_header(self, codec: Any) -> None:
@@ -130,7 +130,7 @@ class TestWithoutVnetHeader:
         frames = arrive(packet, record=plain(flags=TunnelFlag.ETHERNET)).frames(codec)
         assert [len(frame) for frame in frames] == [1054, 1054]
 
-    @pytest.mark.parametrize("lack", [{"outgoing": 2}, {"pieces": 5}, {"header_space": 191}])
+    @pytest.mark.parametrize("lack", [{"tun_writes": 2}, {"pieces": 5}, {"header_space": 191}])
     def test_what_does_not_fit_whole_is_dropped(self, codec: Any, lack: dict[str, int]) -> None:
         small = Tcp(payload=b"small", ports=(1, 2))
         bench = arrive(Tcp(payload=pattern(3000), partial=True), small, record=plain(), **lack)
@@ -213,7 +213,7 @@ class TestRuns:
     def run(self, codec: Any, packets: list[Tcp]) -> list[int]:
         bench = arrive(*packets, record=with_vnet())
         count, _ = bench.run(codec)
-        return [bench.outgoing_row(index).packets for index in range(count)]
+        return [bench.tun_write_row(index).packets for index in range(count)]
 
     def test_merged_packets_join_whatever_their_ids(self, codec: Any) -> None:
         packets = self.stream(5000, 3000, 7001)

@@ -82,7 +82,7 @@ def test_a_copy_for_a_narrow_path_may_be_fragmented_and_the_others_stay(codec: A
     datagrams = table(Datagram, 16)
     datagrams[: len(bench.datagram_table)] = bench.datagram_table[: len(datagrams)]
     filled, *_rest = codec.spread_datagrams(
-        datagrams, 0, 0, 2, 8, known.destinations, bench.tunnels, 1
+        datagrams, 0, 0, 2, 8, known.destinations, bench.tables.tx_states, 1
     )
     copies = rows(datagrams, Datagram)[8 : 8 + filled]
     assert [(copy.inner_length, copy.dont_fragment) for copy in copies] == [

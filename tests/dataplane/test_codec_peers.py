@@ -17,7 +17,6 @@ from gred.dataplane.layout import (
     Frame,
     PeerHeader,
     TunnelFlag,
-    TunnelRecord,
 )
 from gred.dataplane.peers import HOLD, LEARNED_LIMIT, REMOTE_LIMIT, PeerMap
 from gred.wire.drop import DropReason
@@ -130,13 +129,13 @@ HOME, AWAY = bytes([192, 0, 2, 2]), bytes([192, 0, 2, 99])
 SILENT = HOLD  # at this time, whoever was heard at 0
 
 
-def stranger(
+def unlearned(
     codec: Any, peers: PeerMap, *packets: tuple[str, bytes], first: int = 0, now: int = 0
 ) -> int:
     datagrams = [outer(gre(packet_from(inner)), source=source) for inner, source in packets]
     bench = Ingress(datagrams, [make_record(remote=b"")])
     bench.run(codec)
-    found: int = codec.find_stranger(
+    found: int = codec.find_unlearned_source(
         bench.arena,
         bench.received,
         first,
@@ -154,17 +153,17 @@ def packed(address: str) -> bytes:
     return ip_address(address).packed
 
 
-def test_who_is_behind_no_remote_is_a_stranger(codec: Any) -> None:
+def test_who_is_behind_no_remote_is_unlearned(codec: Any) -> None:
     peers = peer_map(KNOWN)
-    assert stranger(codec, peers, ("10.0.0.2", HOME)) == 1
-    assert stranger(codec, peers, ("10.0.0.2", HOME), ("172.16.0.1", HOME)) == 1
-    assert stranger(codec, peers, ("172.16.0.1", HOME), ("172.16.0.2", HOME), first=1) == 1
+    assert unlearned(codec, peers, ("10.0.0.2", HOME)) == 1
+    assert unlearned(codec, peers, ("10.0.0.2", HOME), ("172.16.0.1", HOME)) == 1
+    assert unlearned(codec, peers, ("172.16.0.1", HOME), ("172.16.0.2", HOME), first=1) == 1
 
 
 def test_what_is_configured_is_not_asked_about(codec: Any) -> None:
     """Nor overruled: not by another remote, and not by an address within the network."""
     peers = peer_map(KNOWN, learns=True)
-    assert stranger(codec, peers, ("10.0.0.2", AWAY), ("10.0.0.77", AWAY)) == 2
+    assert unlearned(codec, peers, ("10.0.0.2", AWAY), ("10.0.0.77", AWAY)) == 2
     assert peers.refused == (0, 0)
     for inner in ("10.0.0.2", "10.0.0.77"):
         assert not peers.learn(packed(inner), AWAY, 0)
@@ -174,18 +173,18 @@ def test_what_is_configured_is_not_asked_about(codec: Any) -> None:
 
 def test_what_was_learned_stays_where_it_is_heard_and_moves_when_it_is_not(codec: Any) -> None:
     peers = peer_map([], learns=True)
-    assert stranger(codec, peers, ("10.9.9.9", HOME)) == 0
+    assert unlearned(codec, peers, ("10.9.9.9", HOME)) == 0
     assert peers.learn(packed("10.9.9.9"), HOME, 0)
-    assert stranger(codec, peers, ("10.9.9.9", AWAY), now=SILENT - 1) == 1
+    assert unlearned(codec, peers, ("10.9.9.9", AWAY), now=SILENT - 1) == 1
     assert peers.refused == (1, 0)
     assert not peers.learn(packed("10.9.9.9"), AWAY, SILENT - 1)
     # Heard from once more: the time begins anew.
-    assert stranger(codec, peers, ("10.9.9.9", HOME), now=SILENT - 1) == 1
-    assert stranger(codec, peers, ("10.9.9.9", AWAY), ("10.9.9.9", AWAY), now=SILENT) == 2
+    assert unlearned(codec, peers, ("10.9.9.9", HOME), now=SILENT - 1) == 1
+    assert unlearned(codec, peers, ("10.9.9.9", AWAY), ("10.9.9.9", AWAY), now=SILENT) == 2
     assert peers.refused == (3, 1)
     assert remote_of(codec, peers, packet_to("10.9.9.9")) == str(ip_address(HOME))
     late = 2 * SILENT - 1
-    assert stranger(codec, peers, ("10.9.9.9", AWAY), now=late) == 0
+    assert unlearned(codec, peers, ("10.9.9.9", AWAY), now=late) == 0
     assert peers.learn(packed("10.9.9.9"), AWAY, late)
     assert remote_of(codec, peers, packet_to("10.9.9.9")) == str(ip_address(AWAY))
 
@@ -225,7 +224,7 @@ def test_who_invents_sources_drives_nobody_out(codec: Any) -> None:
     assert not peers.learn(number(LEARNED_LIMIT), remote(9), SILENT - 1)
     assert remote_of(codec, peers, packet_to("172.16.0.1")) == str(ip_address(AWAY))
     # The first one is heard from again; somebody who is not gives way.
-    assert stranger(codec, peers, ("172.16.0.1", AWAY), now=SILENT) == 1
+    assert unlearned(codec, peers, ("172.16.0.1", AWAY), now=SILENT) == 1
     for value in range(100):
         assert peers.learn(number(LEARNED_LIMIT + value), remote(9), SILENT)
     assert peers.count == LEARNED_LIMIT
@@ -243,11 +242,11 @@ def test_the_tunnels_that_learn_are_each_named_once(codec: Any) -> None:
         entry.tunnel = tunnel
     bench.entries[3].verdict = DropReason.CSUM_ERR
     found = bytearray(4 * 6)
-    assert codec.find_learners(bench.received, 5, bench.tunnels, found) == 1
+    assert codec.find_learners(bench.received, 5, bench.tables.records, found) == 1
     assert memoryview(found).cast("I")[0] == 3
-    assert codec.find_learners(bench.received, 6, bench.tunnels, found) == 2
+    assert codec.find_learners(bench.received, 6, bench.tables.records, found) == 2
     assert memoryview(found).cast("I")[:2].tolist() == [3, 2]
-    assert codec.find_learners(bench.received, 6, bench.tunnels, bytearray(4)) == 1
+    assert codec.find_learners(bench.received, 6, bench.tables.records, bytearray(4)) == 1
 
 
 GROUP: Known = [
@@ -271,7 +270,7 @@ def spread(codec: Any, peers: PeerMap, bench: Egress, datagrams: int) -> list[tu
             datagrams,
             datagrams,
             peers.destinations,
-            bench.tunnels,
+            bench.tables.tx_states,
             1,
         )
         assert filled
@@ -301,7 +300,7 @@ def test_what_goes_to_several_remotes_goes_to_each_in_its_place(codec: Any, room
         (3, "192.0.2.3"),
         (3, "192.0.2.4"),
     ]
-    after = rows(bench.tunnels, TunnelRecord)[1]
+    after = bench.after
     sizes = [len(packet) for packet in packets]
     assert (after.tx_packets, after.tx_bytes) == (8, sum(sizes) + 2 * (sizes[1] + sizes[3]))
     assert after.output_next == 4  # one number for all copies: each remote sees it once

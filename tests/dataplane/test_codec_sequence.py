@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gred.dataplane import pure_codec, pure_sequence
-from gred.dataplane.layout import TunnelFlag, TunnelRecord
+from gred.dataplane.layout import Received, RxState, TunnelFlag
 from gred.dataplane.pure_sequence import check_number
 from gred.wire.drop import DropReason
-from tests.dataplane.benches import Ingress, gre, make_record, outer
+from tests.dataplane.benches import Ingress, Tunnel, gre, make_record, outer, rows
 from tests.dataplane.packets import Packet
 
 INNER = Packet().ip(b"payload")
 SLOTS = 64
-SIZE = ctypes.sizeof(TunnelRecord)
+SIZE = ctypes.sizeof(RxState)
 SECOND = 1000
 OLD = DropReason.OUT_OF_SEQ
 
@@ -34,32 +34,35 @@ class Line:
         self.codec = codec
         record = make_record(flags=TunnelFlag.INPUT_SEQUENCE)
         packet = outer(gre(INNER, flags=0x1000, options=bytes(4)))
-        self.bench = Ingress([packet] * SLOTS, [record], outgoing=SLOTS, pieces=SLOTS, now=start)
+        self.bench = Ingress([packet] * SLOTS, [record], tun_writes=SLOTS, pieces=SLOTS, now=start)
         self.places = [entry.offset + 24 for entry in self.bench.entries]
 
     def arrive(self, numbers: Sequence[int], after: int = 0) -> list[bool]:
         """Let *numbers* arrive together, *after* milliseconds; return which were delivered."""
         self.bench.now = (self.bench.now + after) & 0xFFFFFFFF
         if self.codec is pure_codec:  # its whole way takes too long for so many
-            record = TunnelRecord.from_buffer(self.bench.tunnels, SIZE)
+            state = RxState.from_buffer(self.bench.tables.rx_states, SIZE)
             now = self.bench.now
-            return [not check_number(record, number & 0xFFFFFFFF, now) for number in numbers]
+            return [not check_number(state, number & 0xFFFFFFFF, now) for number in numbers]
         delivered = list[bool]()
         for first in range(0, len(numbers), SLOTS):
             part = numbers[first : first + SLOTS]
             for place, number in zip(self.places, part, strict=False):
                 struct.pack_into("!I", self.bench.arena, place, number & 0xFFFFFFFF)
             bench = self.bench
+            for entry in rows(bench.received, Received)[: len(part)]:
+                entry.verdict = DropReason.NONE  # as they are received anew
             self.codec.decapsulate(
                 bench.arena,
                 bench.received,
                 len(part),
-                bench.tunnels,
+                bench.tables.records,
+                bench.tables.rx_states,
+                bench.tables.descriptors,
                 bench.lookup,
-                bench.outgoing_table,
+                bench.tun_write_table,
                 bench.piece_table,
-                bench.headers_begin,
-                len(bench.arena),
+                bench.headers,
                 bench.now,
             )
             verdicts = bench.verdicts[: len(part)]
@@ -73,14 +76,14 @@ class Line:
 
     @property
     def state(self) -> bytes:
-        return bytes(self.bench.tunnels)
+        return bytes(self.bench.tables.rx_states)
 
     @state.setter
     def state(self, state: bytes) -> None:
-        self.bench.tunnels[:] = state
+        self.bench.tables.rx_states[:] = state
 
     @property
-    def record(self) -> TunnelRecord:
+    def record(self) -> Tunnel:
         return self.bench.after()
 
 

@@ -109,7 +109,7 @@ class TestSequence:
             for number in numbers
         ]
         record = make_record(flags=TunnelFlag.INPUT_SEQUENCE, **fields)
-        bench = Ingress(datagrams, [record], outgoing=len(datagrams), pieces=len(datagrams))
+        bench = Ingress(datagrams, [record], tun_writes=len(datagrams), pieces=len(datagrams))
         bench.run(codec)
         return bench.verdicts, bench.after()
 

@@ -10,7 +10,7 @@ from gred.dataplane.tunnels import TunnelParameters
 from gred.wire.gre import GreHeader
 from gred.wire.icmp import Quote
 
-PLAIN = TunnelParameters(local=ip_address("192.0.2.1"), remote=ip_address("192.0.2.2"))
+PLAIN = TunnelParameters(family=4, local=ip_address("192.0.2.1"), remote=ip_address("192.0.2.2"))
 IP = carried("tun", PLAIN)
 
 

@@ -7,7 +7,7 @@ from gred.wire.drop import DropReason
 
 def test_only_what_came_while_another_was_there_is_foreign() -> None:
     tunnels = TunnelTable()
-    foreign = Foreign(tunnels)
+    foreign = Foreign(tunnels.workers[0])
 
     def counted() -> tuple[int, int]:
         foreign.fold()

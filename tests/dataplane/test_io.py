@@ -1,7 +1,6 @@
 """Reads and writes on devices. A pair of datagram sockets stands in for a TUN: it keeps the
 boundaries of packets, and both ends are real descriptors."""
 
-import ctypes
 import errno
 import os
 import socket
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gred.dataplane.layout import FRAME_HEADROOM, NO_PIECE, Datagram, Frame, Outgoing, Piece, Way
+from gred.dataplane.layout import FRAME_HEADROOM, NO_PIECE, Datagram, Frame, Piece, TunWrite
 from tests.dataplane.benches import rows, table
 
 ARENA = 1 << 19
@@ -123,18 +122,18 @@ class TestReadFrames:
 
 
 class Writer:
-    """A few outgoing frames and their pieces."""
+    """A few writes and their pieces."""
 
     def __init__(self) -> None:
-        self.arena = bytearray(ARENA)
-        self.outgoing = table(Outgoing, 16)
+        self.arena, self.headers = bytearray(ARENA), bytearray(64)
+        self.tun_writes = table(TunWrite, 16)
         self.pieces = table(Piece, 1024)
         self.frames = 0
         self.used = 0
         self.end = 0
 
     def add(self, fd: int, *parts: bytes) -> None:
-        row = rows(self.outgoing, Outgoing)[self.frames]
+        row = rows(self.tun_writes, TunWrite)[self.frames]
         row.fd, row.first_piece, row.pieces = fd, self.used, len(parts)
         row.error = 99
         self.frames += 1
@@ -147,12 +146,14 @@ class Writer:
             self.end += len(part) + 3
 
     def write(self, io: Any) -> int:
-        count: int = io.write_frames(self.arena, self.outgoing, self.pieces, self.frames)
+        count: int = io.write_frames(
+            self.arena, self.headers, self.tun_writes, self.pieces, self.frames
+        )
         return count
 
     @property
     def errors(self) -> list[int]:
-        return [row.error for row in rows(self.outgoing, Outgoing)[: self.frames]]
+        return [row.error for row in rows(self.tun_writes, TunWrite)[: self.frames]]
 
 
 class TestWriteFrames:
@@ -173,6 +174,15 @@ class TestWriteFrames:
         pieces[0].next, pieces[2].next, pieces[1].next = 2, 1, NO_PIECE
         assert writer.write(io) == 0
         assert other.recv(100) == b"acb"
+
+    def test_a_piece_may_lie_among_the_headers(self, io: Any, pair: Pair) -> None:
+        ours, other = pair
+        writer = Writer()
+        writer.add(ours.fileno(), b"header", b"payload")
+        writer.headers[10:16] = b"HEADER"
+        rows(writer.pieces, Piece)[0] = Piece(10, 6, 1, 1)
+        assert writer.write(io) == 0
+        assert other.recv(100) == b"HEADERpayload"
 
     def test_one_failure_does_not_stop_the_others(self, io: Any, pair: Pair) -> None:
         ours, other = pair
@@ -212,6 +222,7 @@ class TestWriteFrames:
             (Piece(ARENA, 1, NO_PIECE, 0), 1),
             (Piece(1, 0xFFFFFFFF, NO_PIECE, 0), 1),
             (Piece(0, 1, 1024, 0), 2),
+            (Piece(0, 65, NO_PIECE, 1), 1),
             (Piece(0, 1, NO_PIECE, 0), 2),
         ],
     )
@@ -222,7 +233,7 @@ class TestWriteFrames:
         writer.add(pair[0].fileno(), b"fine")
         writer.add(pair[0].fileno(), b"x")
         rows(writer.pieces, Piece)[1] = piece
-        rows(writer.outgoing, Outgoing)[1].pieces = count
+        rows(writer.tun_writes, TunWrite)[1].pieces = count
         with pytest.raises(ValueError, match="write_frames: a buffer is smaller than its count"):
             writer.write(io)
         pair[1].setblocking(False)
@@ -247,7 +258,7 @@ class TestArguments:
         ):
             arguments = (bytearray(4096), bytearray(bytes(wrong)), 0, 1, bytearray(64))
             with pytest.raises(ValueError, match="send_datagrams: a buffer is smaller"):
-                io.send_datagrams(-1, -1, -1, bytearray(ctypes.sizeof(Way)), *arguments)
+                io.send_datagrams(-1, -1, *arguments)
 
     @pytest.mark.parametrize(
         ("begin", "stride", "limit"), [(0, 64, 1), (0, 4096, 2), (1, 4096, 1), (0, 2048, 3)]

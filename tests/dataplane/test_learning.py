@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gred.dataplane.attachment import CLAIMS_PER_SECOND
-from gred.dataplane.batch import IngressBatch, table
+from gred.dataplane.batch import Arrivals, table
 from gred.dataplane.layout import Destination, TunnelFlag, TunnelRecord
 from gred.dataplane.learning import (
     LESSONS_PER_SECOND,
@@ -35,7 +35,7 @@ class House:
     told: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.batch = IngressBatch()
+        self.batch = Arrivals()
         self.records = table(TunnelRecord, TUNNELS)
         self.attachments: dict[int, Any] = {}
         for index in range(1, TUNNELS):

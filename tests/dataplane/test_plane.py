@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 
@@ -18,13 +18,14 @@ from gred.dataplane.layout import Destination
 from gred.dataplane.plane import DataPlane, DeviceLost, Report
 from gred.dataplane.trace import TracedPacket
 from gred.dataplane.tunnels import TunnelParameters
-from gred.dataplane.underlay import NO_SOCKET
+from gred.dataplane.underlay.bypass import BypassSender
 from gred.wire.drop import DropReason
 from gred.wire.vnet import GSO_TCPV6, NEEDS_CSUM, VnetHeader
 from tests import require
 from tests.dataplane.hostile import chain
 from tests.dataplane.namespaces import in_new_namespace
 from tests.dataplane.packets import Tcp, Udp, pattern
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from gred.dataplane.tun import TunDevice
@@ -62,7 +63,9 @@ class Bench:
     ) -> tuple[PairDevice, Attachment]:
         device = PairDevice(f"gre{len(self.devices)}", vnet_header)
         self.devices.append(device)
+        family: Literal[4, 6] = 6 if ":" in f"{local}{remote}" else 4
         parameters = TunnelParameters(
+            family=family,
             local=ip_address(local) if local else None,
             remote=ip_address(remote) if remote else None,
             **fields,
@@ -82,13 +85,6 @@ async def arrival(device: PairDevice) -> bytes:
     """Wait for the next packet at the host's side of *device*."""
     async with asyncio.timeout(10):
         return await asyncio.get_running_loop().sock_recv(device.far, 70000)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Turn the loop until *condition* holds."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - counters have no event to wait for
-            await asyncio.sleep(0)
 
 
 Scenario = Callable[[Bench], Coroutine[Any, Any, None]]
@@ -138,8 +134,8 @@ def test_packets_cross_both_ways_and_are_counted(play: Play, fields: dict[str, A
                 packet = Udp(payload=pattern(number)).build()
                 sender.far.send(packet)
                 assert await arrival(receiver) == packet
-        for port in (left_port, right_port):
-            counters = port.counters()
+        for attachment in (left_port, right_port):
+            counters = attachment.counters()
             assert (counters.tx_packets, counters.rx_packets) == (3, 3)
             assert counters.tx_bytes == counters.rx_bytes == 3 * 28 + 3
             assert counters.tx_drops == counters.rx_drops == {}
@@ -152,18 +148,18 @@ def test_packets_cross_both_ways_and_are_counted(play: Play, fields: dict[str, A
 
 def test_peers_that_were_learned_stay_when_anything_else_changes(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
-        _, port = bench.tunnel(LEFT, None, learn_peers=True, output_key=1, input_key=1)
+        _, attachment = bench.tunnel(LEFT, None, learn_peers=True, output_key=1, input_key=1)
         inner, outer = ip_address("10.0.0.2").packed, ip_address(RIGHT).packed
-        assert port.peers is not None
-        port.peers.learn(inner, outer, 0)
+        assert attachment.peers is not None
+        attachment.peers.learn(inner, outer, 0)
         for fields in (
             {"packet_socket": True},
             {"mtu": 1300, "path_mtu": 1300},
             {"local": ip_address("127.0.0.9")},
         ):
-            port.update(replace(port.parameters, **fields))
-            assert port.peers.learned(inner) == outer
-        row = Destination.from_buffer(port.destinations)
+            attachment.update(replace(attachment.parameters, **fields))
+            assert attachment.peers.learned(inner) == outer
+        row = Destination.from_buffer(attachment.destinations)
         assert bytes(row.local)[:4] == bytes([127, 0, 0, 9])
         assert bytes(row.remote)[:4] == outer
 
@@ -184,10 +180,10 @@ def test_who_may_follow(
     play: Play, ends: tuple[str, str], fields: dict[str, Any], follows: bool
 ) -> None:
     async def scenario(bench: Bench) -> None:
-        _, port = bench.tunnel(*ends, **fields)
-        assert (port.packet_socket != NO_SOCKET) is follows
-        assert port.whole is (port.senders.scouts if follows else port.senders.whole)
-        assert (not port.no_packet_socket) is follows
+        _, attachment = bench.tunnel(*ends, **fields)
+        follows_now = follows and io.CAN_BYPASS
+        assert isinstance(attachment.sender, BypassSender) is follows_now
+        assert (not attachment.no_packet_socket) is follows_now
 
     play(scenario)
 
@@ -263,10 +259,10 @@ def test_a_tunnel_without_remote_receives_only(play: Play) -> None:
 
 def test_an_unroutable_remote_is_counted_as_no_route_and_not_as_sent(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
-        left, port = bench.tunnel(LEFT, "192.0.2.1")
+        left, attachment = bench.tunnel(LEFT, "192.0.2.1")
         left.far.send(PACKET)
-        await until(lambda: port.counters().tx_drops)
-        counters = port.counters()
+        await until(lambda: attachment.counters().tx_drops)
+        counters = attachment.counters()
         assert counters.tx_drops == {DropReason.NO_ROUTE: 1}
         assert (counters.tx_packets, counters.tx_bytes) == (0, 0)
 
@@ -275,10 +271,10 @@ def test_an_unroutable_remote_is_counted_as_no_route_and_not_as_sent(play: Play)
 
 def test_a_local_address_that_is_not_ours_is_counted_as_no_route(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
-        left, port = bench.tunnel("192.0.2.1", RIGHT)
+        left, attachment = bench.tunnel("192.0.2.1", RIGHT)
         left.far.send(PACKET)
-        await until(lambda: port.counters().tx_drops)
-        assert port.counters().tx_drops == {DropReason.NO_ROUTE: 1}
+        await until(lambda: attachment.counters().tx_drops)
+        assert attachment.counters().tx_drops == {DropReason.NO_ROUTE: 1}
 
     play(scenario)
 
@@ -337,17 +333,23 @@ def test_waiting_packets_follow_their_tunnel_to_another_remote(play: Play) -> No
 def test_updated_parameters_hold_from_the_next_packet(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
         left, left_port, right, right_port = bench.pair()
-        for port in (left_port, right_port):
-            parameters = port.parameters
-            port.update(
+        for attachment in (left_port, right_port):
+            parameters = attachment.parameters
+            attachment.update(
                 TunnelParameters(
-                    local=parameters.local, remote=parameters.remote, input_key=9, output_key=9
+                    family=4,
+                    local=parameters.local,
+                    remote=parameters.remote,
+                    input_key=9,
+                    output_key=9,
                 )
             )
         left.far.send(PACKET)
         assert await arrival(right) == PACKET
         with pytest.raises(ValueError, match="family"):
-            left_port.update(TunnelParameters(local=ip_address("::1"), remote=ip_address("::2")))
+            left_port.update(
+                TunnelParameters(family=6, local=ip_address("::1"), remote=ip_address("::2"))
+            )
 
     play(scenario)
 
@@ -407,7 +409,7 @@ def test_super_packets_that_cannot_be_cut_stop_nobody(play: Play) -> None:
             left.far.send(bytes(10) + PACKET)
             assert await arrival(right) == bytes(10) + PACKET
             assert left_port.counters().tx_drops == {DropReason.BAD_INNER: 1}
-        assert not bench.plane._turns.pending
+        assert not bench.plane._scheduler.pending
         reasons = [report.reason for report in bench.reports if isinstance(report, Report)]
         assert DropReason.BAD_INNER in reasons
 
@@ -420,12 +422,12 @@ def test_a_frame_that_a_turn_cannot_move_is_dropped_and_told_once(
     """The last line of defence, were the codec wrong."""
 
     async def scenario(bench: Bench) -> None:
-        left, port, right, _ = bench.pair()
+        left, attachment, right, _ = bench.pair()
         good = codec.encapsulate
         monkeypatch.setattr(codec, "encapsulate", lambda arena, frames, first, *_: (0, first, 0))
         for _ in range(3):
             left.far.send(PACKET)
-        await until(lambda: port.counters().tx_drops == {DropReason.OTHER: 3})
+        await until(lambda: attachment.counters().tx_drops == {DropReason.OTHER: 3})
         monkeypatch.setattr(codec, "encapsulate", good)
         left.far.send(PACKET)
         assert await arrival(right) == PACKET

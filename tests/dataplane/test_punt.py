@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from gred.dataplane.batch import IngressBatch
+from gred.dataplane.batch import Arrivals
 from gred.dataplane.punt import Allowance, Report, describe, inner_destination, report_refused
 from gred.wire.drop import DropReason
 from tests.dataplane.benches import outer
@@ -53,11 +53,12 @@ def test_where_an_inner_packet_wants_to_go() -> None:
 
 
 def refused(data: bytes, reason: DropReason, key: int, expected: int | None) -> Report:
-    batch = IngressBatch()
+    batch = Arrivals()
     entry = batch.datagram(0)
     packet = outer(data)
     batch.arena[64 : 64 + len(packet)] = packet
     entry.offset, entry.length, entry.family = 64, len(packet), 4
+    entry.outer_length = 20
     entry.verdict, entry.key = reason, key
     return report_refused(batch, entry, "gre1", expected)
 

@@ -14,7 +14,7 @@ from gred.wire.gre import GreHeader
 from gred.wire.icmp import Quote
 
 LOCAL, REMOTE = ip_address("192.0.2.1"), ip_address("192.0.2.2")
-PLAIN = TunnelParameters(local=LOCAL, remote=REMOTE)
+PLAIN = TunnelParameters(family=4, local=LOCAL, remote=REMOTE)
 KEYED = replace(PLAIN, output_key=7)
 EVERY = replace(KEYED, output_checksum=True, output_sequence=True)
 
@@ -60,7 +60,7 @@ def test_any_local_sends_from_every_address() -> None:
 
 
 @dataclass(eq=False)
-class Port:
+class Attachment:
     """A tunnel, as far as a quote is compared with it."""
 
     parameters: TunnelParameters
@@ -77,10 +77,10 @@ class Judge:
         return could_have_sent(parameters, quote)
 
 
-def index_of(ports: list[Port]) -> SenderIndex[Port]:
-    index = SenderIndex[Port]()
-    for port in ports:
-        index.put(port)
+def index_of(attachments: list[Attachment]) -> SenderIndex[Attachment]:
+    index = SenderIndex[Attachment]()
+    for attachment in attachments:
+        index.put(attachment)
     return index
 
 
@@ -110,25 +110,29 @@ def test_the_index_finds_whom_a_look_at_each_would_find(
     before: list[TunnelParameters], after: list[TunnelParameters], about: Quote
 ) -> None:
     """Also when tunnels have come, changed and gone."""
-    ports = [Port(parameters) for parameters in before]
-    index = index_of(ports)
-    for port, parameters in zip(ports, after, strict=False):
-        port.parameters = parameters
-        index.put(port)
-    for port in ports[len(after) :]:
-        index.remove(port)
-    ports = ports[: len(after)]
+    attachments = [Attachment(parameters) for parameters in before]
+    index = index_of(attachments)
+    for attachment, parameters in zip(attachments, after, strict=False):
+        attachment.parameters = parameters
+        index.put(attachment)
+    for attachment in attachments[len(after) :]:
+        index.remove(attachment)
+    attachments = attachments[: len(after)]
     found = index.find(about)
-    wanted = {id(port) for port in ports if could_have_sent(port.parameters, about)}
-    assert {id(port) for port in found} <= wanted
+    wanted = {
+        id(attachment)
+        for attachment in attachments
+        if could_have_sent(attachment.parameters, about)
+    }
+    assert {id(attachment) for attachment in found} <= wanted
     assert len(found) == min(len(wanted), FITS_AT_MOST + 1)
 
 
 def test_who_is_not_meant_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    ports = [Port(replace(PLAIN, output_key=key)) for key in range(4000)]
-    index, judge = index_of(ports), Judge()
+    attachments = [Attachment(replace(PLAIN, output_key=key)) for key in range(4000)]
+    index, judge = index_of(attachments), Judge()
     monkeypatch.setattr(quotes, "could_have_sent", judge)
-    assert index.find(quote(GreHeader(protocol_type=0x0800, key=77), length=8)) == [ports[77]]
+    assert index.find(quote(GreHeader(protocol_type=0x0800, key=77), length=8)) == [attachments[77]]
     assert index.find(quote(GreHeader(protocol_type=0x0800, key=4000), length=8)) == []
     assert judge.asked == 1
 
@@ -136,10 +140,10 @@ def test_who_is_not_meant_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_quote_that_fits_too_many_tells_of_none() -> None:
     """RFC 792 asks for eight bytes; some quote less, and then the key is not among them."""
     cut = quote(GreHeader(protocol_type=0x0800, key=1), length=4)
-    few = [Port(replace(PLAIN, output_key=key)) for key in range(FITS_AT_MOST)]
+    few = [Attachment(replace(PLAIN, output_key=key)) for key in range(FITS_AT_MOST)]
     index = index_of(few)
     assert index.find(cut) == few
-    one_more = Port(replace(PLAIN, local=None, output_key=99))
+    one_more = Attachment(replace(PLAIN, local=None, output_key=99))
     index.put(one_more)
     assert len(index.find(cut)) > FITS_AT_MOST
     index.remove(few[0])
@@ -157,7 +161,7 @@ def to(remote: bytes, *, key: int = 7, length: int = 8) -> Quote:
 
 
 def test_a_tunnel_with_many_remotes_is_found_by_each_that_it_has() -> None:
-    hub = Port(HUB)
+    hub = Attachment(HUB)
     index = index_of([hub])
     assert index.find(to(SPOKE)) == []
     index.add_remote(hub, SPOKE)
@@ -178,9 +182,9 @@ def test_a_tunnel_with_many_remotes_is_found_by_each_that_it_has() -> None:
 
 
 def test_a_hub_and_a_tunnel_to_one_of_its_remotes_are_told_apart_by_the_key() -> None:
-    hub, single = Port(HUB), Port(replace(KEYED, output_key=9))
+    hub, single = Attachment(HUB), Attachment(replace(KEYED, output_key=9))
     index = index_of([single])
-    index.add_remote(hub, SPOKE)  # before it is put, as a port does that is being made
+    index.add_remote(hub, SPOKE)  # before it is put, as an attachment does that is being made
     index.put(hub)
     assert index.find(to(SPOKE)) == [hub]
     assert index.find(to(SPOKE, key=9)) == [single]
@@ -188,17 +192,17 @@ def test_a_hub_and_a_tunnel_to_one_of_its_remotes_are_told_apart_by_the_key() ->
 
 
 def test_a_tunnel_that_gets_one_remote_has_no_other() -> None:
-    port = Port(HUB)
-    index = index_of([port])
-    index.add_remote(port, OTHER)
-    port.parameters = KEYED
-    index.put(port)
+    attachment = Attachment(HUB)
+    index = index_of([attachment])
+    index.add_remote(attachment, OTHER)
+    attachment.parameters = KEYED
+    index.put(attachment)
     assert index.find(to(OTHER)) == []
-    assert index.find(to(SPOKE)) == [port]
+    assert index.find(to(SPOKE)) == [attachment]
 
 
 def test_who_is_not_meant_among_many_hubs_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    hubs = [Port(replace(HUB, output_key=None)) for _ in range(1000)]
+    hubs = [Attachment(replace(HUB, output_key=None)) for _ in range(1000)]
     index, judge = index_of(hubs), Judge()
     for number, hub in enumerate(hubs):
         index.add_remote(hub, bytes([10, 0, number >> 8, number & 0xFF]))

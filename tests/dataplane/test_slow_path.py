@@ -10,7 +10,8 @@ from gred.dataplane.attachment import Attachment
 from gred.dataplane.icmp_errors import UnderlayError
 from gred.wire.drop import DropReason
 from tests.dataplane.packets import Udp, pattern
-from tests.dataplane.test_plane import LEFT, RIGHT, Bench, Play, play, until
+from tests.dataplane.test_plane import LEFT, RIGHT, Bench, Play, play
+from tests.waiting import until
 
 __all__ = ["play"]
 
@@ -40,11 +41,11 @@ def test_a_fragment_that_is_refused_again_is_counted_and_not_helped_again(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(bench: Bench) -> None:
-        left, port = bench.tunnel(LEFT, RIGHT, **FIELDS)
+        left, attachment = bench.tunnel(LEFT, RIGHT, **FIELDS)
         path = Path(monkeypatch, 1000, 500)
         left.far.send(BIG)
-        await until(lambda: port.counters().tx_drops)
-        counters = port.counters()
+        await until(lambda: attachment.counters().tx_drops)
+        counters = attachment.counters()
         assert path.tried == 1 + 2, "the packet, and each of its two fragments once"
         assert counters.tx_drops == {DropReason.TOO_BIG: 2}
         assert (counters.tx_packets, counters.tx_bytes) == (0, 0)
@@ -58,11 +59,11 @@ def test_a_fragment_of_what_the_codec_refused_has_had_its_help(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(bench: Bench) -> None:
-        left, port = bench.tunnel(LEFT, RIGHT, path_mtu=1000, **FIELDS)
+        left, attachment = bench.tunnel(LEFT, RIGHT, path_mtu=1000, **FIELDS)
         path = Path(monkeypatch, 500)
         left.far.send(BIG)
-        await until(lambda: port.counters().tx_drops)
-        counters = port.counters()
+        await until(lambda: attachment.counters().tx_drops)
+        counters = attachment.counters()
         assert path.tried == 2
         assert counters.tx_drops == {DropReason.TOO_BIG: 2}
         assert (counters.tx_packets, counters.tx_bytes) == (0, 0)
@@ -75,11 +76,11 @@ def test_what_is_sent_whole_and_refused_again_is_counted(
     play: Play, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], tries: int
 ) -> None:
     async def scenario(bench: Bench) -> None:
-        left, port = bench.tunnel(LEFT, RIGHT, **fields)
+        left, attachment = bench.tunnel(LEFT, RIGHT, **fields)
         path = Path(monkeypatch, 1000, 500)
         left.far.send(SMALL6)
-        await until(lambda: port.counters().tx_drops)
-        counters = port.counters()
+        await until(lambda: attachment.counters().tx_drops)
+        counters = attachment.counters()
         assert path.tried == tries
         assert counters.tx_drops == {DropReason.TOO_BIG: 1}
         assert (counters.tx_packets, counters.tx_bytes) == (0, 0)

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -28,6 +29,7 @@ from tests.dataplane.packets import Packet, Tcp, Udp, ethernet, pattern
 
 LIMIT = 1000
 PARAMETERS = TunnelParameters(
+    family=4,
     local=ip_address("192.0.2.1"),
     remote=ip_address("192.0.2.2"),
     output_key=7,
@@ -62,7 +64,10 @@ class Bench:
         self.tunnels = TunnelTable()
         self.index = self.tunnels.add(PARAMETERS)
         self.parameters = PARAMETERS
+        self.sender = SimpleNamespace(overhead=20)
         self.record = self.tunnels.record(self.index)
+        (self.worker,) = self.tunnels.workers
+        self.tx = self.worker.tx(self.index)
         self.record.vnet_header = self.vnet_header
         self.tunnels.set_flag(self.index, TunnelFlag.ETHERNET, to=self.is_ethernet)
         self.batch = EgressBatch()
@@ -71,7 +76,9 @@ class Bench:
         self.tun.setblocking(False)
         self.descriptor = device.detach()
         # It plays the transmitter and the attachment: of both only this much is used.
-        self.too_big = TooBig(self.tunnels, cast("Transmitter", self), self.fail)
+        self.too_big = TooBig(
+            self.tunnels, self.tunnels.workers[0], cast("Transmitter", self), self.fail
+        )
 
     def close(self) -> None:
         self.tun.close()
@@ -112,6 +119,7 @@ class Bench:
             0,
             1,
             self.tunnels.memory,
+            self.worker.tx_states,
             self.index,
             self.batch.datagrams,
             self.batch.headers_begin,
@@ -142,7 +150,7 @@ class Bench:
 
     @property
     def drops(self) -> int:
-        return int(self.record.tx_drops[DropReason.TOO_BIG])
+        return int(self.tx.tx_drops[DropReason.TOO_BIG])
 
 
 @pytest.fixture(autouse=True)
@@ -208,7 +216,7 @@ def test_ipv6_up_to_1280_is_sent_and_may_be_fragmented_outside(bench: Bench, siz
     assert bench.refused(packet)
     assert bench.sent == [Sent(packet, 0, fragmentable=True)]
     assert bench.answer() is None
-    assert (bench.drops, bench.record.tx_packets, bench.record.path_mtu) == (0, 1, LIMIT)
+    assert (bench.drops, bench.tx.tx_packets, bench.record.path_mtu) == (0, 1, LIMIT)
 
 
 def test_ipv4_that_may_be_cut_is_sent_in_fragments(bench: Bench) -> None:
@@ -217,7 +225,7 @@ def test_ipv4_that_may_be_cut_is_sent_in_fragments(bench: Bench) -> None:
     assert reassembled(bench.sent) == BIG[20:]
     assert bench.answer() is None
     assert [one.sequence for one in bench.sent] == [0, 1], "no number is left out"
-    assert (bench.drops, bench.record.tx_packets) == (0, 2)
+    assert (bench.drops, bench.tx.tx_packets) == (0, 2)
 
 
 def test_all_that_is_sent_goes_where_the_packet_would_have_gone(bench: Bench) -> None:
@@ -358,12 +366,7 @@ class TestUnsent:
         assert IP(bench.answer())[ICMP].nexthopmtu == LIMIT
 
     def test_over_ipv6_the_outer_header_is_longer(self, bench: Bench) -> None:
-        bench.parameters = replace(
-            PARAMETERS,
-            local=ip_address("2001:db8::1"),
-            remote=ip_address("2001:db8::2"),
-            encapsulation_limit=4,
-        )
+        bench.sender.overhead = 40 + 8
         assert bench.unsent(BIG_DF, 1400) is Outcome.DROPPED
         assert IP(bench.answer())[ICMP].nexthopmtu == 1400 - 40 - 8 - 12
 

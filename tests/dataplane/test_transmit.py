@@ -10,7 +10,7 @@ from gred.dataplane import transmit
 from gred.dataplane.batch import EgressBatch
 from gred.dataplane.trace import TracedPacket
 from gred.dataplane.transmit import Transmitter
-from gred.dataplane.tunnels import TunnelTable
+from gred.dataplane.tunnels import Worker
 
 
 class Kernel:
@@ -20,8 +20,10 @@ class Kernel:
         self.bad, self.error, self.times = bad, error, times
         self.sent: list[int] = []
 
-    def send_datagrams(self, *args: Any) -> tuple[int, int]:
-        first, end = args[6:8]
+    def transmit(
+        self, _batch: EgressBatch, first: int, end: int, destinations: Any
+    ) -> tuple[int, int]:
+        assert destinations == "destinations"
         refuses = first <= self.bad < end and self.times > 0
         stop = self.bad if refuses else end
         self.sent += range(first, stop)
@@ -31,23 +33,14 @@ class Kernel:
         return stop - first, 0
 
 
-def an_attachment() -> Any:
-    no_socket = SimpleNamespace(fileno=lambda: -1)
-    return SimpleNamespace(
-        peers=None,
-        device=SimpleNamespace(name="t"),
-        whole=no_socket,
-        senders=SimpleNamespace(fragmenting=no_socket),
-        packet_socket=-1,
-        way=bytearray(8),
-        destinations=None,
-    )
+def an_attachment(sender: Kernel) -> Any:
+    device = SimpleNamespace(name="t")
+    return SimpleNamespace(peers=None, device=device, sender=sender, destinations="destinations")
 
 
-def play(monkeypatch: pytest.MonkeyPatch, kernel: Kernel, *, again: bool) -> list[tuple[int, int]]:
+def play(kernel: Kernel, *, again: bool) -> list[tuple[int, int]]:
     """Send five datagrams; return what the sender was told was not sent."""
-    monkeypatch.setattr(transmit, "io", kernel)
-    attachment = an_attachment()
+    attachment = an_attachment(kernel)
     told: list[tuple[int, int]] = []
 
     def unsent(which: object, _batch: EgressBatch, index: int, error: int) -> bool:
@@ -55,27 +48,25 @@ def play(monkeypatch: pytest.MonkeyPatch, kernel: Kernel, *, again: bool) -> lis
         told.append((index, error))
         return again
 
-    Transmitter(TunnelTable()).send(attachment, EgressBatch(), 5, unsent)
+    Transmitter(Worker()).send(attachment, EgressBatch(), 5, unsent)
     return told
 
 
-def test_what_is_given_up_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_given_up_is_passed_over() -> None:
     kernel = Kernel(2, errno.ENOBUFS, times=9)
-    assert play(monkeypatch, kernel, again=False) == [(2, errno.ENOBUFS)]
+    assert play(kernel, again=False) == [(2, errno.ENOBUFS)]
     assert kernel.sent == [0, 1, 3, 4]
 
 
-def test_what_was_changed_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_changed_is_sent_again() -> None:
     kernel = Kernel(2, errno.EMSGSIZE, times=2)
-    assert play(monkeypatch, kernel, again=True) == [(2, errno.EMSGSIZE)] * 2
+    assert play(kernel, again=True) == [(2, errno.EMSGSIZE)] * 2
     assert kernel.sent == [0, 1, 2, 3, 4]
 
 
-def test_a_kernel_that_sends_nothing_and_says_nothing_is_not_asked_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_kernel_that_sends_nothing_and_says_nothing_is_not_asked_for_ever() -> None:
     kernel = Kernel(0, 0, times=9)
-    assert play(monkeypatch, kernel, again=False) == [(0, errno.EIO)]
+    assert play(kernel, again=False) == [(0, errno.EIO)]
     assert kernel.sent == [1, 2, 3, 4]
 
 
@@ -89,7 +80,6 @@ def test_who_watches_sees_each_datagram_once(monkeypatch: pytest.MonkeyPatch) ->
         raise AssertionError("trace_sent calls it")
 
     monkeypatch.setattr(transmit, "trace_sent", trace_sent)
-    monkeypatch.setattr(transmit, "io", Kernel(9, 0))
-    transmitter = Transmitter(TunnelTable(), watch)
-    transmitter.send(an_attachment(), EgressBatch(), 5, lambda *_: False)
+    transmitter = Transmitter(Worker(), watch)
+    transmitter.send(an_attachment(Kernel(9, 0)), EgressBatch(), 5, lambda *_: False)
     assert seen == [(0, 5)]

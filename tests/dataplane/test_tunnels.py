@@ -2,22 +2,26 @@
 
 import ctypes
 from ipaddress import ip_address
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import pytest
 
-from gred.dataplane.layout import TunnelFlag, TunnelRecord
-from gred.dataplane.receivers import wire_address
+from gred.dataplane.layout import Descriptor, Received, Transport, TunnelFlag, TunnelRecord
+from gred.dataplane.receivers import Receivers, Taken, wire_address
 from gred.dataplane.tunnels import NO_PATH_LIMIT, TunnelParameters, TunnelTable
 from gred.wire.drop import DropReason
 from gred.wire.gre import GreHeader
-from tests.dataplane.benches import Ingress, outer
+from tests.dataplane.benches import Ingress, Tables, Tunnel, outer, rows
+from tests.dataplane.packets import Packet
 
 HERE, THERE, ELSEWHERE = "192.168.1.10", "192.168.1.13", "192.168.1.99"
 
 
 def parameters(local: str | None, remote: str | None, **fields: Any) -> TunnelParameters:
+    family: Literal[4, 6] = 6 if ":" in f"{local}{remote}" else 4
     return TunnelParameters(
+        family=family,
         local=ip_address(local) if local else None,
         remote=ip_address(remote) if remote else None,
         **fields,
@@ -70,11 +74,13 @@ class TestRecords:
         table = TunnelTable()
         index = table.add(parameters(HERE, THERE))
         table.count_drop(index, "tx", DropReason.NO_BUFS)
-        table.record(index).output_next = 7
+        table.workers[0].tx(index).output_next = 7
+        table.workers[0].write_to(index, 5)
         table.remove(index)
         assert table.add(parameters(HERE, ELSEWHERE)) == index
-        record = table.record(index)
-        assert (record.output_next, record.fd, record.path_mtu) == (0, -1, NO_PATH_LIMIT)
+        assert table.output_next(index) == 0
+        assert Descriptor.from_buffer(table.workers[0].descriptors, index * 4).fd == -1
+        assert table.record(index).path_mtu == NO_PATH_LIMIT
         assert table.counters(index).tx_drops == {}
 
     def test_what_only_receives_changes_nothing_that_it_delivers(self) -> None:
@@ -86,12 +92,13 @@ class TestRecords:
     def test_changed_parameters_keep_counters_sequence_and_device(self) -> None:
         table = TunnelTable()
         index = table.add(parameters(HERE, THERE))
-        record = table.record(index)
-        record.output_next, record.rx_packets = 7, 9
+        record, worker = table.record(index), table.workers[0]
+        worker.tx(index).output_next, worker.rx(index).rx_packets = 7, 9
         table.set_flag(index, TunnelFlag.WRITE_TSO, to=True)
         table.set_flag(index, TunnelFlag.BLOCKED, to=True)
         table.configure(index, parameters(HERE, THERE, output_key=5, mtu=1300))
-        assert (record.output_next, record.rx_packets, record.output_key) == (7, 9, 5)
+        assert (worker.tx(index).output_next, worker.rx(index).rx_packets) == (7, 9)
+        assert record.output_key == 5
         flags = TunnelFlag(record.flags)
         assert TunnelFlag.WRITE_TSO in flags
         assert TunnelFlag.BLOCKED in flags
@@ -105,6 +112,52 @@ class TestRecords:
         assert table.counters(index).rx_drops == {DropReason.ECN_ERR: 2}
 
 
+class TestWorkers:
+    """Another worker is another place to count in."""
+
+    def test_counts_are_sums(self) -> None:
+        table = TunnelTable(workers=3)
+        index = table.add(parameters(HERE, THERE))
+        for number, worker in enumerate(table.workers, start=1):
+            worker.tx(index).tx_packets = worker.rx(index).rx_packets = number
+            worker.rx(index).rx_drops[DropReason.ECN_ERR] = number
+        table.count_drop(index, "tx", DropReason.NO_BUFS)
+        counters = table.counters(index)
+        assert (counters.tx_packets, counters.rx_packets) == (6, 6)
+        assert counters.rx_drops == {DropReason.ECN_ERR: 6}
+        assert counters.tx_drops == {DropReason.NO_BUFS: 1}
+        assert table.traffic(index) == (6, 6)
+        table.workers[2].tx(index).output_next = 9
+        assert table.output_next(index) == 9
+
+    def test_each_begins_a_freed_record_anew(self) -> None:
+        table = TunnelTable(workers=2)
+        index = table.add(parameters(HERE, THERE))
+        for worker in table.workers:
+            worker.tx(index).tx_packets = worker.rx(index).rx_lost = 5
+        table.remove(index)
+        assert table.add(parameters(HERE, THERE)) == index
+        assert table.counters(index).tx_packets == table.counters(index).rx_lost == 0
+
+    def test_each_writes_to_its_own_descriptor_and_keeps_its_own_numbers(self, codec: Any) -> None:
+        table = TunnelTable(workers=2)
+        index = table.add(parameters(HERE, THERE, input_sequence=True))
+        header = GreHeader(protocol_type=0x0800, sequence=7).pack()
+        inner = Packet().ip(b"x")
+        for descriptor, worker in zip((8, 9), table.workers, strict=True):
+            worker.write_to(index, descriptor)
+            bench = Ingress([outer(header + inner)] * 2)
+            bench.lookup = bytearray(table.lookup)
+            bench.tables.records = bytearray(table.memory[: 4 * ctypes.sizeof(TunnelRecord)])
+            bench.tables.rx_states = cast("bytearray", worker.rx_states)
+            bench.tables.descriptors = cast("bytearray", worker.descriptors)
+            assert bench.run(codec) == (1, 1)
+            assert bench.tun_write_row(0).fd == descriptor
+            assert worker.rx(index).input_next == 8
+        counters = table.counters(index)
+        assert (counters.rx_packets, counters.rx_drops) == (2, {DropReason.OUT_OF_SEQ: 2})
+
+
 class TestLookup:
     """Both twins look up in the table as it is after each change."""
 
@@ -112,10 +165,29 @@ class TestLookup:
         """Return the tunnel of a packet from THERE to HERE, and the verdict."""
         header = GreHeader(protocol_type=0x0800, key=key).pack()
         bench = Ingress([outer(header + bytes(20))])
-        bench.tunnels = bytearray(table.memory[: 1024 * ctypes.sizeof(TunnelRecord)])
+        bench.tables = Tables(Tunnel() for _ in range(1023))
+        bench.tables.records = bytearray(table.memory[: 1024 * ctypes.sizeof(TunnelRecord)])
         bench.lookup = bytearray(table.lookup)
         bench.run(codec)
         return bench.entries[0].tunnel, bench.verdicts[0].name
+
+    def test_tunnels_over_another_transport_are_others(self, codec: Any) -> None:
+        receivers = Receivers()
+        for index, transport in enumerate(Transport, start=1):
+            ends = SimpleNamespace(
+                local=ip_address(HERE),
+                remote=ip_address(THERE),
+                input_key=None,
+                family=4,
+                transport=transport,
+            )
+            receivers.put(index, ends)
+        header = GreHeader(protocol_type=0x0800).pack()
+        bench = Ingress([outer(header + bytes(20))] * 2, [Tunnel(), Tunnel()])
+        bench.lookup = bytearray(receivers.memory)
+        rows(bench.received, Received)[1].transport = Transport.UDP
+        bench.run(codec)
+        assert [entry.tunnel for entry in bench.entries] == [1, 2]
 
     @pytest.mark.parametrize(
         ("tunnels", "winner"),
@@ -150,6 +222,33 @@ class TestLookup:
         assert self.found(codec, table) == (1, "KEY_MISMATCH")
         table.remove(1)
         assert self.found(codec, table, 42) == (0, "NO_TUNNEL")
+
+    @pytest.mark.parametrize("key", [None, 0, 42])
+    @pytest.mark.parametrize(
+        ("local", "remote"), [(HERE, THERE), (None, THERE), (HERE, None), (None, None)]
+    )
+    def test_a_key_that_somebody_else_has_is_theirs(
+        self, codec: Any, key: int | None, local: str | None, remote: str | None
+    ) -> None:
+        table = TunnelTable()
+        table.add(parameters(HERE, THERE, input_key=24))
+        near, far = (None if end is None else ip_address(end) for end in (local, remote))
+        theirs = Taken(4, near, far, key)
+        table.others_take([theirs, Taken(4, None, ip_address(ELSEWHERE), 7)])
+        assert self.found(codec, table, key) == (0, "FOREIGN")
+        assert self.found(codec, table, 7) == (1, "KEY_MISMATCH")
+        assert self.found(codec, table, 24) == (1, "BAD_INNER"), "ours is ours"
+        table.others_take([Taken(6, None, None, key)])
+        assert self.found(codec, table, key) == (1, "KEY_MISMATCH")
+        table.others_take([theirs])
+        assert self.found(codec, table, key) == (0, "FOREIGN")
+
+    def test_what_somebody_else_takes_is_ours_where_a_tunnel_has_it(self, codec: Any) -> None:
+        table = TunnelTable()
+        table.others_take([Taken(4, ip_address(HERE), ip_address(THERE), 7)])
+        assert self.found(codec, table, 7) == (0, "NO_TUNNEL"), "told by whoever knows of them"
+        table.add(parameters(None, None, input_key=7))
+        assert self.found(codec, table, 7) == (1, "BAD_INNER")
 
     def test_a_thousand_tunnels_are_each_found(self, codec: Any) -> None:
         table = TunnelTable()

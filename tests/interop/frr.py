@@ -1,4 +1,4 @@
-"""FRR's zebra, ospfd and bgpd on one host of a laboratory. Knows nothing of tunnels.
+"""FRR's zebra, ospfd, bgpd and staticd on one host of a laboratory. Knows nothing of tunnels.
 
 They run in the foreground, so that the laboratory ends them, with sockets of their own: the
 system's FRR, should there be one, is not touched.

@@ -25,7 +25,8 @@ class Tunnel:
     linux: str = ""
     """Options of ip-link(8), without local and remote."""
     gred: str = ""
-    """Options of the configuration file, without Local, Remote and Address."""
+    """Options of the configuration file, without Local, Remote and Address; {linux} is the inner
+    IPv4 address of the other end."""
     kind: str = "gre"
     """Type of ip-link(8)."""
     outer: Literal[4, 6] = 4
@@ -110,8 +111,12 @@ SPECIAL = (
     Tunnel(name="disturbed", path="rough"),
     Tunnel(name="disturbed-seq", path="rough", linux="seq", gred="SerializeTunneledPackets=yes"),
     Tunnel(name="secret", gred="MTUBytes=1400"),
+    Tunnel(name="asked", linux="key 9", gred="Key=9 Keepalive=1s"),
+    Tunnel(name="pinged", linux="key 10", gred="Key=10 Keepalive=1s KeepaliveTarget={linux}"),
+    Tunnel(name="reborn", linux="key 8 seq", gred="Key=8 SerializeTunneledPackets=yes"),
     Tunnel(name="narrow", path="narrow"),
     Tunnel(name="narrow-mtu", path="narrow", linux="key 1", gred="Key=1 MTUBytes=1372"),
+    Tunnel(name="swallowed", path="narrow", gred="Keepalive=1s"),
     Tunnel(name="narrow-open", path="narrow", linux="nopmtudisc", gred="DiscoverPathMTU=no"),
 )
 """For scenarios alone."""
@@ -131,6 +136,9 @@ SCENARIOS = {
     "ecn_marked_to_linux": "Congestion marked outside arrives inside, gred to kernel",
     "ecn_refused": "Congestion marked outside a packet that is not ECN-capable drops it",
     "ipsec": "An IPsec policy for GRE encrypts every packet, from one moment to the next",
+    "keepalive_answered": "The kernel answers gred's keepalives when it forwards; else none",
+    "inner_address_pinged": "gred pings the kernel, which answers no keepalives",
+    "peer_restarts": "A numbered peer that begins anew costs one packet at most",
     "loss": "TCP survives loss",
     "reordering": "TCP survives reordering",
     "duplication": "TCP survives duplication",
@@ -143,6 +151,7 @@ SCENARIOS = {
     "narrow_fragments": "A narrow path, DF clear: routers fragment, both ends reassemble",
     "narrow_to_gred": "A narrow path, DF set: the kernel discovers the path MTU to gred",
     "narrow_to_linux": "A narrow path, DF set: gred discovers the path MTU to the kernel",
+    "narrow_swallowed": "A narrow path, ICMP filtered: gred finds what passes to the kernel",
     "ends_well": "After all this gred stops with exit status 0 and has met no bug",
 }
 """Sentences of the report, by the name of their function in ``guest.scenarios``, in this order."""

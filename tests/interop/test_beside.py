@@ -12,10 +12,8 @@ from tests.interop import kernel as kernels
 from tests.interop import machine
 from tests.interop.guest.beside import STEPS
 
-TIMEOUT = 480.0  # seconds; a third of it on an idle machine
 
-
-@pytest.mark.timeout(TIMEOUT + 60)
+@pytest.mark.timeout(machine.TIMEOUT + 60)
 def test_gred_and_the_kernels_gre_in_one_namespace() -> None:
     """Nothing arrives twice without a word, and nothing of the kernel's is called an error."""
     require.root()
@@ -25,7 +23,7 @@ def test_gred_and_the_kernels_gre_in_one_namespace() -> None:
     assert kernel is not None
     command = [sys.executable, "-m", "tests.interop.guest.beside"]
     repository = Path(tests.__file__).parents[1]
-    output = machine.run(kernel, command, directory=repository, timeout=TIMEOUT)
+    output = machine.run(kernel, command, directory=repository)
     taken = {step: why for step, why, _seconds in map(json.loads, output.lines)}
     failed = "\n".join(f"{step}: {why}" for step, why in taken.items() if why)
     assert not failed, f"{failed}\n{output.console}"

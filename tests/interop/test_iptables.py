@@ -12,10 +12,8 @@ from tests.interop import kernel as kernels
 from tests.interop import machine
 from tests.interop.guest.tables import STEPS
 
-TIMEOUT = 300.0  # seconds; a third of it on an idle machine
 
-
-@pytest.mark.timeout(TIMEOUT + 60)
+@pytest.mark.timeout(machine.TIMEOUT + 60)
 def test_only_rules_turn_the_packet_socket_off() -> None:
     """Tables without rules, as systemd and ``iptables -L`` leave them, do not."""
     require.root()
@@ -26,7 +24,7 @@ def test_only_rules_turn_the_packet_socket_off() -> None:
     assert kernel is not None
     command = [sys.executable, "-m", "tests.interop.guest.tables"]
     repository = Path(tests.__file__).parents[1]
-    output = machine.run(kernel, command, directory=repository, timeout=TIMEOUT)
+    output = machine.run(kernel, command, directory=repository)
     assert [json.loads(line) for line in output.lines] == [
         ["ip_tables loaded", "yes"],
         *map(list, STEPS),

@@ -13,7 +13,7 @@ from tests.interop import linux, machine
 from tests.interop.matrix import CELLS, Cell
 
 # The first test waits for the whole run.
-pytestmark = pytest.mark.timeout(linux.TIMEOUT + 60)
+pytestmark = pytest.mark.timeout(machine.TIMEOUT + 60)
 
 
 @pytest.fixture(scope="module")

@@ -170,7 +170,9 @@ def test_an_ipv6_address_is_usable_at_once() -> None:
     with Lab("dad") as lab:
         left, _right = build(lab)
         left.address("fd00::1/64")
-        assert "tentative" not in left.ip("addr", "show", "dev", UNDERLAY)
+        shown = left.ip("-oneline", "addr", "show", "dev", UNDERLAY, "to", "fd00::1")
+        assert "fd00::1/64" in shown
+        assert "tentative" not in shown
 
 
 def test_without_ip_it_names_iproute2(monkeypatch: pytest.MonkeyPatch) -> None:

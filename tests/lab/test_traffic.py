@@ -13,7 +13,7 @@ from gred.lab.traffic import broadcast, multicast, ping, transfer
 def test_every_echo_comes_back(
     hosts: tuple[Host, Host], source: str, destination: str, size: int
 ) -> None:
-    result = ping(hosts[0], destination, source=source, size=size, count=4)
+    result = ping(hosts[0], destination, source=source, size=size, count=4, timeout=10.0)
     assert (result.sent, result.received) == (4, 4)
     assert all(seconds > 0 for seconds in result.round_trips)
 

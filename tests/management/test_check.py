@@ -235,3 +235,54 @@ def test_two_tunnels_that_carry_each_other_are_warned_of(tmp_path: Path) -> None
 def test_a_tunnel_inside_another_is_fine(tmp_path: Path) -> None:
     text = "[Tunnel a]\nRemote=192.0.2.2\nRoute=198.51.100.0/24\n[Tunnel b]\nRemote=198.51.100.2\n"
     assert told(config(tmp_path, text)) == []
+
+
+@pytest.mark.parametrize(("text", "code"), [("[Tunnel t1]\nRemote=192.0.2.2\n", 0), ("x", 78)])
+def test_quiet_says_only_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, code: int
+) -> None:
+    path = tmp_path / "gred.conf"
+    path.write_text(text)
+    assert check.check(path, quiet=True) == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert bool(told.err) == (code != 0)
+
+
+PINGING = """\
+KeepaliveTarget=10.1.3.2
+KeepaliveRetries=2
+Address=fd00::1/64, 10.9.9.9/32, 10.1.3.1/30
+Carrier=always"""
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            "Remote=192.0.2.9\nKeepalive=10s",
+            [
+                "asks 192.0.2.9 for a keepalive every 10 s; silent after 30 s: no carrier",
+                "probes what the path carries while that is answered",
+            ],
+        ),
+        (
+            f"Remote=192.0.2.9\nKeepalive=1min\n{PINGING}\nProbeMTU=no",
+            ["pings 10.1.3.2 from 10.1.3.1 every 60 s; silent after 120 s: the carrier stays"],
+        ),
+        (
+            "Remote=192.0.2.9\nProbeMTU=yes",
+            ["asks 192.0.2.9 for a keepalive, to probe what the path carries"],
+        ),
+        (
+            "Peers=10.0.0.1@192.0.2.3, 10.0.0.2@192.0.2.4\nKeepalive=1s\nProbeMTU=no",
+            ["asks 192.0.2.3, 192.0.2.4 for a keepalive every 1 s; silent after 3 s: no carrier"],
+        ),
+        ("Remote=192.0.2.9", []),
+        ("Remote=192.0.2.9\nDiscoverPathMTU=no", []),
+    ],
+)
+def test_who_is_asked(tmp_path: Path, options: str, expected: list[str]) -> None:
+    configuration = config(tmp_path, f"[Tunnel t]\n{options}\n")
+    lines = [line.strip() for line in check.describe(configuration, check.View())]
+    assert [line for line in lines if line.startswith(("asks", "pings", "probes"))] == expected

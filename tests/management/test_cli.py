@@ -197,3 +197,23 @@ def test_a_service_process_ends_with_sigterm_and_0(
     assert "event=stopped" in rest
     if mode == "up":
         assert f"version={gred.__version__} loop=uvloop tunnels=1 codec=c" in seen
+
+
+@pytest.mark.parametrize("command", ["check", "doctor"])
+def test_who_reads_no_further_is_left_alone(configuration: Path, command: str) -> None:
+    """As head(1) does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as closed:  # noqa: PTH123 - a descriptor
+        done = subprocess.run(
+            [sys.executable, "-m", "gred", command, "-c", configuration],
+            check=False,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            cwd=ROOT,
+        )
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr

@@ -14,6 +14,7 @@ from gred.control.progress import Progress
 from gred.dataplane.tunnels import Counters
 from gred.management import service, signals
 from gred.management.notify import Notifier
+from gred.management.reloading import Outcome as Reloaded
 from gred.management.service import Service
 from gred.wire.drop import DropReason
 from tests.management.doubles import RememberingLog, counters
@@ -34,6 +35,11 @@ class FakeDaemon:
     text: str = "1 tunnel, 0 up"
     work: Progress = field(default_factory=Progress)
     names: list[str] = field(default_factory=lambda: ["Tunnel-1"])
+    problems: tuple[str, ...] = ()
+
+    async def reload(self) -> Reloaded:
+        self.calls.append("reload")
+        return Reloaded(problems=self.problems)
 
     async def start(self) -> None:
         self.calls.append("start")
@@ -106,6 +112,7 @@ def live(request: pytest.FixtureRequest) -> Callable[..., Outcome]:
                 log.logger,
                 notifier,
                 facts={"version": "1"},
+                reload=daemon.reload,
                 hangup_stops=hangup_stops,
                 abort=aborted.append,
             )
@@ -285,18 +292,38 @@ def test_another_signal_after_sigterm_changes_nothing(
     assert live(FakeDaemon(on_stop=slow), terminate).aborted == []
 
 
-def test_sighup_says_that_there_is_no_reload(live: Callable[..., Outcome]) -> None:
+@pytest.mark.parametrize("problems", [(), ("gred.conf:3: expected a number", "and more")])
+def test_sighup_reloads_and_the_service_manager_is_told(
+    live: Callable[..., Outcome], problems: tuple[str, ...]
+) -> None:
     async def script(service: Service, notifier: RememberingNotifier) -> None:
-        told = asyncio.Event()
-        remembered: Any = service._log
-        remembered.on_line = told.set
+        before = len(notifier.sent)
         signal.raise_signal(signal.SIGHUP)
-        await asyncio.wait_for(told.wait(), 10)
+        while not any("READY=1" in one for one in notifier.sent[before:]):
+            notifier.heard.clear()
+            await asyncio.wait_for(notifier.heard.wait(), 10)
         await terminate(service, notifier)
 
-    outcome = live(FakeDaemon(), script)
+    outcome = live(FakeDaemon(problems=problems), script)
     assert outcome.code == 0
-    assert outcome.log.events() == ["started", "reload_unsupported", "stopping", "stopped"]
+    assert outcome.daemon.calls == ["start", "up", "reload", "stop"]
+    reloading, done = outcome.notifier.sent[1:3]
+    assert reloading.startswith("RELOADING=1\nMONOTONIC_USEC=")
+    said = "reload refused: gred.conf:3: expected a number; " if problems else ""
+    assert done == f"READY=1\nSTATUS={said}1 tunnel, 0 up"
+
+
+def test_a_reload_that_raises_is_a_bug(live: Callable[..., Outcome]) -> None:
+    class Broken(FakeDaemon):
+        async def reload(self) -> Reloaded:
+            raise RuntimeError("no")
+
+    async def script(_service: Service, _notifier: RememberingNotifier) -> None:
+        signal.raise_signal(signal.SIGHUP)
+
+    outcome = live(Broken(), script)
+    assert outcome.code == 1
+    assert outcome.log.only("bug").fields["detail"] == "reload raised"
 
 
 def test_sighup_stops_when_it_means_that_the_terminal_is_gone(

@@ -17,6 +17,10 @@ COMING_AND_GOING = {"rx_no_tunnel", "rx_key_mismatch"}
 ENVIRONMENT: dict[str, dict[str, str]] = {"c": {}, "python": {"GRED_NO_EXTENSIONS": "1"}}
 
 
+# Only the extension sends past the host's routing.
+PACKET_SOCKET = {"c": "yes", "python": "no (needs the C extension)"}
+
+
 @dataclass(slots=True)
 class Daemons:
     """Starts daemons for one test or module, in one implementation ("c" or "python")."""
@@ -36,7 +40,7 @@ class Daemons:
     ) -> Daemon:
         """Start a daemon with the tunnels in *text*; do not wait for it. It logs JSON."""
         path = self.lab.directory() / f"{host.name}.conf"
-        path.write_text(f"[Daemon]\nLogFormat=json\n\n{text}")
+        path.write_text(text if "[Daemon]" in text else f"[Daemon]\nLogFormat=json\n\n{text}")
         both = {**ENVIRONMENT[self.implementation], **(environment or {})}
         daemon = Daemon(
             self.lab, host, path, arguments=arguments, environment=both, wrapper=wrapper

@@ -1,13 +1,15 @@
 """The daemon with real devices, a real data plane and a kernel that changes under it."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import uvloop
@@ -21,10 +23,11 @@ from gred.control.tunnel import TunnelState
 from gred.dataplane.tun import TunDevice
 from gred.lab.hosts import UNDERLAY, Host, Lab
 from tests import require
-from tests.control.fakes import configuration, tunnel, until
+from tests.control.fakes import configuration, tunnel
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from gred.control.parts import Event
+    from gred.control.events import Event
 
 LOCAL, REMOTE, OTHER_REMOTE = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 Inside = Callable[[Coroutine[None, None, None]], None]
@@ -114,6 +117,19 @@ def test_what_was_made_is_gone_after_stop(host: Host, inside: Inside) -> None:
     inside(scenario())
     assert interfaces(host) == before
     assert host.ip("route", "show", "table", "all") == routes
+
+
+@pytest.mark.parametrize("mode", ["gre", "gretap"])
+def test_the_interface_says_that_it_is_up(
+    host: Host, inside: Inside, mode: Literal["gre", "gretap"]
+) -> None:
+    """Not UNKNOWN, which others take for down."""
+
+    async def scenario() -> None:
+        async with running(replace(tunnel(), mode=mode)):
+            assert json.loads(host.ip("-json", "link", "show", "t1"))[0]["operstate"] == "UP"
+
+    inside(scenario())
 
 
 def test_a_route_into_the_tunnel_blocks_until_it_goes(host: Host, inside: Inside) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from gred.control.interfaces import changes, compare
+from gred.control.kernel.changes import SetMtu
 from gred.control.kernel.netlink import Netlink
-from gred.control.kernel.parts import InterfaceSettings
-from gred.control.kernel.routes import NoRoute, Route, RouteInfo
+from gred.control.kernel.parts import Actual, InterfaceSettings
+from gred.control.kernel.routes import MtuRoute, NoRoute, Route, RouteInfo, RouteQuery
 from gred.dataplane.tun import TunDevice
 from gred.lab.hosts import UNDERLAY, Host, Lab
 from gred.wire.checksum import checksum
@@ -73,10 +75,30 @@ def route_to(host: Host, destination: str, source: str | None = None) -> Route:
     return host.inside(lambda: Netlink().route_to(ip_address(destination), origin))
 
 
+def configure(
+    host: Host, wanted: InterfaceSettings, given: InterfaceSettings | None = None
+) -> list[str]:
+    """Make an interface as it is *wanted*; return what was refused, in words."""
+
+    def work() -> list[str]:
+        netlink = Netlink()
+        asked = [wanted] if given is None else [wanted, given]
+        actual = netlink.actual(asked, wanted.namespace)[wanted.index]
+        (refused,) = netlink.change([(wanted, changes(wanted, actual, given))])
+        return list(map(str, refused.values()))
+
+    return host.inside(work)
+
+
+def is_whole(host: Host, wanted: InterfaceSettings) -> bool:
+    """Whether nothing is missing, and nothing would be changed."""
+    actual = host.inside(lambda: Netlink().actual([wanted], wanted.namespace))[wanted.index]
+    return not (compare(wanted, actual).sentence or changes(wanted, actual, wanted))
+
+
 def refusal(host: Host, wanted: InterfaceSettings) -> str:
-    (refused,) = host.inside(lambda: Netlink().configure([wanted]))
-    assert refused is not None
-    return str(refused)
+    (refused,) = configure(host, wanted)
+    return refused
 
 
 def test_an_interface_gets_all_it_needs(host: Host, device: TunDevice) -> None:
@@ -86,7 +108,8 @@ def test_an_interface_gets_all_it_needs(host: Host, device: TunDevice) -> None:
         routes=["20.1.3.0/24", "2001:db8:2::/48", "10.1.2.0/24"],
         link_local="fe80::5efe:c000:201/64",
     )
-    assert host.inside(lambda: Netlink().configure([wanted])) == [None]
+    assert configure(host, wanted) == []
+    assert is_whole(host, wanted)
     (link,) = shown(host, "addr", "show", "dev", "t1")
     assert link["mtu"] == 1400
     assert {"UP", "POINTOPOINT", "MULTICAST"} <= set(link["flags"])
@@ -104,7 +127,7 @@ def test_an_interface_gets_all_it_needs(host: Host, device: TunDevice) -> None:
 def test_the_kernel_makes_no_link_local_address_beside_one_that_is_given(
     host: Host, device: TunDevice
 ) -> None:
-    host.inside(lambda: Netlink().configure([settings(device, addresses=["fe80::1/64"])]))
+    configure(host, settings(device, addresses=["fe80::1/64"]))
     (link,) = shown(host, "addr", "show", "dev", "t1")
     assert [entry["local"] for entry in link["addr_info"]] == ["fe80::1"]
     (route,) = shown(host, "-6", "route", "get", "ff02::5", "oif", "t1")
@@ -114,9 +137,95 @@ def test_the_kernel_makes_no_link_local_address_beside_one_that_is_given(
 def test_without_ipv6_inside_there_is_no_link_local_address(host: Host, device: TunDevice) -> None:
     """Router solicitations would go through the tunnel for ever."""
     wanted = settings(device, addresses=["10.1.2.1/24"])
-    host.inside(lambda: Netlink().configure([wanted]))
+    configure(host, wanted)
     (link,) = shown(host, "addr", "show", "dev", "t1")
     assert [entry["local"] for entry in link["addr_info"]] == ["10.1.2.1"]
+
+
+FULL = {
+    "addresses": ["10.1.2.1/24", "169.254.7.1/16", "10.9.0.1/32", "2001:db8:1::1/64"],
+    "routes": ["20.1.3.0/24", "2001:db8:2::/48"],
+    "link_local": "fe80::5efe:c000:201/64",
+    "mtu": 1400,
+}
+
+
+@pytest.mark.parametrize(
+    "mischief",
+    [
+        "addr flush dev t1",
+        "-4 addr flush dev t1",
+        "route flush dev t1",
+        "-6 route flush dev t1",
+        "-4 route del 10.1.2.0/24 dev t1",
+        "-6 route del 2001:db8:1::/64 dev t1",
+        "link set t1 mtu 1300",
+        "link set t1 mtu 1000",
+        "link set t1 down; link set t1 up",
+        "addr del 10.1.2.1/24 dev t1; addr add 10.1.2.1/24 dev t1 scope host",
+        "addr del 2001:db8:1::1/64 dev t1; addr add 2001:db8:1::1/128 dev t1",
+        "link set t1 mtu 1000; link set t1 mtu 1400",
+    ],
+)
+def test_what_somebody_did_is_undone_and_no_more(
+    host: Host, device: TunDevice, mischief: str
+) -> None:
+    wanted = settings(device, **FULL)  # type: ignore[arg-type]  # as FULL has them
+    configure(host, wanted)
+    before = [shown(host, *what, "show", "dev", "t1") for what in _LISTS]
+    host.ip("addr", "add", "172.16.1.1/24", "dev", "t1")
+    host.ip("route", "add", "172.17.0.0/16", "dev", "t1")
+    foreign = "172.1"
+    for command in mischief.split("; "):
+        host.ip(*command.split())
+    assert configure(host, wanted, wanted) == []
+    if not is_whole(host, wanted):  # what the kernel made when IPv6 came back
+        assert configure(host, wanted, wanted) == []
+    assert is_whole(host, wanted)
+    for what, expected in zip(_LISTS, before, strict=True):
+        found = shown(host, *what, "show", "dev", "t1")
+        own = [one for one in _lines(found) if foreign not in one]
+        assert own == _lines(expected)
+    gone_too = "-4 route" in mischief or mischief.startswith(("addr flush", "-4 addr", "route"))
+    if not gone_too:
+        assert "172.16.1.1" in host.ip("addr", "show", "dev", "t1")
+
+
+_LISTS = (("addr",), ("-4", "route"), ("-6", "route"))
+
+
+def _lines(listed: list[dict[str, Any]]) -> list[str]:
+    """What is listed in words that do not depend on the order or the time."""
+    flat = [own for link in listed for own in link.get("addr_info", [link])]
+    left_out = {"valid_life_time", "preferred_life_time", "flags", "metrics", "tentative"}
+    return sorted(
+        json.dumps({key: value for key, value in one.items() if key not in left_out})
+        for one in flat
+    )
+
+
+def test_another_configuration_leaves_nothing_of_the_first(host: Host, device: TunDevice) -> None:
+    before = settings(device, **FULL)  # type: ignore[arg-type]  # as FULL has them
+    wanted = settings(
+        device,
+        addresses=["10.1.2.2/24", "2001:db8:1::1/64"],
+        routes=["20.1.3.0/24", "20.1.4.0/24"],
+        link_local="fe80::5efe:c000:201/64",
+        mtu=1410,
+    )
+    configure(host, before)
+    for promotes in ("0", "1"):
+        host.sysctl("net.ipv4.conf.t1.promote_secondaries", promotes)
+        configure(host, before, wanted)
+        assert is_whole(host, before)
+        assert configure(host, wanted, before) == []
+        assert is_whole(host, wanted)
+        shows = host.ip("addr", "show", "dev", "t1") + host.ip("route", "show", "dev", "t1")
+        assert "10.1.2.1" not in shows
+        assert "169.254" not in shows
+        assert "20.1.4.0" in shows
+        assert "20.1.3.0" in shows
+        assert "2001:db8:2::" not in host.ip("-6", "route", "show", "dev", "t1")
 
 
 def test_ipv6_switched_off_is_said_with_a_remedy(host: Host, device: TunDevice) -> None:
@@ -144,14 +253,13 @@ def test_what_one_interface_is_refused_the_others_get(host: Host, device: TunDev
             replace(settings(other, addresses=["10.1.3.1/24"]), namespace="gred-nowhere"),
             settings(other, addresses=["10.1.4.1/24"]),
         ]
-        refused = host.inside(lambda: Netlink().configure(wanted))
-        texts = [None if error is None else str(error) for error in refused]
-        assert texts[0] is texts[4] is None
-        assert texts[1] is not None
+        new = Actual(up=False, mtu=1500)
+        work = [(one, changes(one, new)) for one in wanted]
+        refused = host.inside(lambda: Netlink().change(work))
+        texts = [next(map(str, refusals.values()), "") for refusals in refused]
+        assert texts[0] == texts[4] == ""
         assert texts[1].startswith("gred.conf:9: cannot add route 20.1.3.0/24: File exists")
-        assert texts[2] is not None
         assert "cannot set MTU 1400: No such device" in texts[2]
-        assert texts[3] is not None
         assert "cannot speak to the kernel over netlink: No such file" in texts[3]
         assert [entry["dst"] for entry in shown(host, "route", "show", "dev", "t2")] == [
             "10.1.4.0/24"
@@ -165,7 +273,7 @@ def test_an_mtu_the_kernel_refuses_is_said_in_its_words(host: Host, device: TunD
 
 def test_more_orders_than_one_chunk_are_all_answered(host: Host, device: TunDevice) -> None:
     routes = [f"20.{number // 256}.{number % 256}.0/24" for number in range(500)]
-    host.inside(lambda: Netlink().configure([settings(device, routes=routes)]))
+    configure(host, settings(device, routes=routes))
     assert len(shown(host, "route", "show", "dev", "t1")) == 500
 
 
@@ -309,13 +417,58 @@ def test_mtus_are_set_together(host: Host) -> None:
     opener: Callable[[str], TunDevice] = lambda name: TunDevice.open(name, offload=False)  # noqa: E731 - one expression, used twice
     one, two = (host.inside(lambda name=name: opener(name)) for name in ("t1", "t2"))  # type: ignore[misc]  # mypy cannot infer the default argument
     with contextlib.closing(one), contextlib.closing(two):
-        host.inside(lambda: Netlink().set_mtus({one.index: 1300, two.index: 1301}))
+        wanted = [replace(settings(device), mtu=mtu) for device, mtu in ((one, 1300), (two, 1301))]
+        work = [(each, [SetMtu(each.mtu)]) for each in wanted]
+        assert host.inside(lambda: Netlink().change(work)) == [{}, {}]
         assert [shown(host, "link", "show", name)[0]["mtu"] for name in ("t1", "t2")] == [
             1300,
             1301,
         ]
-        mtus = {99999: 1300, one.index: 1302}
-        refused = host.inside(lambda: Netlink().set_mtus(mtus))
-        assert list(refused) == [99999]
-        assert "cannot set MTU 1300" in str(refused[99999])
+        lost = replace(wanted[0], index=99999)
+        work = [(lost, [SetMtu(1300)]), (wanted[0], [SetMtu(1302)])]
+        refused = host.inside(lambda: Netlink().change(work))
+        assert [len(one) for one in refused] == [1, 0]
+        assert "cannot set MTU 1300" in str(refused[0][SetMtu(1300)])
         assert shown(host, "link", "show", "t1")[0]["mtu"] == 1302
+
+
+ENDS = {4: ("192.0.2.77", "198.51.100.0/24"), 6: ("2001:db8::77", "2001:db8:9::/48")}
+
+
+def given(host: Host, version: int) -> set[MtuRoute]:
+    return set(host.inside(lambda: Netlink().mtu_routes(version)))
+
+
+def mtus(host: Host, *destinations: str, source: str | None = None) -> list[int | None]:
+    own = None if source is None else ip_address(source)
+    queries = [RouteQuery(ip_address(destination), own) for destination in destinations]
+    return host.inside(lambda: Netlink().route_mtus(queries))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("lock", [False, True], ids=["mtu", "locked"])
+def test_routes_that_were_given_an_mtu_are_found_and_what_they_say(
+    host: Host, version: int, lock: bool
+) -> None:
+    gateway, network = ENDS[version]
+    inside = str(ip_network(network)[7])
+    for number in range(300):  # more than one datagram lists
+        other = f"198.18.{number >> 8}.{number & 255}" if version == 4 else f"2001:db8:7::{number}"
+        host.ip("route", "add", other, "via", gateway, "advmss", "1300")
+    assert given(host, version) == set()
+    assert mtus(host, inside, gateway) == [None, None]
+    kind = ("mtu", "lock", "1400") if lock else ("mtu", "1400")
+    host.ip("route", "add", network, "via", gateway, *kind)
+    host.ip("route", "add", network, "via", gateway, "mtu", "1300", "table", "77")
+    parsed = ip_network(network)
+    place = parsed.network_address.packed, parsed.prefixlen
+    assert given(host, version) == {MtuRoute(*place, 1400), MtuRoute(*place, 1300)}
+    own = (LOCAL, "2001:db8::1")[version == 6]
+    assert mtus(host, inside, gateway) == [1400, None]
+    assert mtus(host, inside, gateway, source=own) == [1400, None]
+    host.ip("route", "del", network)
+    assert given(host, version) == {MtuRoute(*place, 1300)}
+
+
+def test_a_host_without_a_route_has_no_mtu_for_it(host: Host) -> None:
+    assert mtus(host, "203.0.113.9", REMOTE) == [None, None]

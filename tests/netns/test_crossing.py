@@ -1,47 +1,14 @@
 """What crosses tunnels of every kind, all of them at once in one pair of daemons."""
 
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pytest
 
 from gred.lab.daemon import Daemon
 from gred.lab.hosts import Host
 from gred.lab.traffic import broadcast, multicast, ping, transfer
-from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import COMING_AND_GOING, Daemons, drops, wait_for
-
-NUMBERS = itertools.count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of tunnel: its options on both sides, or on each."""
-
-    name: str
-    both: str = ""
-    left: str = ""
-    right: str = ""
-    underlay: int = 0  # 0: IPv4, 1: IPv6
-    overhead: int = 24
-    number: int = field(default_factory=lambda: next(NUMBERS))
-
-    def section(self, host: str) -> str:
-        ends = (LEFT, RIGHT) if host == "left" else (RIGHT, LEFT)
-        own = 1 if host == "left" else 2
-        return (
-            f"[Tunnel {self.name}]\n"
-            f"Local={ends[0][self.underlay]}\nRemote={ends[1][self.underlay]}\n"
-            f"Address=10.9.{self.number}.{own}/24, fd09:{self.number}::{own}/64\n"
-            f"{self.both}\n{self.left if host == 'left' else self.right}\n"
-        )
-
-    def addresses(self, version: int) -> tuple[str, str]:
-        if version == 4:
-            return f"10.9.{self.number}.1", f"10.9.{self.number}.2"
-        return f"fd09:{self.number}::1", f"fd09:{self.number}::2"
-
+from tests.netns.kinds import Kind
 
 ALL = "Checksum=yes\nSerializeTunneledPackets=yes\n"
 KINDS = [

@@ -10,8 +10,8 @@ from gred.dataplane.tunnels import TunnelParameters
 from tests import require
 from tests.dataplane.namespaces import in_new_namespace
 
-ENDS = TunnelParameters(local=ip_address("127.0.0.2"), remote=ip_address("127.0.0.3"))
-AWAY = TunnelParameters(local=None, remote=ip_address("192.0.2.3"))
+ENDS = TunnelParameters(family=4, local=ip_address("127.0.0.2"), remote=ip_address("127.0.0.3"))
+AWAY = TunnelParameters(family=4, local=None, remote=ip_address("192.0.2.3"))
 
 
 def asked(parameters: TunnelParameters, *commands: str) -> str:
@@ -36,7 +36,7 @@ def test_an_ipsec_policy_is_named(protocol: str) -> None:
         "ip link set v0 up",
         f"ip xfrm policy add {selector} dir out action block",
     )
-    parameters = TunnelParameters(local=ip_address("192.0.2.2"), remote=AWAY.remote)
+    parameters = TunnelParameters(family=4, local=ip_address("192.0.2.2"), remote=AWAY.remote)
     assert asked(parameters, *commands) == POLICY
     assert asked(parameters, *commands[:-1]) == FIREWALL
 
@@ -50,5 +50,5 @@ def test_else_it_is_a_firewall() -> None:
 
 
 def test_what_cannot_be_known_is_not_said() -> None:
-    assert asked(TunnelParameters(local=None, remote=None)) == UNKNOWN
+    assert asked(TunnelParameters(family=4, local=None, remote=None)) == UNKNOWN
     assert asked(AWAY) == UNKNOWN

@@ -18,6 +18,7 @@ from gred.lab.hosts import Host, Lab
 from gred.lab.traffic import ping
 from gred.wire.gre import GreHeader
 from tests.netns.daemons import Daemons, events, wait_for, wait_for_event
+from tests.netns.once import implementation  # noqa: F401 - control alone
 from tests.netns.path import LEFT, RIGHT, Path, build
 from tests.netns.test_refusals import Sender
 
@@ -25,6 +26,8 @@ UNDERLAYS = pytest.mark.parametrize("underlay", [0, 1], ids=["ipv4", "ipv6"])
 NOBODY = ("203.0.113.77", "2001:db8:3::77")  # who never forwarded a packet
 LITTLE = (600, 1280)  # what is claimed; as IPv6 has it, the least that a path carries
 WHOLE = 1500
+LARGE = 1400  # of an echo request: more than what is claimed and believed carries
+NONE_SO_LONG = "no packet longer than it tells was sent lately"
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,7 @@ def test_who_does_not_know_the_key_lowers_nothing(
     daemons.start(path.right, section(path.right, underlay, "Key=7"))
     left = daemons.start(path.left, section(path.left, underlay, "Key=7"))
     little = LITTLE[underlay]
+    assert ping(path.left, "10.9.1.2", size=LARGE).received == 3, "there is something to refuse"
     for key in (None, 8, 0x07000000):
         header = GreHeader(protocol_type=0x0800, key=key)
         forger.send(too_big(underlay, little, outer(underlay, gre(header), WHOLE, 47)), 5)
@@ -121,12 +125,37 @@ def test_who_does_not_know_the_key_lowers_nothing(
 
 
 @UNDERLAYS
+@pytest.mark.parametrize("key", [None, 7], ids=["plain", "key"])
+def test_where_nothing_so_long_was_sent_nothing_happens(
+    path: Path, daemons: Daemons, forger: Sender, underlay: int, key: int | None
+) -> None:
+    """On an idle tunnel, and on one that sends small packets only."""
+    options = "" if key is None else f"Key={key}"
+    daemons.start(path.right, section(path.right, underlay, options))
+    left = daemons.start(path.left, section(path.left, underlay, options))
+    wide = path.left.ip("link", "show", "dev", "t")
+    header = GreHeader(protocol_type=0x0800, key=key)
+    quoted = outer(underlay, gre(header, b"E" + bytes(3)), WHOLE, 47)
+    for mtu, times, so_far in ((1280, 1, 1), (1400, 9, 10)):
+        forger.send(too_big(underlay, mtu, quoted), times)
+        wait_for_event(left, "icmp_error_ignored", count=so_far, detail=NONE_SO_LONG)
+        assert ping(path.left, "10.9.1.2", size=1000).received == 3
+    assert told(events(left)) == []
+    assert path.left.ip("link", "show", "dev", "t").split("mtu")[1][:6] == wide.split("mtu")[1][:6]
+    assert ping(path.left, "10.9.1.2", size=LARGE).received == 3
+    # From here on it may be true.
+    forger.send(too_big(underlay, 1400, quoted))
+    wait_for_event(left, "path_mtu_changed", path_mtu=1400)
+
+
+@UNDERLAYS
 def test_without_a_key_one_message_lowers_little_and_repeats_no_more(
     path: Path, daemons: Daemons, forger: Sender, underlay: int
 ) -> None:
     daemons.start(path.right, section(path.right, underlay))
     left = daemons.start(path.left, section(path.left, underlay))
     quoted = outer(underlay, gre(GreHeader(protocol_type=0x0800), b"E" + bytes(3)), WHOLE, 47)
+    assert ping(path.left, "10.9.1.2", size=LARGE).received == 3
     forger.send(too_big(underlay, LITTLE[underlay], quoted))
     wait_for_event(left, "path_mtu_changed", path_mtu=1280)
     known = len(events(left))
@@ -187,6 +216,7 @@ def test_a_quote_that_fits_several_tunnels_is_of_none(
     forger.send(unreachable(underlay, cut), 50)
     forger.send(too_big(underlay, LITTLE[underlay], cut), 50)
     whole = outer(underlay, gre(header), WHOLE, 47)
+    ping(path.left, "10.9.2.2", size=LARGE, count=1, timeout=0.1)  # to nobody
     forger.send(unreachable(underlay, whole))
     forger.send(too_big(underlay, 1400, whole))
     wait_for_event(left, "tunnel_refused", tunnel="t2")

@@ -2,6 +2,8 @@
 while running; and it comes up by itself when the cause is gone."""
 
 import asyncio
+import itertools
+import os
 import resource
 import socket
 from collections.abc import Callable, Coroutine, Iterator
@@ -16,7 +18,7 @@ from gred.dataplane.descriptors import FOR_SOCKETS, RESERVE
 from gred.lab.hosts import UNDERLAY, Host, Lab
 from gred.wire.drop import DropReason
 from tests import require
-from tests.control.fakes import tunnel, until
+from tests.control.fakes import tunnel
 from tests.netns.test_control_daemon import (
     LOCAL,
     OTHER_REMOTE,
@@ -25,6 +27,7 @@ from tests.netns.test_control_daemon import (
     interfaces,
     running,
 )
+from tests.waiting import until
 
 Scenario = Callable[[], Coroutine[None, None, None]]
 GROUPS = {4: ("239.1.2.3", LOCAL), 6: ("ff05::1:3", "2001:db8::1")}
@@ -71,10 +74,10 @@ def play(host: Host, scenario: Scenario) -> None:
 WELL = tunnel("well", remote=OTHER_REMOTE)
 
 
-def check_others(daemon: Watched, port: object) -> None:
+def check_others(daemon: Watched, attachment: object) -> None:
     """What was well has not noticed."""
     assert daemon.tunnels["well"].state is TunnelState.UP
-    assert daemon.tunnels["well"].port is port
+    assert daemon.tunnels["well"].attachment is attachment
     told = [event.name for event in daemon.events if event.tunnel == "well"]
     assert told == ["tunnel_up"]
 
@@ -89,12 +92,12 @@ def test_ipv6_switched_off_downs_only_who_needs_it(host: Host) -> None:
 
     async def scenario() -> None:
         async with running(tunnel("ill", addresses=["2001:db8:1::1/64"]), WELL) as daemon:
-            port = daemon.tunnels["well"].port
+            attachment = daemon.tunnels["well"].attachment
             await is_down(daemon, "ill", "disable_ipv6=0")
             assert "ill" not in interfaces(host)
             host.sysctl("net.ipv6.conf.default.disable_ipv6", "0")
             await daemon.reaches(TunnelState.UP, "ill")
-            check_others(daemon, port)
+            check_others(daemon, attachment)
 
     play(host, scenario)
 
@@ -119,9 +122,9 @@ def test_a_device_may_come_go_and_be_renamed_under_a_group(host: Host, version: 
 
     async def scenario() -> None:
         local = None if version == 4 else GROUPS[6][1]
-        config = replace(tunnel("ill", local=local, remote=group), device="wire7")
+        config = replace(tunnel("ill", local=local, remote=group), underlay_device="wire7")
         async with running(config, WELL) as daemon:
-            port = daemon.tunnels["well"].port
+            attachment = daemon.tunnels["well"].attachment
             assert daemon.tunnels["ill"].state is not TunnelState.UP
             assert "no interface wire7" in daemon.tunnels["ill"].detail
             make()
@@ -140,7 +143,7 @@ def test_a_device_may_come_go_and_be_renamed_under_a_group(host: Host, version: 
             await until(lambda: joined(host, "wire7", group))
             await daemon.reaches(TunnelState.UP, "ill")
             assert "interface_deleted" not in [event.name for event in daemon.events]
-            check_others(daemon, port)
+            check_others(daemon, attachment)
 
     play(host, scenario)
 
@@ -167,14 +170,14 @@ def test_a_group_without_a_device_of_its_own_follows_its_route(host: Host, versi
     async def scenario() -> None:
         own = address.split("/")[0]
         async with running(tunnel("ill", local=own, remote=group), WELL) as daemon:
-            port = daemon.tunnels["well"].port
+            attachment = daemon.tunnels["well"].attachment
             assert joined(host, "wire7", group)
             host.ip("link", "del", "wire7")
             await daemon.reaches(TunnelState.NO_LOCAL, "ill")
             make()
             await until(lambda: joined(host, "wire7", group))
             await daemon.reaches(TunnelState.UP, "ill")
-            check_others(daemon, port)
+            check_others(daemon, attachment)
 
     play(host, scenario)
 
@@ -223,13 +226,13 @@ def test_a_limit_that_lets_nobody_join_downs_only_who_wants_to(host: Host) -> No
 
     async def scenario() -> None:
         async with running(group_tunnel(4), WELL) as daemon:
-            port = daemon.tunnels["well"].port
+            attachment = daemon.tunnels["well"].attachment
             await is_down(daemon, "ill", "cannot join group 239.1.2.3: No buffer space")
             assert "ill" not in interfaces(host)
             host.sysctl("net.ipv4.igmp_max_memberships", "20")
             await daemon.reaches(TunnelState.UP, "ill")
             assert joined(host, UNDERLAY, "239.1.2.3")
-            check_others(daemon, port)
+            check_others(daemon, attachment)
 
     play(host, scenario)
 
@@ -241,7 +244,7 @@ def test_a_namespace_that_is_deleted_and_made_again_gets_its_interface_again(
 
     async def scenario() -> None:
         async with running(replace(tunnel("ill"), namespace=inner.namespace), WELL) as daemon:
-            port = daemon.tunnels["well"].port
+            attachment = daemon.tunnels["well"].attachment
             assert "ill" in interfaces(inner)
             for _ in range(2):
                 lab.ip("netns", "delete", inner.namespace)
@@ -249,7 +252,7 @@ def test_a_namespace_that_is_deleted_and_made_again_gets_its_interface_again(
                 lab.ip("netns", "add", inner.namespace)
                 await daemon.reaches(TunnelState.UP, "ill")
                 assert "ill" in interfaces(inner)
-            check_others(daemon, port)
+            check_others(daemon, attachment)
 
     play(host, scenario)
 
@@ -258,8 +261,9 @@ def test_a_namespace_that_is_deleted_and_made_again_gets_its_interface_again(
 def descriptors(spare: int) -> Iterator[None]:
     """Let this process open *spare* more than it keeps in reserve."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with open("/dev/null") as lowest:  # noqa: PTH123 - its number is what is wanted
-        limit = lowest.fileno() + spare + RESERVE + FOR_SOCKETS
+    taken = {int(number) for number in os.listdir("/proc/self/fd")}  # noqa: PTH208 - numbers
+    free = (number for number in itertools.count() if number not in taken)
+    limit = next(itertools.islice(free, spare, None)) + RESERVE + FOR_SOCKETS
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
     try:
         yield

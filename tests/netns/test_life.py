@@ -91,7 +91,7 @@ def test_what_means_nothing_to_it_does_not_end_it(
     useless = [signal.SIGUSR2, signal.SIGALRM, signal.SIGIO, signal.SIGPWR, signal.SIGRTMAX]
     for number in (signal.SIGHUP, signal.SIGUSR1, *useless):
         daemon.send_signal(number)
-    wait_for_event(daemon, "reload_unsupported")
+    wait_for_event(daemon, "reloaded")
     wait_for_event(daemon, "status", detail="1 tunnel: 1 up")
     for number in useless:
         wait_for_event(daemon, "signal_ignored", signal=number.name)

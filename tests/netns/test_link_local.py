@@ -11,6 +11,7 @@ from gred.lab.traffic import ping
 from tests.netns.capture import wire
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons
+from tests.netns.once import implementation  # noqa: F401 - control alone
 
 ENDS = f"Local={LEFT[0]}\nRemote={RIGHT[0]}\n"
 ENDS6 = f"Local={LEFT[1]}\nRemote={RIGHT[1]}\n"

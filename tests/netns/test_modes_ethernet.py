@@ -1,56 +1,28 @@
 """Mode=gretap between two hosts: Ethernet frames in the tunnel, over IPv4 and IPv6."""
 
-import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pytest
 
 from gred.lab.daemon import Daemon
 from gred.lab.hosts import Host
 from gred.lab.traffic import ping, transfer
-from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import COMING_AND_GOING, Daemons, drops
+from tests.netns.kinds import Kind
 
-NUMBERS = itertools.count(1)
-EVERYTHING = "Key=9\nChecksum=yes\nSerializeTunneledPackets=yes"
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of Ethernet tunnel, the same on both sides."""
-
-    name: str
-    options: str = ""
-    underlay: int = 0  # 0: IPv4, 1: IPv6
-    overhead: int = 38
-    number: int = field(default_factory=lambda: next(NUMBERS))
-
-    def section(self, host: str) -> str:
-        ends = (LEFT, RIGHT) if host == "left" else (RIGHT, LEFT)
-        own = 1 if host == "left" else 2
-        return (
-            f"[Tunnel {self.name}]\nMode=gretap\n"
-            f"Local={ends[0][self.underlay]}\nRemote={ends[1][self.underlay]}\n"
-            f"Address=10.8.{self.number}.{own}/24, fd08:{self.number}::{own}/64\n"
-            f"MACAddress=02:00:00:00:{self.number:02x}:{own:02x}\n{self.options}\n"
-        )
-
-    def addresses(self, version: int) -> tuple[str, str]:
-        if version == 4:
-            return f"10.8.{self.number}.1", f"10.8.{self.number}.2"
-        return f"fd08:{self.number}::1", f"fd08:{self.number}::2"
+TAP = "Mode=gretap\n"
+EVERYTHING = f"{TAP}Key=9\nChecksum=yes\nSerializeTunneledPackets=yes"
 
 
 KINDS = [
-    Kind("plain"),
-    Kind("keyed", "Key=42", overhead=42),
+    Kind("plain", TAP, overhead=38),
+    Kind("keyed", TAP + "Key=42", overhead=42),
     Kind("every", EVERYTHING, overhead=50),
-    Kind("slow", "Key=7\nOffload=no", overhead=42),
-    Kind("plain6", underlay=1, overhead=58),
+    Kind("slow", TAP + "Key=7\nOffload=no", overhead=42),
+    Kind("plain6", TAP, underlay=1, overhead=58),
     Kind("every6", EVERYTHING, underlay=1, overhead=70),
-    Kind("slow6", "Key=7\nOffload=no", underlay=1, overhead=62),
+    Kind("slow6", TAP + "Key=7\nOffload=no", underlay=1, overhead=62),
 ]
 KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 VERSION = pytest.mark.parametrize("version", [4, 6])
@@ -88,7 +60,7 @@ def test_the_interface_is_ethernet_with_its_mtu_and_address(pair: Pair, kind: Ki
     (link,) = json.loads(pair[0].ip("-j", "link", "show", "dev", kind.name))
     assert link["link_type"] == "ether"
     assert link["mtu"] == 1500 - kind.overhead
-    assert link["address"] == f"02:00:00:00:{kind.number:02x}:01"
+    assert link["address"] == kind.mac(1)
     assert "NOARP" not in link["flags"]
 
 

@@ -15,7 +15,7 @@ from gred.lab.hosts import Host, Lab
 from gred.lab.traffic import transfer
 from tests import require
 from tests.netns.conftest import LEFT, RIGHT
-from tests.netns.daemons import Daemons, wait_for, wait_for_event
+from tests.netns.daemons import PACKET_SOCKET, Daemons, wait_for, wait_for_event
 from tests.nft import nft
 
 STREAM = 2_000_000  # bytes
@@ -184,8 +184,8 @@ def test_followers_pass_the_hosts_routing_by(
     sent = left.statistics("under0")["tx_packets"] - tunnelled
     routed = raw_packets(left) - before
     assert sent > STREAM / 1500
-    # Its own inner packets are routed, too, some of them large; Python makes small batches.
-    assert routed < sent * (0.5 if implementation == "c" else 0.9)
+    # Its own inner packets are routed, too, some of them large.
+    assert routed < sent * 0.5 if implementation == "c" else routed >= sent
 
 
 def test_without_the_packet_socket_all_packets_are_routed(
@@ -199,7 +199,9 @@ def test_without_the_packet_socket_all_packets_are_routed(
     assert raw_packets(left) - before >= left.statistics("under0")["tx_packets"] - tunnelled > 0
 
 
-def test_a_rule_sees_every_packet(hosts: tuple[Host, Host], daemons: Daemons) -> None:
+def test_a_rule_sees_every_packet(
+    hosts: tuple[Host, Host], daemons: Daemons, implementation: str
+) -> None:
     left, right = hosts
     daemons.start(right, section(2))
     daemon = daemons.start(left, section(1))
@@ -217,4 +219,4 @@ def test_a_rule_sees_every_packet(hosts: tuple[Host, Host], daemons: Daemons) ->
         wait_for(lambda: counted(left) >= sent - 4, "the rule has seen all packets")
     finally:
         nft(left, "delete table ip t")
-    wait_for_event(daemon, "packet_socket_changed", packet_socket="yes")
+    wait_for_event(daemon, "packet_socket_changed", packet_socket=PACKET_SOCKET[implementation])

@@ -1,15 +1,15 @@
 """A path that carries less than its ends: what is too big gets through, or its sender is told."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from gred.lab.daemon import Daemon
-from gred.lab.hosts import Host, Lab
+from gred.lab.hosts import Lab
 from gred.lab.traffic import ping, transfer
 from tests.netns.daemons import Daemons, drops, wait_for_event
-from tests.netns.path import LEFT, NARROW, RIGHT, Path, build
+from tests.netns.kinds import Kind
+from tests.netns.path import NARROW, Path, build
 
 
 @pytest.fixture(scope="module")
@@ -25,55 +25,45 @@ def path(lasting_path: Path) -> Iterator[Path]:
     lasting_path.forget()
 
 
-@dataclass(frozen=True)
-class Kind:
-    name: str
-    options: str = ""
-    underlay: int = 0
-    overhead: int = 24
-
-    def section(self, host: Host, *, ipv6: bool = True) -> str:
-        ends, own = ((LEFT, RIGHT), 1) if host.name == "left" else ((RIGHT, LEFT), 2)
-        return (
-            f"[Tunnel t]\nLocal={ends[0][self.underlay]}\nRemote={ends[1][self.underlay]}\n"
-            f"Address=10.9.1.{own}/24{f', fd09::{own}/64' if ipv6 else ''}\n{self.options}\n"
-        )
+def tunnel(options: str = "", *, underlay: int = 0, overhead: int = 24) -> Kind:
+    """Return the only tunnel there is."""
+    return Kind("t", options, underlay=underlay, overhead=overhead, number=1)
 
 
 AUTO, FIXED, AUTO6 = (
-    Kind("auto"),
-    Kind("fixed", "MTUBytes=1476"),
-    Kind("auto6", underlay=1, overhead=44),
+    tunnel(),
+    tunnel("MTUBytes=1476"),
+    tunnel(underlay=1, overhead=44),
 )
-KINDS = [
-    AUTO,
-    FIXED,
-    Kind("every", "Key=7\nChecksum=yes\nSerializeTunneledPackets=yes", overhead=36),
-    Kind("slow", "MTUBytes=1476\nOffload=no"),
-    AUTO6,
-    Kind("fixed6", "MTUBytes=1452\nKey=1", underlay=1, overhead=48),
-]
+KINDS = {
+    "auto": AUTO,
+    "fixed": FIXED,
+    "every": tunnel("Key=7\nChecksum=yes\nSerializeTunneledPackets=yes", overhead=36),
+    "slow": tunnel("MTUBytes=1476\nOffload=no"),
+    "auto6": AUTO6,
+    "fixed6": tunnel("MTUBytes=1452\nKey=1", underlay=1, overhead=48),
+}
 
 
-def start(path: Path, daemons: Daemons, kind: Kind, *, ipv6: bool = True) -> Daemon:
+def start(path: Path, daemons: Daemons, one: Kind, *, ipv6: bool = True) -> Daemon:
     """Start both ends; return the left one."""
-    daemons.start(path.right, kind.section(path.right, ipv6=ipv6))
-    return daemons.start(path.left, kind.section(path.left, ipv6=ipv6))
+    daemons.start(path.right, one.section("right", ipv6=ipv6))
+    return daemons.start(path.left, one.section("left", ipv6=ipv6))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_everything_gets_through(path: Path, daemons: Daemons, kind: Kind) -> None:
     """Only packets that teach are lost: in each direction the first, and with MTUBytes= the first
     of each sender that must not be cut."""
     left = start(path, daemons, kind)
-    for inner in ("10.9.1.2", "fd09::2"):
+    for inner in ("10.9.1.2", "fd09:1::2"):
         assert transfer(path.left, path.right, inner, size=300_000).intact
         assert transfer(path.right, path.left, inner[:-1] + "1", size=300_000).intact
     told = wait_for_event(left, "path_mtu_changed", tunnel="t", path_mtu=NARROW)
     assert told["before"] == 1500
-    if not kind.options.startswith("MTUBytes"):
+    if not kind.both.startswith("MTUBytes"):
         wait_for_event(left, "mtu_changed", mtu=1280)
-    for inner in ("10.9.1.2", "fd09::2"):
+    for inner in ("10.9.1.2", "fd09:1::2"):
         assert ping(path.left, inner, size=1400, count=5, timeout=0.2).received >= 3
     for size in (1400, 4000):
         found = ping(path.left, "10.9.1.2", size=size, timeout=0.2, fragmentable=True)
@@ -118,11 +108,11 @@ def test_ipv6_inside_passes_however_little_the_path_carries(path: Path, daemons:
     """RFC 7676 section 3.2: 1280 bytes cross, in fragments outside; more is answered."""
     path.narrow(1000)
     left = start(path, daemons, AUTO)
-    assert transfer(path.left, path.right, "fd09::2", size=200_000).intact
+    assert transfer(path.left, path.right, "fd09:1::2", size=200_000).intact
     told = wait_for_event(left, "path_mtu_changed")
     assert "IPv6 inside needs 1280" in told["detail"]
     wait_for_event(left, "mtu_changed", mtu=1280)
-    assert ping(path.left, "fd09::2", size=1280 - 48, timeout=0.2).received >= 2
+    assert ping(path.left, "fd09:1::2", size=1280 - 48, timeout=0.2).received >= 2
     # IPv4 above what the path carries: with Don't Fragment answered, without it cut. Both ends
     # learn it in two steps, as what is quoted to them is no secret.
     assert ping(path.left, "10.9.1.2", size=1200, count=12, timeout=0.2).received >= 3
@@ -134,9 +124,9 @@ def test_ipv6_inside_passes_however_little_the_path_carries(path: Path, daemons:
 def test_ipv6_inside_ipv6_passes_over_the_smallest_path(path: Path, daemons: Daemons) -> None:
     path.narrow(1280)
     left = start(path, daemons, AUTO6)
-    assert transfer(path.left, path.right, "fd09::2", size=200_000).intact
+    assert transfer(path.left, path.right, "fd09:1::2", size=200_000).intact
     wait_for_event(left, "path_mtu_changed", path_mtu=1280)
-    assert ping(path.left, "fd09::2", size=1280 - 48, timeout=0.2).received >= 2
+    assert ping(path.left, "fd09:1::2", size=1280 - 48, timeout=0.2).received >= 2
 
 
 def test_a_path_below_what_is_believed_gets_fragments(path: Path, daemons: Daemons) -> None:
@@ -155,19 +145,19 @@ def test_above_the_mtu_of_the_wire_datagrams_are_cut_and_others_answered(
 ) -> None:
     """The kernel itself refuses to send them; nothing is lost to learn it."""
     path.narrow(1500)
-    left = start(path, daemons, Kind("wide", "MTUBytes=1600"))
+    left = start(path, daemons, tunnel("MTUBytes=1600"))
     found = ping(path.left, "10.9.1.2", size=1560, fragmentable=True)
     assert found.received == 3
     assert ping(path.left, "10.9.1.2", size=1560, timeout=0.2).received >= 1
-    assert transfer(path.left, path.right, "fd09::2", size=200_000).intact
+    assert transfer(path.left, path.right, "fd09:1::2", size=200_000).intact
     left.stop()
     assert set(drops(left)) == {("t", "tx_too_big")}
 
 
 def test_an_ethernet_tunnel_cuts_and_answers_too(path: Path, daemons: Daemons) -> None:
-    start(path, daemons, Kind("tap", "Mode=gretap\nMTUBytes=1462"))
+    start(path, daemons, tunnel("Mode=gretap\nMTUBytes=1462"))
     found = ping(path.left, "10.9.1.2", size=1400, count=5, timeout=0.2, fragmentable=True)
     assert found.received >= 3
-    for inner in ("10.9.1.2", "fd09::2"):
+    for inner in ("10.9.1.2", "fd09:1::2"):
         assert ping(path.left, inner, size=1400, count=5, timeout=0.2).received >= 3
         assert transfer(path.left, path.right, inner, size=300_000).intact

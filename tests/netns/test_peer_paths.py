@@ -9,7 +9,7 @@ from gred.lab.daemon import Daemon
 from gred.lab.hosts import Host, Lab
 from gred.lab.traffic import ping
 from gred.wire.gre import GreHeader
-from tests.netns.daemons import Daemons, drops, events, wait_for_event
+from tests.netns.daemons import Daemons, drops, events, wait_for, wait_for_event
 from tests.netns.path import LEFT, NARROW, RIGHT, Path, build
 from tests.netns.test_forged_errors import (
     UNDERLAYS,
@@ -69,7 +69,13 @@ def spoke(local: str, number: int, underlay: int, options: str) -> str:
 
 
 def start(
-    path: Path, aside: Host, daemons: Daemons, underlay: int, options: str = "", peers: str = ""
+    path: Path,
+    aside: Host,
+    daemons: Daemons,
+    underlay: int,
+    options: str = "",
+    peers: str = "",
+    local: str | None = None,
 ) -> Daemon:
     """Start the spokes, then the hub, which is left; return that."""
     daemons.start(path.right, spoke(RIGHT[underlay], 2, underlay, options))
@@ -78,7 +84,7 @@ def start(
     peers = peers or f"Peers={two}, {three}"
     return daemons.start(
         path.left,
-        f"[Tunnel t]\nLocal={LEFT[underlay]}\nAddress=10.9.1.1/24\n{peers}\n{options}\n",
+        f"[Tunnel t]\nLocal={local or LEFT[underlay]}\nAddress=10.9.1.1/24\n{peers}\n{options}\n",
     )
 
 
@@ -120,6 +126,7 @@ def test_who_does_not_know_the_key_lowers_the_path_to_no_spoke(
 ) -> None:
     left = start(path, aside, daemons, underlay, "Key=7")
     little = (600, 1280)[underlay]
+    assert ping(path.left, "10.9.1.2", size=1400).received == 3, "there is something to refuse"
     for key in (None, 8):
         header = GreHeader(protocol_type=0x0800, key=key)
         forger.send(too_big(underlay, little, outer(underlay, gre(header), WHOLE, 47)), 5)
@@ -145,6 +152,13 @@ def test_without_a_key_one_message_lowers_little_and_of_one_spoke(
 ) -> None:
     left = start(path, aside, daemons, underlay)
     quoted = outer(underlay, gre(GreHeader(protocol_type=0x0800)), WHOLE, 47)
+    forger.send(too_big(underlay, 1400, quoted), 10)
+    wait_for_event(left, "icmp_error_ignored", count=10)
+    assert ping(path.left, "10.9.1.3", size=1400).received == 3
+    forger.send(too_big(underlay, 1400, quoted), 90)  # large ones went elsewhere
+    wait_for_event(left, "icmp_error_ignored", count=100)
+    assert told(events(left)) == []
+    assert ping(path.left, "10.9.1.2", size=1400).received == 3
     forger.send(too_big(underlay, (600, 1280)[underlay], quoted), 50)
     wait_for_event(left, "path_mtu_changed", path_mtu=1280)
     assert ping(path.left, "10.9.1.2", size=1100).received == 3
@@ -177,3 +191,59 @@ def test_what_is_known_of_a_path_is_forgotten(path: Path, aside: Host, daemons: 
         assert ping(path.left, "10.9.1.2", size=1400).received == 3
     finally:
         path.left.sysctl("net.ipv4.route.mtu_expires", "600")
+
+
+GATEWAYS = ("192.0.2.254", "2001:db8:1::fe")
+
+
+@UNDERLAYS
+@pytest.mark.parametrize("local", ["address", "any"])
+@pytest.mark.parametrize("lock", [False, True], ids=["mtu", "locked"])
+def test_the_mtu_of_a_route_counts_for_the_remote_that_it_leads_to(
+    path: Path, aside: Host, daemons: Daemons, underlay: int, local: str, lock: bool
+) -> None:
+    path.narrow(WHOLE)
+    version = ("-4", "-6")[underlay]
+    to_right = (f"{RIGHT[underlay]}/{(32, 128)[underlay]}", "via", GATEWAYS[underlay])
+    metric = ("mtu", "lock", "1400") if lock else ("mtu", "1400")
+    left = start(path, aside, daemons, underlay, local="any" if local == "any" else None)
+    try:
+        path.left.ip(version, "route", "add", *to_right, *metric)
+        event = wait_for_event(left, "route_mtus_changed", tunnel="t")
+        assert event["remotes"] == 1
+        # Whoever must not be cut is told, and the others' packets pass whole.
+        wide = 1400 - OVERHEAD[underlay] - 28
+        assert ping(path.left, "10.9.1.2", size=wide, count=1).received == 1
+        assert ping(path.left, "10.9.1.2", size=wide + 1, count=1, timeout=0.2).received == 0
+        assert f"mtu {1400 - OVERHEAD[underlay]}" in path.left.ip("route", "get", "10.9.1.2")
+        assert ping(path.left, "10.9.1.2", size=1400, fragmentable=True).received == 3
+        assert ping(path.left, "10.9.1.3", size=1400).received == 3
+        known = len(events(left))
+        path.left.ip(version, "route", "del", *to_right)
+        wait_for_event(left, "route_mtus_changed", tunnel="t", remotes=0, after=known)
+        path.left.ip("route", "flush", "cache")
+        assert ping(path.left, "10.9.1.2", size=1400).received == 3
+    finally:
+        path.left.ip(version, "route", "flush", "exact", to_right[0])
+    left.stop()
+    assert set(drops(left)) == {("t", "tx_too_big")}
+
+
+def test_a_learned_remote_obeys_the_mtu_of_its_route(
+    path: Path, aside: Host, daemons: Daemons
+) -> None:
+    path.narrow(WHOLE)
+    path.left.ip("route", "add", "198.51.100.0/25", "via", GATEWAYS[0], "mtu", "1400")
+    try:
+        left = start(path, aside, daemons, 0, "Key=7", peers="LearnPeers=yes")
+        for host, number in ((path.right, 2), (aside, 3)):
+            assert ping(host, "10.9.1.1", count=1).received == 1
+            wait_for_event(left, "peer_learned", inner=f"10.9.1.{number}")
+        wait_for(
+            lambda: ping(path.left, "10.9.1.2", size=1400, count=1, timeout=0.2).received == 0,
+            "packets obey the route",
+        )
+        assert "mtu 1372" in path.left.ip("route", "get", "10.9.1.2")
+        assert ping(path.left, "10.9.1.3", size=1400).received == 3
+    finally:
+        path.left.ip("route", "del", "198.51.100.0/25")

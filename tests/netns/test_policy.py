@@ -114,7 +114,7 @@ def test_tunnels_routed_into_each_other_are_stopped_at_start(
 ) -> None:
     left, right = hosts
     daemons.start(right, tunnel(right))
-    ring = f"[Tunnel u]\nRemote=198.51.100.9\nRoute={RIGHT[0]}/32\n"
+    ring = f"[Tunnel u]\nRemote=198.51.100.9\nRoute={RIGHT[0]}/32\nRepair=no\n"
     daemon = daemons.start(left, tunnel(left, "Route=198.51.100.0/24") + ring)
     wait_for_event(daemon, "tunnel_loop", tunnel="t", level="warning")
     assert lost_echoes(left)

@@ -94,3 +94,27 @@ def test_of_two_with_other_remotes_neither_calls_the_others_packets_an_error(
             assert "tunnel_twin" not in {event["event"] for event in events(daemon)}
     finally:
         left.ip("addr", "del", "192.0.2.31/24", "dev", "under0")
+
+
+def test_a_key_that_another_has_is_no_error_and_one_that_nobody_has_is(
+    hosts: tuple[Host, Host], daemons: Daemons
+) -> None:
+    left, right = hosts
+    ends = f"Local={RIGHT[0]}\nRemote={LEFT[0]}\n"
+    daemons.start(
+        right,
+        "".join(
+            f"[Tunnel t{key}]\n{ends}Key={key}\nAddress=10.9.{key}.2/24\n" for key in (1, 2, 3)
+        ),
+    )
+    daemons.start(left, f"[Tunnel t]\n{ENDS}Key=1\nAddress=10.9.1.1/24\n")
+    # It finds the other, whose packets it gets, too, before it takes any.
+    second = daemons.start(left, f"[Tunnel u]\n{ENDS}Key=2\nAddress=10.9.2.1/24\n")
+    for _ in range(5):
+        assert ping(left, "10.9.1.2").received == ping(left, "10.9.2.2").received == 3
+    assert ping(right, "10.9.3.1", count=2, timeout=0.1).received == 0
+    assert second.stop() == 0
+    assert set(drops(second)) == {("u", "rx_key_mismatch")}
+    assert drops(second)["u", "rx_key_mismatch"] < 15
+    refused = [event for event in events(second) if event["event"] == "packet_refused"]
+    assert {event["key"] for event in refused} <= {3}

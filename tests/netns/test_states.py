@@ -7,6 +7,7 @@ from gred.lab.hosts import Host
 from gred.lab.traffic import ping
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, events, wait_for, wait_for_event
+from tests.netns.once import implementation  # noqa: F401 - control alone
 from tests.nft import nft
 
 TUNNEL = (
@@ -29,7 +30,7 @@ def test_an_interface_set_down_is_disabled_and_then_lacks_what_the_kernel_took_a
     hosts: tuple[Host, Host], daemons: Daemons
 ) -> None:
     left, _right = hosts
-    daemon = daemons.start(left, TUNNEL)
+    daemon = daemons.start(left, TUNNEL + "Repair=no\n")
     left.ip("link", "set", "dev", "t", "down")
     assert "set down" in wait_for_event(daemon, "tunnel_disabled", tunnel="t")["detail"]
     left.ip("link", "set", "dev", "t", "up")
@@ -42,35 +43,6 @@ def test_an_interface_set_down_is_disabled_and_then_lacks_what_the_kernel_took_a
         left.address(address, "t")
     left.ip("-6", "route", "add", "2001:db8:99::/48", "dev", "t")
     assert wait_for_event(daemon, "tunnel_up", after=before)["after"] == "incomplete"
-
-
-@pytest.mark.parametrize(
-    ("away", "back", "named"),
-    [
-        (["addr", "del", "10.9.1.1/24"], ["addr", "add", "10.9.1.1/24"], "address 10.9.1.1/24"),
-        (["-6", "route", "del", "2001:db8:99::/48"], None, "route 2001:db8:99::/48"),
-        (["link", "set", "mtu", "1300"], ["link", "set", "mtu", "1476"], "MTU was changed to 1300"),
-    ],
-)
-def test_what_is_taken_away_is_named_once(
-    hosts: tuple[Host, Host],
-    daemons: Daemons,
-    away: list[str],
-    back: list[str] | None,
-    named: str,
-) -> None:
-    left, _right = hosts
-    daemon = daemons.start(left, TUNNEL)
-    left.ip(*away, "dev", "t")
-    assert named in wait_for_event(daemon, "tunnel_incomplete", tunnel="t")["detail"]
-    if back is None:
-        back = [word.replace("del", "add") for word in away]
-    before = lines(daemon)
-    left.ip(*back, "dev", "t")
-    if "addr" in away:  # the kernel took the IPv4 routes away with the last IPv4 address
-        left.ip("route", "add", "10.99.1.0/24", "dev", "t")
-    wait_for_event(daemon, "tunnel_up", after=before)
-    assert state_lines(daemon).count("tunnel_up") == 2
 
 
 @pytest.mark.parametrize("how", ["firewall", "policy"])

@@ -10,6 +10,7 @@ from gred.lab.traffic import ping
 from tests.netns.capture import wire
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, wait_for, wait_for_event
+from tests.netns.once import implementation  # noqa: F401 - control alone
 
 SECOND = "192.0.2.51"
 GIVEN = f"[Tunnel t]\nLocal={SECOND}\nRemote={RIGHT[0]}\nAddress=10.9.1.1/24\n"
@@ -52,6 +53,12 @@ def addresses(host: Host) -> list[dict[str, object]]:
     return list(link["addr_info"])
 
 
+def source_of(host: Host) -> str:
+    (route,) = json.loads(host.ip("-j", "-6", "route", "get", RIGHT[1]))
+    source: str = route["prefsrc"]
+    return source
+
+
 @pytest.fixture
 def temporary(hosts: tuple[Host, Host]) -> Iterator[Host]:
     """The left host has a temporary IPv6 address beside a public one, and prefers it."""
@@ -59,7 +66,8 @@ def temporary(hosts: tuple[Host, Host]) -> Iterator[Host]:
     left.sysctl(f"net.ipv6.conf.{UNDERLAY}.use_tempaddr", "2")
     left.ip("addr", "del", f"{LEFT[1]}/64", "dev", UNDERLAY)
     left.ip("addr", "add", f"{LEFT[1]}/64", "dev", UNDERLAY, "mngtmpaddr", "nodad")
-    wait_for(lambda: any(own.get("temporary") for own in addresses(left)), "a temporary address")
+    wait_for(lambda: source_of(left) != LEFT[1], "left to itself the kernel takes another address")
+    assert any(own.get("temporary") for own in addresses(left))
     yield left
     left.sysctl(f"net.ipv6.conf.{UNDERLAY}.use_tempaddr", "0")
     left.ip("-6", "addr", "flush", "dev", UNDERLAY, "scope", "global")
@@ -71,8 +79,6 @@ def test_local_any_sends_from_a_public_address_and_shows_it(
 ) -> None:
     """A temporary one would be a stranger to the peer tomorrow. RFC 5014."""
     _left, right = hosts
-    (route,) = json.loads(temporary.ip("-j", "-6", "route", "get", RIGHT[1]))
-    assert route["prefsrc"] != LEFT[1], "left to itself the kernel takes the temporary one"
     with wire(right, UNDERLAY) as packets:
         daemon = daemons.start(temporary, f"[Tunnel t]\nRemote={RIGHT[1]}\nAddress=10.9.1.1/24\n")
         ping(temporary, "10.9.1.2", count=1, timeout=0.1)

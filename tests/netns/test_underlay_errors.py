@@ -9,6 +9,7 @@ from gred.lab.hosts import Host, Lab
 from gred.lab.traffic import ping
 from tests import require
 from tests.netns.daemons import Daemons, drops, events, wait_for_event
+from tests.netns.once import implementation  # noqa: F401 - control alone
 from tests.netns.path import LEFT, RIGHT, Path, build
 
 UNDERLAYS = pytest.mark.parametrize("underlay", [0, 1], ids=["ipv4", "ipv6"])

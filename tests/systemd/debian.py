@@ -1,7 +1,6 @@
 """Boots a system with gred as its service and reads what came of the cells. Judges nothing."""
 
 import json
-import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from tests.systemd import installation, root
 from tests.systemd.guest.system import OUTER, TUNNEL
 from tests.systemd.matrix import LAST_WORDS, Result
 
-# Seconds; an idle machine with two cores needs a third.
-TIMEOUT = float(os.environ.get("GRED_GUEST_TIMEOUT") or 480)
 _PYTHON = f"""\
 WorkingDirectory={installation.SOURCE}
 Environment=PYTHONDONTWRITEBYTECODE=1
@@ -113,6 +110,6 @@ def run(cells: Iterable[str]) -> Run:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text.format(cells=" ".join(cells)) if "{cells}" in text else text)
         installation.run(system, upper, [*installation.service_lines(), *_ENABLE])
-        output = machine.boot(kernel, layers=[upper, system.tree], timeout=TIMEOUT)
+        output = machine.boot(kernel, layers=[upper, system.tree])
     results = (Result(**json.loads(line)) for line in output.lines)
     return Run({result.cell: result for result in results}, output.console)

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 import pytest
 
 from tests import require
+from tests.interop import machine
 from tests.systemd import debian
 from tests.systemd.matrix import CELLS, LAST_WORDS
 
 # The first test waits for the whole run.
-pytestmark = pytest.mark.timeout(debian.TIMEOUT + 120)
+pytestmark = pytest.mark.timeout(machine.TIMEOUT + 120)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The service files, judged by systemd's own tools."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 from gred.control.errors import ExitCode
 from tests import require
 
-SYSTEMD = Path(__file__).parent.parent.parent / "systemd"
+ROOT = Path(__file__).parent.parent.parent
+SYSTEMD = ROOT / "systemd"
 UNIT = SYSTEMD / "gred.service"
 WORST_EXPOSURE = 2.0
 
@@ -23,15 +25,24 @@ def unit(tmp_path: Path) -> Path:
     copy = tmp_path / "gred.service"
     text = UNIT.read_text(encoding="utf-8")
     assert "\nExecStart=/opt/gred/bin/gred\n" in text
-    copy.write_text(text.replace("\nExecStart=/opt/gred/bin/gred\n", f"\nExecStart={program}\n"))
+    copy.write_text(text.replace("=/opt/gred/bin/gred", f"={program}"))
     return copy
 
 
-def test_systemd_finds_nothing_wrong(unit: Path) -> None:
+def test_systemd_finds_nothing_wrong(unit: Path, tmp_path: Path) -> None:
     """Nor with its documentation: a man page that is not there would be wrong, too."""
     analyze = require.program("systemd-analyze", package="systemd")
+    require.program("man", package="man-db")
+    for page in ("gred.8", "gred.conf.5"):
+        directory = tmp_path / f"man/man{page[-1]}"
+        directory.mkdir(parents=True)
+        (directory / page).symlink_to(ROOT / "man" / page)
     done = subprocess.run(
-        [analyze, "verify", "--man=yes", str(unit)], check=False, capture_output=True, text=True
+        [analyze, "verify", "--man=yes", str(unit)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MANPATH": f"{tmp_path}/man:"},
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 

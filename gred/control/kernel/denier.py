@@ -8,10 +8,10 @@ packet.
 import errno
 import socket
 
+from gred.dataplane.linux import SO_MARK
 from gred.dataplane.tunnels import TunnelParameters
 from gred.wire.gre import IPPROTO_GRE
 
-SO_MARK = 36  # asm-generic/socket.h
 UNKNOWN = "a firewall or an IPsec policy of this host"
 FIREWALL = "a firewall of this host"
 POLICY = "an IPsec policy of this host"
@@ -26,8 +26,8 @@ def who_refuses(parameters: TunnelParameters) -> str:
     family = socket.AF_INET if remote.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_RAW, IPPROTO_GRE) as probe:
-            if parameters.mark:
-                probe.setsockopt(socket.SOL_SOCKET, SO_MARK, parameters.mark)
+            if parameters.firewall_mark:
+                probe.setsockopt(socket.SOL_SOCKET, SO_MARK, parameters.firewall_mark)
             if local is not None:
                 probe.bind((str(local), 0))
             code = probe.connect_ex((str(remote), 0))

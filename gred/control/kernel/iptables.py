@@ -15,6 +15,12 @@ import struct
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from gred.control.kernel.linux import (
+    IPT_SO_GET_INFO,
+    NF_INET_LOCAL_OUT,
+    NF_INET_POST_ROUTING,
+)
+
 RULES = "netfilter rules"
 
 _NETWORK = Path("/proc/thread-self/net")
@@ -25,11 +31,9 @@ _FAMILIES = {
     4: ("ip", socket.AF_INET, socket.IPPROTO_IP),
     6: ("ip6", socket.AF_INET6, socket.IPPROTO_IPV6),
 }
-_GET_INFO = 64  # IPT_SO_GET_INFO and IP6T_SO_GET_INFO
 # struct ipt_getinfo of linux/netfilter_ipv4/ip_tables.h, and IPv6's: name, hooks that the table
 # has, where in it the chain of each begins, where its policy is, number of entries, size.
 _INFO = struct.Struct("=32sI5I5III")
-_LOCAL_OUT, _POST_ROUTING = 3, 4  # linux/netfilter.h
 
 
 def iptables_reasons() -> dict[int, str]:
@@ -93,11 +97,12 @@ def _has_rules(version: int, table: str) -> bool:
     info = ctypes.create_string_buffer(table.encode(), _INFO.size)
     length = ctypes.c_uint32(_INFO.size)
     with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
-        if libc.getsockopt(asking.fileno(), level, _GET_INFO, info, ctypes.byref(length)):
+        if libc.getsockopt(asking.fileno(), level, IPT_SO_GET_INFO, info, ctypes.byref(length)):
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
     _name, hooks, *places, _entries, _size = _INFO.unpack(info.raw)
     begins, policies = places[:5], places[5:]
     return any(
-        hooks & 1 << hook and begins[hook] != policies[hook] for hook in (_LOCAL_OUT, _POST_ROUTING)
+        hooks & 1 << hook and begins[hook] != policies[hook]
+        for hook in (NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING)
     )

@@ -8,65 +8,85 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, ip_address
+from ipaddress import ip_address
 from typing import Any
 
-from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES
-from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETCHAIN, nft_chain_msg
-from pyroute2.netlink.rtnl import (
-    RTM_DELLINK,
-    RTM_GETADDR,
-    RTM_GETLINK,
-    RTM_GETROUTE,
-    RTM_GETRULE,
-    RTM_NEWADDR,
-    RTM_NEWLINK,
-    RTM_NEWROUTE,
-)
-from pyroute2.netlink.rtnl.fibmsg import fibmsg
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from gred.config.model import IPAddress, IPInterface, IPNetwork
-from gred.control.kernel.routes import RouteQuery
-from gred.control.kernel.rtnetlink import (
+from gred.control.kernel.linux import (
+    IFF_MULTICAST,
+    IFF_UP,
+    IFLA_AF_SPEC,
+    IFLA_INET_CONF,
+    IFLA_STATS_LINK_64,
+    IN6_ADDR_GEN_MODE_NONE,
+    IP6_RT_PRIO_ADDRCONF,
+    IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN,
+    NDA_DST,
+    NF_DROP,
+    NF_INET_LOCAL_OUT,
+    NF_INET_POST_ROUTING,
     NLM_F_ACK,
+    NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_DUMP,
     NLM_F_EXCL,
     NLM_F_REQUEST,
-    Answer,
-    encode,
+    RT_SCOPE_HOST,
+    RT_SCOPE_LINK,
+    RT_SCOPE_UNIVERSE,
+    RT_TABLE_MAIN,
+    RTA_DST,
+    RTA_MARK,
+    RTA_OIF,
+    RTA_SRC,
+    RTEXT_FILTER_SKIP_STATS,
+    RTM_F_CLONED,
+    RTM_F_FIB_MATCH,
+    RTM_GETNEIGH,
+    RTM_GETSTATS,
+    RTN_LOCAL,
+    RTN_UNICAST,
+    RTPROT_KERNEL,
+    RTPROT_STATIC,
 )
+from gred.control.kernel.partial_import import without_init
+from gred.control.kernel.parts import held
+from gred.control.kernel.routes import RouteQuery
+from gred.control.kernel.rtnetlink import Answer, encode
+from gred.wire.gre import IPPROTO_GRE
+
+# All of pyroute2 is 8 MB more, and a tenth of a second of the start.
+with without_init("pyroute2"):
+    from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES
+    from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETCHAIN, nft_chain_msg
+    from pyroute2.netlink.rtnl import (
+        RTM_DELADDR,
+        RTM_DELLINK,
+        RTM_DELROUTE,
+        RTM_GETADDR,
+        RTM_GETLINK,
+        RTM_GETROUTE,
+        RTM_GETRULE,
+        RTM_NEWADDR,
+        RTM_NEWLINK,
+        RTM_NEWROUTE,
+    )
+    from pyroute2.netlink.rtnl.fibmsg import fibmsg
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+_NDMSG = struct.Struct("=B3xiHBB")  # family, interface, state, flags, type
 
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
-_IFF_UP = 1
-_IFF_MULTICAST = 0x1000
-_ADDR_GEN_MODE_NONE = 1  # IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
-_SCOPE_UNIVERSE = 0
-_SCOPE_LINK = 253
-_SCOPE_HOST = 254
-_TABLE_MAIN = 254
-_PROTOCOL_STATIC = 4  # RTPROT_STATIC: an administrator's route, as systemd-networkd marks its own
-_TYPE_UNICAST = 1
-_TYPE_LOCAL = 2
-_CLONED = 0x200  # RTM_F_CLONED
-_FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH, linux/rtnetlink.h
-_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS, linux/rtnetlink.h
-_RTM_GETSTATS = 94  # linux/rtnetlink.h
-_STATS_LINK_64 = 1  # IFLA_STATS_LINK_64, linux/if_link.h
-_IPPROTO_GRE = 47
 # IFA_F_SECONDARY, DADFAILED, DEPRECATED and TENTATIVE, linux/if_addr.h: not to begin with.
 _POOR_ADDRESS = 0x01 | 0x08 | 0x20 | 0x40
 _UNUSABLE_ADDRESS = 0x08 | 0x40  # a duplicate, or not known yet not to be one
 
-_IPV4_LINK_LOCAL = IPv4Network("169.254.0.0/16")  # RFC 3927 §2.1
 # NFPROTO_* and NF_INET_* of linux/netfilter.h: families of chains; hooks that what is sent passes.
 _CHAIN_VERSIONS = {1: frozenset({4, 6}), 2: frozenset({4}), 10: frozenset({6})}
-_OUTPUT, _POSTROUTING = 3, 4
-_NF_DROP = 0
 
+_OUTGOING = frozenset({NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING})
 _CREATE = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
 
 
@@ -83,8 +103,8 @@ def link(
     """Return the order to change interface *index*; *multicast*: whether it can, None: as it is."""
     message = ifinfmsg()
     message["index"] = index
-    flags = (_IFF_UP if up else 0) | (_IFF_MULTICAST if multicast else 0)
-    if change := flags | (0 if multicast is None else _IFF_MULTICAST):
+    flags = (IFF_UP if up else 0) | (IFF_MULTICAST if multicast else 0)
+    if change := flags | (0 if multicast is None else IFF_MULTICAST):
         message["flags"], message["change"] = flags, change
     message["attrs"] = list(attributes)
     return encode(message, RTM_NEWLINK, NLM_F_ACK)
@@ -100,8 +120,26 @@ def move_link(index: int, name: str, namespace: int) -> bytes:
 
 def no_link_local(index: int) -> bytes:
     """Return the order to give interface *index* no IPv6 address by itself."""
-    mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]}
+    mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
     return link(index, attributes=[("IFLA_AF_SPEC", {"attrs": [("AF_INET6", mode)]})])
+
+
+def follow_carrier(index: int) -> bytes:
+    """Return the order to let IPv4 routes through interface *index* be dead without a carrier.
+
+    Where /proc/sys is read-only netlink still works. IPv6 has no such attribute that can be set.
+    """
+    # pyroute2 reads these attributes and cannot write them.
+    value = struct.pack("=I", 1)
+    for kind in (
+        IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN,
+        IFLA_INET_CONF,
+        socket.AF_INET,
+        IFLA_AF_SPEC,
+    ):
+        value = struct.pack("=HH", 4 + len(value), kind) + value
+    message = link(index) + value
+    return struct.pack("=I", len(message)) + message[4:]
 
 
 def delete_group(group: int) -> bytes:
@@ -113,14 +151,23 @@ def delete_group(group: int) -> bytes:
 
 def add_address(index: int, address: IPInterface) -> bytes:
     """Return the order to give interface *index* an address."""
+    return encode(_address(index, address), RTM_NEWADDR, _CREATE)
+
+
+def remove_address(index: int, address: IPInterface) -> bytes:
+    """Return the order to take an address from interface *index*, whatever its scope."""
+    return encode(_address(index, address), RTM_DELADDR, NLM_F_ACK)
+
+
+def _address(index: int, address: IPInterface) -> ifaddrmsg:
     message = ifaddrmsg()
     message["family"] = FAMILY[address.version]
     message["prefixlen"] = address.network.prefixlen
     message["index"] = index
-    message["scope"] = _SCOPE_LINK if address.ip in _IPV4_LINK_LOCAL else _SCOPE_UNIVERSE
+    message["scope"] = held(address).scope
     text = str(address.ip)
     message["attrs"] = [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
-    return encode(message, RTM_NEWADDR, _CREATE)
+    return message
 
 
 def add_route(index: int, network: IPNetwork) -> bytes:
@@ -129,15 +176,38 @@ def add_route(index: int, network: IPNetwork) -> bytes:
     The interface alone is the next hop. A TUN device needs no more; on a TAP device the addresses
     in *network* must answer neighbour discovery for themselves.
     """
+    return encode(_route(index, network, RTPROT_STATIC), RTM_NEWROUTE, _CREATE)
+
+
+def remove_route(index: int, network: IPNetwork) -> bytes:
+    """Return the order to remove what ``add_route`` has added."""
+    return encode(_route(index, network, RTPROT_STATIC), RTM_DELROUTE, NLM_F_ACK)
+
+
+def add_connected(index: int, address: IPInterface) -> bytes:
+    """Return the order for the route to the network of an *address* that interface *index* has.
+
+    As the kernel makes it (fib_add_ifaddr, addrconf_prefix_route): it goes with the address. Beside
+    another interface's route to the same network, as there.
+    """
+    message = _route(index, address.network, RTPROT_KERNEL)
+    if address.version == 4:
+        message["attrs"].append(("RTA_PREFSRC", str(address.ip)))
+    else:
+        message["attrs"].append(("RTA_PRIORITY", IP6_RT_PRIO_ADDRCONF))
+    return encode(message, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_APPEND)
+
+
+def _route(index: int, network: IPNetwork, protocol: int) -> rtmsg:
     message = rtmsg()
     message["family"] = FAMILY[network.version]
     message["dst_len"] = network.prefixlen
-    message["table"] = _TABLE_MAIN
-    message["proto"] = _PROTOCOL_STATIC
-    message["scope"] = _SCOPE_LINK if network.version == 4 else _SCOPE_UNIVERSE
-    message["type"] = _TYPE_UNICAST
+    message["table"] = RT_TABLE_MAIN
+    message["proto"] = protocol
+    message["scope"] = RT_SCOPE_LINK if network.version == 4 else RT_SCOPE_UNIVERSE
+    message["type"] = RTN_UNICAST
     message["attrs"] = [("RTA_DST", str(network.network_address)), ("RTA_OIF", index)]
-    return encode(message, RTM_NEWROUTE, _CREATE)
+    return message
 
 
 # Questions. Each but a dump is answered by one message.
@@ -146,7 +216,7 @@ def add_route(index: int, network: IPNetwork) -> bytes:
 def route_query(query: RouteQuery, *, as_configured: bool = False) -> bytes:
     """Return the question for a route; *as_configured*: as it stands in the table (Linux 4.13)."""
     message = rtmsg()
-    message["flags"] = _FIB_MATCH if as_configured else 0
+    message["flags"] = RTM_F_FIB_MATCH if as_configured else 0
     message["family"] = FAMILY[query.destination.version]
     message["dst_len"] = query.destination.max_prefixlen
     attributes: list[tuple[str, object]] = [("RTA_DST", str(query.destination))]
@@ -161,11 +231,66 @@ def route_query(query: RouteQuery, *, as_configured: bool = False) -> bytes:
     return encode(message, RTM_GETROUTE, 0)
 
 
+def route_mtu_query(query: RouteQuery) -> bytes:
+    """Return the question for a route as it stands in the table (Linux 4.13): for thousands.
+
+    pyroute2 writes such a question 50 times slower.
+    """
+    version, bits = query.destination.version, query.destination.max_prefixlen
+    attributes = [(RTA_DST, query.destination.packed)]
+    if query.source is not None:
+        attributes.append((RTA_SRC, query.source.packed))
+    if query.device:
+        attributes.append((RTA_OIF, struct.pack("=I", query.device)))
+    if query.mark:
+        attributes.append((RTA_MARK, struct.pack("=I", query.mark)))
+    body = struct.pack(
+        "=BBB5xI", FAMILY[version], bits, 0 if query.source is None else bits, RTM_F_FIB_MATCH
+    )
+    for kind, value in attributes:
+        body += struct.pack("=HH", 4 + len(value), kind) + value  # each a multiple of four long
+    return struct.pack("=IHHII", 16 + len(body), RTM_GETROUTE, NLM_F_REQUEST, 0, 0) + body
+
+
+def arrival_query(index: int, source: IPAddress, destination: IPAddress) -> bytes:
+    """Return the question what becomes of a packet that comes in by interface *index*."""
+    message = rtmsg()
+    message["family"] = FAMILY[destination.version]
+    message["dst_len"] = message["src_len"] = destination.max_prefixlen
+    message["attrs"] = [
+        ("RTA_DST", str(destination)),
+        ("RTA_SRC", str(source)),
+        ("RTA_IIF", index),
+    ]
+    return encode(message, RTM_GETROUTE, 0)
+
+
+def mtu_routes_query(version: int) -> bytes:
+    """Return the request to dump all routes of an IP version, and what it has learned not."""
+    message = rtmsg()
+    message["family"] = FAMILY[version]
+    return encode(message, RTM_GETROUTE, NLM_F_DUMP)
+
+
 def link_query(index: int) -> bytes:
     """Return the question for interface *index*."""
     message = ifinfmsg()
     message["index"] = index
     return encode(message, RTM_GETLINK, 0)
+
+
+def neighbour_query(index: int, address: IPAddress) -> bytes:
+    """Return the question for the neighbour *address* at interface *index*; from Linux 5.0 on."""
+    content = _NDMSG.pack(FAMILY[address.version], index, 0, 0, 0)
+    attribute = struct.pack("=HH", 4 + len(address.packed), NDA_DST) + address.packed
+    length = 16 + len(content) + len(attribute)
+    return struct.pack("=IHHII", length, RTM_GETNEIGH, NLM_F_REQUEST, 0, 0) + content + attribute
+
+
+def read_neighbour(answer: Answer) -> int:
+    """Return the state of a neighbour, as bits ``NUD_``."""
+    _family, _index, state, _flags, _type = _NDMSG.unpack_from(answer.message, 16)
+    return int(state)
 
 
 def rules_query(version: int) -> bytes:
@@ -183,20 +308,21 @@ def addresses_query() -> bytes:
 def links_query() -> bytes:
     """Return the request to dump all interfaces, without their counters."""
     message = ifinfmsg()
-    message["attrs"] = [("IFLA_EXT_MASK", _SKIP_STATS)]
+    message["attrs"] = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
     return encode(message, RTM_GETLINK, NLM_F_DUMP)
 
 
-def own_routes_query(version: int) -> bytes:
+def own_routes_query(version: int, *, connected: bool = False) -> bytes:
     """Return the request to dump the main table's routes of gred's own kind.
 
-    An older kernel, or one that was not asked to be strict, lists others too.
+    *connected*: those that came with addresses instead. An older kernel, or one that was not asked
+    to be strict, lists others too.
     """
     message = rtmsg()
     message["family"] = FAMILY[version]
-    message["table"] = _TABLE_MAIN
-    message["proto"] = _PROTOCOL_STATIC
-    message["type"] = _TYPE_UNICAST
+    message["table"] = RT_TABLE_MAIN
+    message["proto"] = RTPROT_KERNEL if connected else RTPROT_STATIC
+    message["type"] = RTN_UNICAST
     return encode(message, RTM_GETROUTE, NLM_F_DUMP)
 
 
@@ -205,7 +331,7 @@ def fib_query(network: IPNetwork) -> bytes:
     message = rtmsg()
     message["family"] = FAMILY[network.version]
     message["dst_len"] = network.max_prefixlen
-    message["flags"] = _FIB_MATCH
+    message["flags"] = RTM_F_FIB_MATCH
     message["attrs"] = [("RTA_DST", str(network.network_address))]
     return encode(message, RTM_GETROUTE, 0)
 
@@ -215,8 +341,8 @@ def statistics_query() -> bytes:
 
     pyroute2 reads such answers attribute by attribute, 50 times slower than is good for thousands.
     """
-    header = struct.pack("=IHHII", 28, _RTM_GETSTATS, NLM_F_REQUEST | NLM_F_DUMP, 0, 0)
-    return header + struct.pack("=B3xII", socket.AF_UNSPEC, 0, 1 << (_STATS_LINK_64 - 1))
+    header = struct.pack("=IHHII", 28, RTM_GETSTATS, NLM_F_REQUEST | NLM_F_DUMP, 0, 0)
+    return header + struct.pack("=B3xII", socket.AF_UNSPEC, 0, 1 << (IFLA_STATS_LINK_64 - 1))
 
 
 # Answers.
@@ -246,15 +372,29 @@ def read_route(answer: Answer) -> FoundRoute:
     expires = cache["rta_expires"] if cache is not None else 0
     # What was learned stands in the place of what the route was given.
     is_ipv6 = route["family"] == socket.AF_INET6  # whose other routes may expire as well
-    learned = mtu is not None and bool(route["flags"] & _CLONED if is_ipv6 else expires > 0)
+    learned = mtu is not None and bool(route["flags"] & RTM_F_CLONED if is_ipv6 else expires > 0)
     return FoundRoute(
         oif=route.get_attr("RTA_OIF") or 0,
         mtu=None if learned else mtu,
         prefsrc=ip_address(prefsrc) if prefsrc else None,
         gateway=ip_address(gateway) if gateway else None,
-        local=route["type"] == _TYPE_LOCAL,
+        local=route["type"] == RTN_LOCAL,
         has_learned=learned,
     )
+
+
+def read_learned_mtu(answer: Answer) -> int | None:
+    """Read from the answer to ``route_query`` what the kernel has learned of the path's MTU."""
+    route = _read(rtmsg, answer.message)
+    metrics = route.get_attr("RTA_METRICS")
+    mtu: int | None = metrics.get_attr("RTAX_MTU") if metrics is not None else None
+    return mtu if read_route(answer).has_learned else None
+
+
+def read_prefix_length(answer: Answer) -> int:
+    """Read from the answer to ``route_query``, as configured, how specific the route is."""
+    length: int = _read(rtmsg, answer.message)["dst_len"]
+    return length
 
 
 def read_mtu(answer: Answer) -> int | None:
@@ -272,7 +412,7 @@ def read_transmit_drops(message: bytes) -> tuple[int, int]:
 
 def selects_gre(rule: bytes) -> bool:
     """Tell whether a dumped routing rule is for GRE alone."""
-    return bool(_read(fibmsg, rule).get_attr("FRA_IP_PROTO") == _IPPROTO_GRE)
+    return bool(_read(fibmsg, rule).get_attr("FRA_IP_PROTO") == IPPROTO_GRE)
 
 
 def chains_query() -> bytes:
@@ -288,10 +428,13 @@ def versions_looked_at(chain: bytes) -> frozenset[int]:
     """
     message = _read(nft_chain_msg, chain)
     hook = message.get_attr("NFTA_CHAIN_HOOK")
-    if hook is None or hook.get_attr("NFTA_HOOK_HOOKNUM") not in {_OUTPUT, _POSTROUTING}:
+    if hook is None or hook.get_attr("NFTA_HOOK_HOOKNUM") not in {
+        NF_INET_LOCAL_OUT,
+        NF_INET_POST_ROUTING,
+    }:
         return frozenset()
     has_rules = bool(message.get_attr("NFTA_CHAIN_USE"))
-    drops = message.get_attr("NFTA_CHAIN_POLICY") == _NF_DROP
+    drops = message.get_attr("NFTA_CHAIN_POLICY") == NF_DROP
     if message.get_attr("NFTA_CHAIN_TYPE") == "nat" or not (has_rules or drops):
         return frozenset()
     return _CHAIN_VERSIONS.get(message["nfgen_family"], frozenset())
@@ -309,7 +452,7 @@ def read_addresses(messages: Iterable[bytes]) -> dict[int, list[IPAddress]]:
         message = _read(ifaddrmsg, data)
         flags = message.get_attr("IFA_FLAGS") or message["flags"]
         text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        if not text or message["scope"] >= _SCOPE_HOST or flags & _UNUSABLE_ADDRESS:
+        if not text or message["scope"] >= RT_SCOPE_HOST or flags & _UNUSABLE_ADDRESS:
             continue
         entry = (message["scope"], bool(flags & _POOR_ADDRESS), ip_address(text))
         found.setdefault(message["index"], []).append(entry)

@@ -12,7 +12,12 @@ import socket
 from collections.abc import Callable
 
 from gred.control.kernel.iptables import iptables_reasons
-from gred.control.kernel.netfilter import NETLINK_NETFILTER
+from gred.control.kernel.linux import (
+    NETLINK_LISTEN_ALL_NSID,
+    NETLINK_NETFILTER,
+    NETLINK_NO_ENOBUFS,
+    SOL_NETLINK,
+)
 
 # Multicast groups of NETLINK_ROUTE by number, linux/rtnetlink.h.
 _GROUPS = {
@@ -28,8 +33,6 @@ _GROUPS = {
 _MEMBERSHIP = sum(1 << number - 1 for number in _GROUPS.values())
 _NFTABLES = 1 << 7 - 1  # NFNLGRP_NFTABLES, linux/netfilter/nfnetlink.h
 
-_SOL_NETLINK = 270  # <linux/socket.h>
-_NETLINK_NO_ENOBUFS = 5  # <linux/netlink.h>. Linux 2.6.30
 
 _TABLES_EVERY = 2.0  # seconds: of tables of iptables-legacy nobody tells
 
@@ -69,6 +72,18 @@ class LinkMonitor:
             raise
         self._tables = iptables_reasons()
         self._look = self._loop.call_later(_TABLES_EVERY, self._look_at_tables)
+
+    def listen_everywhere(self) -> None:
+        """Listen to other network namespaces, too: all that have a number here (ip-netns(8)).
+
+        One gets it with the first interface that is moved there (dev_change_net_namespace).
+
+        A socket in there would keep a namespace that was deleted. Without CAP_NET_BROADCAST nothing
+        is heard of them, and nothing said.
+        """
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
 
     def close(self) -> None:
         """Stop listening; *changed* is not called again. Closing twice is harmless."""
@@ -119,7 +134,7 @@ def _open(protocol: int, membership: int) -> socket.socket:
         # which libuv stops watching it. Those that it had room for are change enough. Sandboxes
         # may not know the option, and have no such error either.
         with contextlib.suppress(OSError):
-            listener.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
+            listener.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)
         listener.bind((0, membership))
     except BaseException:
         listener.close()

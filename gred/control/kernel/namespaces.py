@@ -13,10 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from gred.control.kernel.linux import (
+    CLONE_NEWNET,
+)
+
 T = TypeVar("T")
 
 NAMED = Path("/run/netns")  # where ip-netns(8) keeps the names
-_CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 
 class NamespaceError(OSError):
@@ -78,6 +81,6 @@ def inside(namespace: str | None, work: Callable[[], T]) -> T:
 
 def _set_namespace(descriptor: int, namespace: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)  # os.setns came with Python 3.12
-    if libc.setns(descriptor, _CLONE_NEWNET):
+    if libc.setns(descriptor, CLONE_NEWNET):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), namespace)

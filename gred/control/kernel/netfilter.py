@@ -13,9 +13,11 @@ import errno
 
 from gred.control.kernel import messages
 from gred.control.kernel.iptables import RULES, iptables_reasons
+from gred.control.kernel.linux import (
+    NETLINK_NETFILTER,
+)
 from gred.control.kernel.rtnetlink import Rtnetlink
 
-NETLINK_NETFILTER = 12  # linux/netlink.h; not in the socket module
 _NO_NFTABLES = {errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EINVAL}
 
 

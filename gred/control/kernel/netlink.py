@@ -1,29 +1,54 @@
 """Questions and orders to the kernel about interfaces, addresses, routes and rules.
 
 Every method blocks for a moment and keeps nothing: call it in a thread (`asyncio.to_thread`).
-Nothing here decides what ought to be; what an interface is ordered to become is in orders.py.
+Nothing here decides what ought to be; how changes are ordered is in orders.py.
 """
 
 import errno
 import fcntl
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv6Address
 from pathlib import Path
 from secrets import randbits
 
 from gred.config.model import IPAddress, IPInterface
-from gred.control.errors import SetupError
-from gred.control.kernel import dumps, messages, netfilter, orders
+from gred.control.kernel import dumps, managers, messages, netfilter, orders
+from gred.control.kernel.changes import Change
+from gred.control.kernel.linux import (
+    NUD_FAILED,
+    NUD_INCOMPLETE,
+    NUD_NOARP,
+    NUD_PERMANENT,
+    NUD_PROBE,
+    NUD_REACHABLE,
+    TUNGETIFF,
+)
 from gred.control.kernel.messages import FoundRoute
-from gred.control.kernel.parts import Actual, Device, InterfaceSettings, Prefix, prefix
-from gred.control.kernel.routes import NoRoute, Route, RouteInfo, RouteQuery
+from gred.control.kernel.namespaces import inside
+from gred.control.kernel.parts import (
+    Actual,
+    Device,
+    InterfaceSettings,
+    Prefix,
+    Refusals,
+    prefix,
+)
+from gred.control.kernel.routes import (
+    Delivery,
+    Hop,
+    MtuRoute,
+    NoRoute,
+    Route,
+    RouteInfo,
+    RouteQuery,
+)
 from gred.control.kernel.rtnetlink import Rtnetlink
 from gred.control.mtu import DEFAULT_ROUTE_MTU
 from gred.control.path_mtu import LIFETIME
-from gred.dataplane.underlay import (
+from gred.dataplane.linux import (
     IPV6_ADDR_PREFERENCES,
     IPV6_PREFER_SRC_PUBLIC,
     SO_BINDTOIFINDEX,
@@ -31,13 +56,19 @@ from gred.dataplane.underlay import (
 )
 
 _DISCARD = 9  # a port, RFC 863: any will do
-_TUNGETIFF = 0x800454D2
 _IFREQ_SIZE = 40
 _NAME_SIZE = 16
 
 
 class Netlink:
-    """The real `gred.control.kernel.parts.Kernel`. Has no state of its own."""
+    """The real `gred.control.kernel.parts.Kernel`. Has no state of its own.
+
+    *connects*: whether a socket may be connected to ask. That sends nothing, but where an IPsec
+    policy wants a state that is not there, the kernel asks the IKE daemon for it.
+    """
+
+    def __init__(self, *, connects: bool = True) -> None:
+        self._choose = _chosen if connects else _as_it_is
 
     def links(self, namespace: str | None = None) -> dict[int, str]:
         """Return the interfaces of a network namespace: index -> name. Raises OSError.
@@ -55,7 +86,7 @@ class Netlink:
         """
         request = bytearray(_IFREQ_SIZE)
         try:
-            fcntl.ioctl(device.fileno(), _TUNGETIFF, request)
+            fcntl.ioctl(device.fileno(), TUNGETIFF, request)
         except OSError as error:
             if error.errno in {errno.EBADFD, errno.EBADF}:
                 return None
@@ -114,8 +145,73 @@ class Netlink:
         return [
             NoRoute(route)
             if isinstance(route, str)
-            else _chosen(_route_info(route, mtus), RouteQuery(*query))
+            else self._choose(_route_info(route, mtus), RouteQuery(*query))
             for route, query in zip(found, queries, strict=True)
+        ]
+
+    def hop(self, query: RouteQuery) -> Hop | None:
+        """Return whom packets are handed to; None: there is no route. Raises OSError."""
+        (route,) = self.routes_to([query])
+        if isinstance(route, NoRoute):
+            return None
+        address = route.gateway or query.destination
+        with Rtnetlink() as kernel:
+            (answer,) = kernel.exchange([messages.neighbour_query(route.oif, address)])
+        state = 0 if answer.error else messages.read_neighbour(answer)
+        if state & (NUD_REACHABLE | NUD_PERMANENT | NUD_NOARP):
+            return Hop(address, answers=True)
+        is_asked = state & (NUD_FAILED | NUD_INCOMPLETE | NUD_PROBE)
+        return Hop(address, answers=False if is_asked else None)
+
+    def delivery(
+        self, index: int, source: IPAddress, destination: IPAddress, namespace: str | None
+    ) -> Delivery:
+        """Return what becomes of a packet that comes in by interface *index*.
+
+        Routing's reasons alone: what netfilter does is not asked. Raises OSError.
+        """
+        queries = [
+            messages.arrival_query(index, source, destination),
+            messages.route_query(RouteQuery(source)),
+        ]
+        with Rtnetlink(namespace) as kernel:
+            answer, back = kernel.exchange(queries)
+        if not back.error and messages.read_route(back).local:
+            return Delivery("own")  # whatever else there is
+        if answer.error == errno.EHOSTUNREACH:
+            return Delivery("forwarding")
+        if answer.error in {errno.EXDEV, errno.EINVAL}:  # the latter from Linux 6.13 on
+            return Delivery("filtered")
+        if answer.error:
+            return Delivery("route")
+        if messages.read_route(answer).local:
+            leaves = 0 if back.error else messages.read_route(back).oif
+            if leaves == index:
+                return Delivery("")
+            way = inside(namespace, lambda: socket.if_indextoname(leaves)) if leaves else ""
+            return Delivery("elsewhere", way)
+        # For IPv6 the look-up does not ask whether this host forwards.
+        is_forwarded = destination.version == 4 or inside(namespace, _forwards_ipv6)
+        return Delivery("" if is_forwarded else "forwarding")
+
+    def mtu_routes(self, version: int) -> list[MtuRoute]:
+        """Return the routes of an IP version that were given an MTU, whatever their table.
+
+        None where there is no such IP version. Raises OSError.
+        """
+        query = messages.mtu_routes_query(version)
+        with Rtnetlink(strict=True) as kernel:
+            return dumps.read_mtu_routes(kernel.dump_some(query, dumps.HAS_MTU))
+
+    def route_mtus(self, queries: Sequence[RouteQuery]) -> list[int | None]:
+        """Return the MTU that the route of each query was given, in bytes; None: none, no route.
+
+        What the kernel has learned of a path, and the MTU of the device, are no part of it.
+        """
+        with Rtnetlink() as kernel:
+            answers = kernel.exchange([messages.route_mtu_query(query) for query in queries])
+        return [
+            None if answer.error else dumps.read_route_mtu(answer.message) for answer in answers
         ]
 
     def versions_with_gre_rules(self) -> set[int]:
@@ -155,66 +251,68 @@ class Netlink:
         except (OSError, ValueError):
             return LIFETIME
 
-    def configure(self, interfaces: Sequence[InterfaceSettings]) -> list[SetupError | None]:
-        """Give each interface MTU, queue, addresses, up, routes; return what was refused of each.
-
-        All orders are sent whatever becomes of the earlier ones, those of all interfaces in one
-        batch: the caller deletes the interfaces that were refused something.
-        """
-        refused: list[SetupError | None] = [None] * len(interfaces)
-        places: dict[str | None, list[int]] = {}
-        for place, settings in enumerate(interfaces):
-            places.setdefault(settings.namespace, []).append(place)
-        for namespace, here in places.items():
-            found = orders.configure([interfaces[place] for place in here], namespace)
-            for place, refusal in zip(here, found, strict=True):
-                refused[place] = refusal
-        return refused
-
     def actual(
         self, wanted: Sequence[InterfaceSettings], namespace: str | None
     ) -> dict[int, Actual]:
         """Return what interfaces in one namespace are, by index. Raises OSError.
 
-        Each kind of thing is listed once for all. Of routes the kernel lists those of one origin:
+        Each kind of thing is listed once for all. Of routes the kernel lists those of two origins:
         a host may have a million of others'. One that is not among them is asked for by itself.
         """
         indexes = {settings.index for settings in wanted}
         with Rtnetlink(namespace, strict=True) as kernel:
             links = dumps.read_links(kernel.dump(messages.links_query()), indexes)
+            # Before the addresses: a route that goes with its address in between is not missing.
+            routes = _routes(kernel, wanted, indexes)
             addresses = dumps.read_addresses(kernel.dump(messages.addresses_query()), indexes)
-            routes = dict[int, frozenset[Prefix]]()
-            versions = {route.version for settings in wanted for route in settings.own_routes}
-            for version in versions:
-                listed = kernel.dump(messages.own_routes_query(version))
-                for index, more in dumps.read_routes(listed, indexes).items():
-                    routes[index] = routes.get(index, frozenset()) | more
-            found = {
-                index: Actual(
-                    up, mtu, addresses.get(index, frozenset()), routes.get(index, frozenset())
+            found = {}
+            for index, link in links.items():
+                own = addresses.get(index, dumps.Addresses())
+                found[index] = Actual(
+                    up=link.up,
+                    mtu=link.mtu,
+                    addresses=frozenset(own.own),
+                    routes=routes.get(index, frozenset()),
+                    mac_address=link.mac_address,
+                    queue=link.queue,
+                    made=frozenset(own.made),
+                    secondary=frozenset(own.secondary),
+                    in_vrf=link.in_vrf,
                 )
-                for index, (up, mtu) in links.items()
-            }
-            return found | _with_others_routes(kernel, wanted, found)
-
-    def set_mtus(
-        self, mtus: Mapping[int, int], namespace: str | None = None
-    ) -> dict[int, SetupError]:
-        """Set the MTU of interfaces: index -> bytes; return what was refused, by index."""
-        wanted = [
-            orders.Order(
-                messages.link(index, attributes=[("IFLA_MTU", mtu)]),
-                f"interface {index}",
-                f"set MTU {mtu}",
-            )
-            for index, mtu in mtus.items()
+            found |= _with_others_routes(kernel, wanted, found)
+        # Asked only where it matters: before an interface without IPv6 is set up.
+        silent = [
+            settings.index
+            for settings in wanted
+            if not settings.ipv6 and settings.index in found and not found[settings.index].up
         ]
-        found = orders.give([[order] for order in wanted], namespace)
-        return {
-            index: refusal
-            for index, refusal in zip(mtus, found, strict=True)
-            if refusal is not None
-        }
+        is_router = bool(silent) and inside(namespace, orders.forwards_ipv6)
+        if is_router:
+            found |= {index: replace(found[index], router=True) for index in silent}
+        return found
+
+    def change(
+        self, work: Sequence[tuple[InterfaceSettings, Sequence[Change]]], /
+    ) -> list[Refusals]:
+        """Change interfaces, each in the order that is given; return what was refused of each.
+
+        All orders are sent whatever becomes of the earlier ones, those of all interfaces in one
+        batch.
+        """
+        refused: list[Refusals] = [{}] * len(work)
+        places: dict[str | None, list[int]] = {}
+        for place, (settings, _changes) in enumerate(work):
+            places.setdefault(settings.namespace, []).append(place)
+        for namespace, here in places.items():
+            found = orders.give([work[place] for place in here], namespace)
+            for place, refusals in zip(here, found, strict=True):
+                refused[place] = refusals
+        return refused
+
+    def manager(self, settings: InterfaceSettings) -> str:
+        """Return who else says that it configures an interface; empty: nobody does."""
+        # What is told is told of this network namespace.
+        return managers.manager(settings.index) if settings.namespace is None else ""
 
     def delete(self, devices: Sequence[Device]) -> None:
         """Delete the interfaces of *devices*, all at once; what is gone already is left out.
@@ -259,6 +357,27 @@ class Netlink:
             raise OSError(answer.error, f"cannot delete link group {group}: {answer.finding}")
 
 
+def _forwards_ipv6() -> bool:
+    try:
+        return Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text().strip() != "0"
+    except OSError:
+        return True  # it is not known
+
+
+def _routes(
+    kernel: Rtnetlink, wanted: Sequence[InterfaceSettings], indexes: Collection[int]
+) -> dict[int, frozenset[Prefix]]:
+    """Return where routes lead that gred or an address has made, by the *indexes* of interfaces."""
+    asked = {(route.version, False) for settings in wanted for route in settings.own_routes}
+    asked |= {(route.version, True) for settings in wanted for route in settings.connected}
+    found = dict[int, frozenset[Prefix]]()
+    for version, connected in asked:
+        listed = kernel.dump(messages.own_routes_query(version, connected=connected))
+        for index, more in dumps.read_routes(listed, indexes).items():
+            found[index] = found.get(index, frozenset()) | more
+    return found
+
+
 def _with_others_routes(
     kernel: Rtnetlink, wanted: Sequence[InterfaceSettings], found: Mapping[int, Actual]
 ) -> dict[int, Actual]:
@@ -267,7 +386,7 @@ def _with_others_routes(
         (settings.index, route)
         for settings in wanted
         if settings.index in found and found[settings.index].up
-        for route in settings.own_routes
+        for route in (*settings.own_routes, *settings.connected)
         if prefix(route) not in found[settings.index].routes
     ]
     answers = kernel.exchange([messages.fib_query(route) for _index, route in missing])
@@ -323,6 +442,10 @@ def _chosen(route: RouteInfo, query: RouteQuery) -> RouteInfo:
             return replace(route, prefsrc=IPv6Address(asked.getsockname()[0].split("%")[0]))
     except OSError:
         return route
+
+
+def _as_it_is(route: RouteInfo, _query: RouteQuery) -> RouteInfo:
+    return route
 
 
 def _route_info(route: FoundRoute, device_mtus: Mapping[int, int]) -> RouteInfo:

@@ -6,12 +6,16 @@ Shapes only. The real ones are `gred.dataplane.tun.TunDevice` and
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Interface, IPv6Network
-from typing import Literal, Protocol
+from ipaddress import IPv4Network, IPv6Interface
+from typing import Literal, NamedTuple, Protocol
 
 from gred.config.model import IPAddress, IPInterface, IPNetwork
 from gred.control.errors import SetupError
-from gred.control.kernel.routes import Route, RouteQuery
+from gred.control.kernel.changes import Change
+from gred.control.kernel.linux import (
+    RT_SCOPE_LINK,
+)
+from gred.control.kernel.routes import Delivery, Hop, MtuRoute, Route, RouteQuery
 
 # As the data plane's TunDevice: IP packets, Ethernet frames, or packets of any protocol type.
 DeviceMode = Literal["tun", "tap", "any"]
@@ -19,11 +23,12 @@ DeviceMode = Literal["tun", "tap", "any"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterfaceSettings:
-    """What an interface gets before it carries packets.
+    """What an interface is to be.
 
     *place* opens every error message. *link_local*: the IPv6 address that it gets beside
     *addresses*; the kernel makes none of its own. *ipv6*: whether it carries IPv6. *mac_address*:
     of an Ethernet interface; None leaves the kernel's. *namespace*: where it is.
+    *follows_carrier*: whether routes through it are dead while it has no carrier.
     """
 
     place: str
@@ -36,6 +41,7 @@ class InterfaceSettings:
     ipv6: bool = False
     mac_address: str | None = None
     namespace: str | None = None
+    follows_carrier: bool = False
 
     @property
     def all_addresses(self) -> tuple[IPInterface, ...]:
@@ -49,26 +55,79 @@ class InterfaceSettings:
         connected = {address.network for address in self.addresses}
         return [route for route in self.routes if route not in connected]
 
+    @property
+    def connected(self) -> dict[IPNetwork, IPInterface]:
+        """The networks that the kernel routes into it by itself, each for the first address in it.
+
+        A route to one address alone is none: packets reach that by the table of local addresses.
+        """
+        found: dict[IPNetwork, IPInterface] = {}
+        for own in self.all_addresses:
+            if own.network.prefixlen < own.max_prefixlen:
+                found.setdefault(own.network, own)
+        return found
+
 
 Prefix = tuple[bytes, int]
-"""An address in network order and the length of its prefix, as the kernel lists it."""
+"""A network in network order and the length of its prefix, as the kernel lists it."""
 
 
-def prefix(item: IPInterface | IPNetwork) -> Prefix:
-    """Return an interface's address, or a network, as the kernel lists it."""
-    if isinstance(item, IPv4Network | IPv6Network):
-        return item.network_address.packed, item.prefixlen
-    return item.packed, item.network.prefixlen
+class Held(NamedTuple):
+    """An address as the kernel lists it: in network order, with the length of its prefix.
+
+    *scope*: of an IPv4 address (RT_SCOPE_*, linux/rtnetlink.h); that of IPv6 follows from it.
+    """
+
+    address: bytes
+    length: int
+    scope: int = 0
+
+    @property
+    def network(self) -> Prefix:
+        """Its network."""
+        bits = 8 * len(self.address)
+        mask = (1 << bits) - (1 << bits - self.length)
+        return (int.from_bytes(self.address) & mask).to_bytes(bits // 8), self.length
+
+
+_IPV4_LINK_LOCAL = IPv4Network("169.254.0.0/16")  # RFC 3927 §2.1
+
+
+def prefix(network: IPNetwork) -> Prefix:
+    """Return a network as the kernel lists it."""
+    return network.network_address.packed, network.prefixlen
+
+
+def held(own: IPInterface) -> Held:
+    """Return an address as the kernel lists it where gred has added it."""
+    scope = RT_SCOPE_LINK if own.ip in _IPV4_LINK_LOCAL else 0
+    return Held(own.packed, own.network.prefixlen, scope)
 
 
 @dataclass(frozen=True, slots=True)
 class Actual:
-    """What an interface is: *mtu* in bytes; *routes*: what the main table leads into it."""
+    """What an interface is.
+
+    *mtu* in bytes; *routes*: where the main table leads into it; *queue*: how many packets may
+    wait. Of *addresses*, *made* are those of IPv6 that the kernel made by itself, and *secondary*
+    those of IPv4 that came after another of their network. *in_vrf*: its routes stand in another
+    table. *router*: IPv6 is forwarded to and from new interfaces.
+    """
 
     up: bool
     mtu: int
-    addresses: frozenset[Prefix] = frozenset()
+    addresses: frozenset[Held] = frozenset()
     routes: frozenset[Prefix] = frozenset()
+    mac_address: bytes = b""
+    queue: int = 0
+    made: frozenset[Held] = frozenset()
+    secondary: frozenset[Held] = frozenset()
+    in_vrf: bool = False
+    router: bool = False
+
+
+Refusals = Mapping[Change, SetupError]
+"""What was refused of the changes to one interface, and why."""
 
 
 class Device(Protocol):
@@ -97,6 +156,9 @@ class Device(Protocol):
     def fileno(self) -> int:
         """Return the descriptor."""
         ...
+
+    def set_carrier(self, up: bool) -> None:
+        """Give the interface a carrier or take it away. Raises OSError."""
 
     def close(self) -> None:
         """Close the descriptor: deletes the interface unless that is done."""
@@ -141,6 +203,24 @@ class Kernel(Protocol):
         """Return the route for each query, or (destination, source)."""
         ...
 
+    def hop(self, query: RouteQuery) -> Hop | None:
+        """Return whom packets are handed to, and whether it answers; None: nobody."""
+        ...
+
+    def delivery(
+        self, index: int, source: IPAddress, destination: IPAddress, namespace: str | None
+    ) -> Delivery:
+        """Return what becomes of a packet that comes in by interface *index*."""
+        ...
+
+    def mtu_routes(self, version: int) -> list[MtuRoute]:
+        """Return the routes of an IP version that were given an MTU. Raises OSError."""
+        ...
+
+    def route_mtus(self, queries: Sequence[RouteQuery]) -> list[int | None]:
+        """Return the MTU that the route of each query was given; None: none, or no route."""
+        ...
+
     def versions_with_gre_rules(self) -> set[int]:
         """Return the IP versions in which some routing rule selects GRE by protocol."""
         ...
@@ -160,23 +240,27 @@ class Kernel(Protocol):
         """Return what the interfaces of a namespace could not queue: index -> packets."""
         ...
 
-    def configure(self, interfaces: Sequence[InterfaceSettings]) -> list[SetupError | None]:
-        """Give each interface what it needs and set it up; return what was refused of each."""
-        ...
-
     def actual(
         self, wanted: Sequence[InterfaceSettings], namespace: str | None
     ) -> dict[int, Actual]:
         """Return what interfaces in one namespace are, by index. Raises OSError.
 
-        Of *routes* in it only those that are *wanted* are sure to be listed.
+        Of *routes* in it only those that are *wanted* are sure to be listed: where others were
+        wanted before, both are to be given.
         """
         ...
 
-    def set_mtus(
-        self, mtus: Mapping[int, int], namespace: str | None = None
-    ) -> dict[int, SetupError]:
-        """Set MTUs in one namespace: index -> bytes; return what was refused, by index."""
+    def change(
+        self, work: Sequence[tuple[InterfaceSettings, Sequence[Change]]], /
+    ) -> list[Refusals]:
+        """Change interfaces, each in the order that is given; return what was refused of each.
+
+        What can be done is done, whatever is refused before it.
+        """
+        ...
+
+    def manager(self, settings: InterfaceSettings) -> str:
+        """Return who else says that it configures an interface; empty: nobody does."""
         ...
 
     def delete(self, devices: Sequence[Device]) -> None:

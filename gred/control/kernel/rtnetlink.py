@@ -11,6 +11,7 @@ a time they cost a fifth.
 import errno
 import itertools
 import os
+import re
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -19,28 +20,25 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from gred.control.kernel.linux import (
+    NETLINK_CAP_ACK,
+    NETLINK_EXT_ACK,
+    NETLINK_GET_STRICT_CHK,
+    NLM_F_ACK_TLVS,
+    NLM_F_CAPPED,
+    NLM_F_DUMP_INTR,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NLMSGERR_ATTR_MSG,
+    SOL_NETLINK,
+)
 from gred.control.kernel.namespaces import inside
-
-_SOL_NETLINK = 270
-_NETLINK_CAP_ACK = 10  # do not repeat the whole request in an error. Linux 4.3
-_NETLINK_EXT_ACK = 11  # say in words what is wrong. Linux 4.12
-_NETLINK_GET_STRICT_CHK = 12  # let requests to dump select. Linux 4.20
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
 _SEQUENCE_OFFSET = 8
 
-_NLMSG_ERROR = 2
-_NLMSG_DONE = 3
-NLM_F_REQUEST = 0x001
-NLM_F_ACK = 0x004
-NLM_F_DUMP = 0x300
-NLM_F_EXCL = 0x200
-NLM_F_CREATE = 0x400
-_NLM_F_DUMP_INTR = 0x10
-_NLM_F_CAPPED = 0x100
-_NLM_F_ACK_TLVS = 0x200
-_NLMSGERR_ATTR_MSG = 1
 
 _CHUNK = 64  # requests under way at once: their answers fit the default receive buffer
 _ANSWER_SIZE = 1 << 16
@@ -90,10 +88,10 @@ class Rtnetlink:
         self._socket = inside(namespace, partial(_open, protocol))
         self._socket.settimeout(_PATIENCE)
         self._socket.bind((0, 0))
-        options = (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK) + (_NETLINK_GET_STRICT_CHK,) * strict
+        options = (NETLINK_CAP_ACK, NETLINK_EXT_ACK) + (NETLINK_GET_STRICT_CHK,) * strict
         for option in options:
             try:
-                self._socket.setsockopt(_SOL_NETLINK, option, 1)
+                self._socket.setsockopt(SOL_NETLINK, option, 1)
             except OSError as error:
                 # Kernels and sandboxes without it: errors then have no words, only a number.
                 if error.errno not in {errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EINVAL}:
@@ -132,6 +130,31 @@ class Rtnetlink:
                 return messages
         return self._dump(request)[0]
 
+    def dump_some(self, request: bytes, wanted: re.Pattern[bytes]) -> list[bytes]:
+        """Send one NLM_F_DUMP *request*; return messages of its answer, those *wanted* among them.
+
+        The list may be a million long: what lies in a datagram with nothing wanted is not looked
+        at. What changes meanwhile may be left out. Raises OSError.
+        """
+        (number,) = self._send([request])
+        # Type, flags and sequence number of the message that ends the answer.
+        ends = b"|".join(struct.pack("=H", one) for one in (NLMSG_ERROR, NLMSG_DONE))
+        end = re.compile(b"(?:%b)..%b" % (ends, re.escape(struct.pack("=I", number))), re.DOTALL)
+        messages: list[bytes] = []
+        while True:
+            data = self._socket.recv(_ANSWER_SIZE)
+            if not (wanted.search(data) or end.search(data)):
+                continue
+            for message_type, flags, sequence, message in _split(data):
+                if sequence != number:
+                    continue
+                if message_type in {NLMSG_DONE, NLMSG_ERROR}:
+                    answer = _read_error(flags, message)
+                    if answer.error:
+                        raise OSError(answer.error, answer.finding)
+                    return messages
+                messages.append(message)
+
     def _dump(self, request: bytes) -> tuple[list[bytes], bool]:
         number = self._send([request])[0]
         messages: list[bytes] = []
@@ -140,8 +163,8 @@ class Rtnetlink:
             for message_type, flags, sequence, message in self._receive():
                 if sequence != number:
                     continue
-                is_whole &= not flags & _NLM_F_DUMP_INTR
-                if message_type in {_NLMSG_DONE, _NLMSG_ERROR}:
+                is_whole &= not flags & NLM_F_DUMP_INTR
+                if message_type in {NLMSG_DONE, NLMSG_ERROR}:
                     answer = _read_error(flags, message)
                     if answer.error:
                         raise OSError(answer.error, answer.finding)
@@ -159,7 +182,7 @@ class Rtnetlink:
                 expected.discard(sequence)
                 answers[sequence] = (
                     _read_error(flags, message)
-                    if message_type == _NLMSG_ERROR
+                    if message_type == NLMSG_ERROR
                     else Answer(message=message)
                 )
         return [answers[number] for number in numbers]
@@ -174,14 +197,17 @@ class Rtnetlink:
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         """Yield type, flags, sequence number and bytes of each message in one datagram."""
-        data = self._socket.recv(_ANSWER_SIZE)
-        offset = 0
-        while len(data) - offset >= _HEADER.size:
-            length, message_type, flags, sequence, _port = _HEADER.unpack_from(data, offset)
-            if length < _HEADER.size or length > len(data) - offset:
-                break
-            yield message_type, flags, sequence, data[offset : offset + length]
-            offset += _aligned(length)
+        yield from _split(self._socket.recv(_ANSWER_SIZE))
+
+
+def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    offset = 0
+    while len(data) - offset >= _HEADER.size:
+        length, message_type, flags, sequence, _port = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size or length > len(data) - offset:
+            break
+        yield message_type, flags, sequence, data[offset : offset + length]
+        offset += _aligned(length)
 
 
 def _open(protocol: int) -> socket.socket:
@@ -207,15 +233,15 @@ def _read_error(flags: int, message: bytes) -> Answer:
     (code,) = struct.unpack_from("=i", body)
     if not code:
         return Answer()
-    if not flags & _NLM_F_ACK_TLVS or len(body) < 4 + _HEADER.size:
+    if not flags & NLM_F_ACK_TLVS or len(body) < 4 + _HEADER.size:
         return Answer(error=-code)
-    quoted = _HEADER.size if flags & _NLM_F_CAPPED else struct.unpack_from("=I", body, 4)[0]
+    quoted = _HEADER.size if flags & NLM_F_CAPPED else struct.unpack_from("=I", body, 4)[0]
     offset = 4 + _aligned(quoted)
     while len(body) - offset >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(body, offset)
         if length < _ATTRIBUTE.size or length > len(body) - offset:
             break
-        if kind == _NLMSGERR_ATTR_MSG:
+        if kind == NLMSGERR_ATTR_MSG:
             text = body[offset + _ATTRIBUTE.size : offset + length]
             return Answer(error=-code, detail=text.rstrip(b"\0").decode(errors="replace"))
         offset += _aligned(length)

@@ -44,34 +44,34 @@ static size_t segment_size(const struct tunnel_record *record, const struct view
     return record->mtu > headers ? record->mtu - headers : 0;
 }
 
-static struct piece *new_piece(struct emission *emission, struct outgoing *outgoing, size_t offset,
-                               size_t length)
+static struct piece *new_piece(struct emission *emission, struct tun_write *tun_write,
+                               size_t offset, size_t length, bool is_header)
 {
     uint32_t index = (uint32_t)emission->pieces++;
     struct piece *piece = &emission->in->pieces[index];
 
-    *piece = (struct piece){(uint32_t)offset, (uint32_t)length, UINT32_MAX, 0};
-    if (outgoing->pieces++)
-        emission->in->pieces[outgoing->last_piece].next = index;
+    *piece = (struct piece){(uint32_t)offset, (uint32_t)length, UINT32_MAX, is_header};
+    if (tun_write->pieces++)
+        emission->in->pieces[tun_write->last_piece].next = index;
     else
-        outgoing->first_piece = index;
-    outgoing->last_piece = index;
-    outgoing->length += (uint32_t)length;
+        tun_write->first_piece = index;
+    tun_write->last_piece = index;
+    tun_write->length += (uint32_t)length;
     return piece;
 }
 
-static bool has_room(const struct emission *emission, size_t outgoing, size_t pieces)
+static bool has_room(const struct emission *emission, size_t tun_writes, size_t pieces)
 {
-    return emission->in->outgoing_capacity - emission->outgoing >= outgoing &&
+    return emission->in->tun_writes_capacity - emission->tun_writes >= tun_writes &&
            emission->in->piece_capacity - emission->pieces >= pieces;
 }
 
-static struct outgoing *new_outgoing(struct emission *emission, uint32_t tunnel)
+static struct tun_write *new_tun_write(struct emission *emission, uint32_t tunnel)
 {
-    struct outgoing *outgoing = &emission->in->outgoing[emission->outgoing++];
-    *outgoing =
-        (struct outgoing){.tunnel = tunnel, .fd = record_of(emission, tunnel)->fd, .packets = 1};
-    return outgoing;
+    struct tun_write *tun_write = &emission->in->tun_writes[emission->tun_writes++];
+    *tun_write =
+        (struct tun_write){.tunnel = tunnel, .fd = emission->in->descriptors[tunnel], .packets = 1};
+    return tun_write;
 }
 
 static void write_vnet(const struct view *view, const struct vnet_header *vnet)
@@ -103,13 +103,13 @@ static void close_run(struct emission *emission, struct run *run)
         return;
     run->open = false;
 
-    struct outgoing *outgoing = &emission->in->outgoing[run->outgoing];
+    struct tun_write *tun_write = &emission->in->tun_writes[run->tun_write];
     struct view *first = &run->first;
     uint8_t *ip = first->frame + first->ip;
     uint8_t *transport = first->frame + first->transport;
     size_t transport_length = run->ip_length - (first->transport - first->ip);
 
-    if (outgoing->packets == 1)
+    if (tun_write->packets == 1)
         return;
     if (first->version == 4) {
         store16(ip + 2, (uint16_t)run->ip_length);
@@ -221,7 +221,7 @@ static bool same_tcp(const struct run *run, const struct view *view)
 
 static bool join(struct emission *emission, struct run *run, const struct view *view, bool merged)
 {
-    struct outgoing *outgoing = &emission->in->outgoing[run->outgoing];
+    struct tun_write *tun_write = &emission->in->tun_writes[run->tun_write];
     size_t payload = payload_length(view);
     bool tcp = view->protocol == IP_TCP;
 
@@ -229,9 +229,9 @@ static bool join(struct emission *emission, struct run *run, const struct view *
                : payload > run->size)
         return false;
     if (run->ip_length + payload > IP_LENGTH_LIMIT || !has_room(emission, 0, 1) ||
-        !same_ip(run, view, outgoing->packets))
+        !same_ip(run, view, tun_write->packets))
         return false;
-    if (tcp ? !same_tcp(run, view) : outgoing->packets >= RUN_UDP_PACKETS)
+    if (tcp ? !same_tcp(run, view) : tun_write->packets >= RUN_UDP_PACKETS)
         return false;
     /* What is written as a super-packet is trusted by the kernel: no segment that was damaged on
      * the way may become part of one. */
@@ -240,9 +240,9 @@ static bool join(struct emission *emission, struct run *run, const struct view *
     run->checked = true;
     if (!merged && !checksum_is_partial(view) && !checksum_is_right(view))
         return false;
-    new_piece(emission, outgoing, (size_t)(view->frame - emission->in->arena) + view->payload,
-              payload);
-    outgoing->packets++;
+    new_piece(emission, tun_write, (size_t)(view->frame - emission->in->arena) + view->payload,
+              payload, false);
+    tun_write->packets++;
     run->ip_length += payload;
     if (tcp) {
         uint8_t ends = transport_of(view)[TCP_FLAGS] & (TCP_PSH | TCP_FIN);
@@ -266,7 +266,7 @@ static void open_run(struct emission *emission, struct run *run, uint32_t tunnel
         .open = true,
         .merged = merged,
         .checked = partial,
-        .outgoing = (uint32_t)emission->outgoing - 1,
+        .tun_write = (uint32_t)emission->tun_writes - 1,
         .first = *view,
         .size = size,
         .ip_length = view->length - view->ip,
@@ -314,16 +314,16 @@ static bool emit_cut(struct emission *emission, uint32_t tunnel, struct view *vi
     size_t step = (head + 63) & ~(size_t)63;
     size_t at = (emission->headers + 63) & ~(size_t)63;
 
-    if (!has_room(emission, segments, 2 * segments) || at > emission->in->headers_end ||
-        (emission->in->headers_end - at) / step < segments)
+    if (!has_room(emission, segments, 2 * segments) || at > emission->in->headers_length ||
+        (emission->in->headers_length - at) / step < segments)
         return false;
     for (size_t done = 0; done < cut.total; done += size, at += step) {
         size_t take = cut.total - done < size ? cut.total - done : size;
-        struct outgoing *outgoing = new_outgoing(emission, tunnel);
-        write_prefix(record, view, emission->in->arena + at);
-        cut_segment(&cut, done, take, emission->in->arena + at + prefix);
-        new_piece(emission, outgoing, at, head);
-        new_piece(emission, outgoing, offset + view->payload + done, take);
+        struct tun_write *tun_write = new_tun_write(emission, tunnel);
+        write_prefix(record, view, emission->in->headers + at);
+        cut_segment(&cut, done, take, emission->in->headers + at + prefix);
+        new_piece(emission, tun_write, at, head, true);
+        new_piece(emission, tun_write, offset + view->payload + done, take, false);
     }
     emission->headers = at;
     return true;
@@ -345,7 +345,7 @@ static bool emit_plain(struct emission *emission, uint32_t tunnel, struct view *
         if (view->protocol == IP_UDP && word16(field) == 0)
             memset(field, 0xff, 2);
     }
-    new_piece(emission, new_outgoing(emission, tunnel), offset, prefix + view->length);
+    new_piece(emission, new_tun_write(emission, tunnel), offset, prefix + view->length, false);
     return true;
 }
 
@@ -386,9 +386,9 @@ bool emit(struct emission *emission, uint32_t tunnel, struct view *view)
     if (partial)
         vnet = unfinished(view, merged ? size : 0);
     write_vnet(view, &vnet);
-    new_piece(emission, new_outgoing(emission, tunnel),
-              (size_t)(view->frame - emission->in->arena) - VNET_HEADER,
-              view->length + VNET_HEADER);
+    new_piece(emission, new_tun_write(emission, tunnel),
+              (size_t)(view->frame - emission->in->arena) - VNET_HEADER, view->length + VNET_HEADER,
+              false);
     if (run)
         open_run(emission, run, tunnel, view, size, partial, merged);
     return true;

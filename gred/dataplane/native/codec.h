@@ -54,10 +54,11 @@ struct egress_result {
 
 /* Contract: _codec.pyi. The caller has checked that every offset lies inside the buffers. */
 void encapsulate(const struct egress *egress, size_t first, size_t count,
-                 struct tunnel_record *record, struct egress_result *result);
+                 const struct tunnel_record *record, struct tx_state *state,
+                 struct egress_result *result);
 
 /* Contract: _codec.pyi. *record* is that of the tunnel the frames were read from. */
-size_t order_frames(uint8_t *arena, struct frame *frames, size_t leaders, size_t waiting,
+size_t order_frames(uint8_t *arena, struct frame *frames, size_t sparse, size_t waiting,
                     size_t count, const struct tunnel_record *record);
 
 /* What tunnels with many remotes have: peers.c. The mask has been checked, the rows have not. */
@@ -78,7 +79,7 @@ struct spread {
     size_t first, capacity;
 };
 
-/* One call of find_stranger(). *now* and *hold* in seconds. */
+/* One call of find_unlearned_source(). *now* and *hold* in seconds. */
 struct hearing {
     const uint8_t *arena;
     const struct received *received;
@@ -91,25 +92,28 @@ struct hearing {
 size_t route_frames(const uint8_t *arena, struct frame *frames, size_t count, size_t limit,
                     const struct peer_table *peers, const struct destination_table *destinations);
 size_t spread_datagrams(struct spread *spread, const struct destination_table *destinations,
-                        struct tunnel_record *record);
+                        struct tx_state *state);
 size_t find_learners(const struct received *received, size_t count,
                      const struct tunnel_record *tunnels, size_t tunnel_count, uint32_t *found,
                      size_t capacity);
-size_t find_stranger(const struct hearing *hearing, const struct peer_table *peers,
-                     const struct destination_table *destinations);
+size_t find_unlearned_source(const struct hearing *hearing, const struct peer_table *peers,
+                             const struct destination_table *destinations);
 
 struct ingress {
     uint8_t *arena;
     struct received *received;
-    struct tunnel_record *tunnels;
-    size_t tunnel_count;
+    const struct tunnel_record *tunnels;
+    struct rx_state *states;
+    const int32_t *descriptors;
+    size_t tunnel_count; /* rows of all three */
     const struct lookup_header *lookup;
     size_t lookup_entries;
-    struct outgoing *outgoing;
-    size_t outgoing_capacity;
+    struct tun_write *tun_writes;
+    size_t tun_writes_capacity;
     struct piece *pieces;
     size_t piece_capacity;
-    size_t headers_begin, headers_end;
+    uint8_t *headers; /* of segments, for devices that take no super-packets */
+    size_t headers_length;
     uint32_t now; /* milliseconds of any clock that does not go back; it may wrap */
 };
 
@@ -122,7 +126,7 @@ struct ingress_result {
 void decapsulate(const struct ingress *ingress, size_t count, struct ingress_result *result);
 
 /* Is a packet with this sequence number in order? For tunnels with INPUT_SEQUENCE. */
-enum drop_reason check_number(struct tunnel_record *record, uint32_t number, uint32_t now);
+enum drop_reason check_number(struct rx_state *state, uint32_t number, uint32_t now);
 
 /* What coalescing and writing share within one call of decapsulate. */
 enum { RUN_SLOTS = 16, RUN_UDP_PACKETS = 64 };
@@ -133,7 +137,7 @@ struct run {
     bool checked; /* the first member's checksum is known to be right, or partial */
     bool fixed_id;
     uint8_t gathered; /* PSH and FIN of the members */
-    uint32_t outgoing;
+    uint32_t tun_write;
     struct view first;
     size_t size;
     size_t ip_length; /* IP packet, all members */
@@ -143,7 +147,7 @@ struct run {
 
 struct emission {
     const struct ingress *in;
-    size_t outgoing;
+    size_t tun_writes;
     size_t pieces;
     size_t headers;
     struct run runs[RUN_SLOTS];

@@ -6,6 +6,8 @@
 #include "codec.h"
 
 enum { WCCP_HEADER = 4 }; /* the redirect header of WCCP version 2 */
+enum { ECHO_REPLY = 0, ECHO_REPLY6 = 129 };
+enum { ECHO_LEAST = 12, ECHO_MARK = 0x67726564 }; /* bytes of ICMP to the end of the mark; "gred" */
 
 /* A GRE header and what is behind it. */
 struct gre {
@@ -18,31 +20,23 @@ struct gre {
     uint32_t sequence;
 };
 
-static enum drop_reason read_outer(const struct ingress *in, struct received *received,
+/* Where GRE begins the transport has said, with all that is known of the outer header. */
+static enum drop_reason pass_outer(const struct ingress *in, const struct received *received,
                                    struct gre *gre)
 {
-    uint8_t *data = in->arena + received->offset;
-
-    if (received->truncated)
+    if (received->verdict)
+        return (enum drop_reason)received->verdict;
+    if (received->outer_length > received->length)
         return DROP_TRUNCATED;
-    gre->start = data;
-    gre->length = received->length;
-    if (received->family == 6)
-        return DROP_NONE;
-    if (received->length < IPV4_HEADER || data[0] >> 4 != 4)
-        return DROP_TRUNCATED;
-    size_t header = (size_t)(data[0] & 15) * 4;
-    if (header < IPV4_HEADER || header > received->length)
-        return DROP_TRUNCATED;
-    received->tos = data[1];
-    received->ttl = data[8];
-    memset(received->source, 0, sizeof received->source);
-    memset(received->destination, 0, sizeof received->destination);
-    memcpy(received->source, data + 12, 4);
-    memcpy(received->destination, data + 16, 4);
-    gre->start = data + header;
-    gre->length = received->length - header;
+    gre->start = in->arena + received->offset + received->outer_length;
+    gre->length = received->length - received->outer_length;
     return DROP_NONE;
+}
+
+static size_t gre_length(uint16_t flags)
+{
+    return 4 + (flags & GRE_CHECKSUM ? 4 : 0) + (flags & GRE_KEY ? 4 : 0) +
+           (flags & GRE_SEQUENCE ? 4 : 0);
 }
 
 static enum drop_reason read_gre(struct gre *gre)
@@ -61,8 +55,7 @@ static enum drop_reason read_gre(struct gre *gre)
         return DROP_ROUTING;
     if (gre->flags & GRE_RESERVED)
         return DROP_RESERVED_BITS;
-    gre->header = 4 + (gre->flags & GRE_CHECKSUM ? 4 : 0) + (gre->flags & GRE_KEY ? 4 : 0) +
-                  (gre->flags & GRE_SEQUENCE ? 4 : 0);
+    gre->header = gre_length(gre->flags);
     if (gre->length < gre->header)
         return DROP_TRUNCATED;
     size_t at = 4;
@@ -87,7 +80,7 @@ static uint32_t probe(const struct ingress *in, const struct lookup_entry *wante
     memcpy(words, wanted->local, 16);
     memcpy(words + 4, wanted->remote, 16);
     words[8] = wanted->key;
-    words[9] = wanted->family | (uint32_t)wanted->kind << 8;
+    words[9] = wanted->family | (uint32_t)wanted->kind << 8 | (uint32_t)wanted->transport << 16;
     for (size_t i = 0; i < 10; i++)
         hash = mix(hash, words[i]);
     for (uint32_t step = 0; step <= mask; step++) {
@@ -95,8 +88,8 @@ static uint32_t probe(const struct ingress *in, const struct lookup_entry *wante
         if (entry->tunnel == 0)
             return 0;
         if (entry->key == wanted->key && entry->family == wanted->family &&
-            entry->kind == wanted->kind && !memcmp(entry->local, wanted->local, 16) &&
-            !memcmp(entry->remote, wanted->remote, 16))
+            entry->kind == wanted->kind && entry->transport == wanted->transport &&
+            !memcmp(entry->local, wanted->local, 16) && !memcmp(entry->remote, wanted->remote, 16))
             return entry->tunnel;
     }
     return 0;
@@ -106,7 +99,8 @@ static uint32_t look_up_kind(const struct ingress *in, const struct received *re
                              uint8_t kind, uint32_t key)
 {
     for (unsigned stage = 0; stage < STAGE_COUNT; stage++) {
-        struct lookup_entry wanted = {.key = key, .family = received->family, .kind = kind};
+        struct lookup_entry wanted = {
+            .key = key, .family = received->family, .kind = kind, .transport = received->transport};
         if (!(in->lookup->stages & 1u << stage))
             continue;
         if (stage == STAGE_BOTH || stage == STAGE_LOCAL)
@@ -129,7 +123,12 @@ static enum drop_reason look_up(const struct ingress *in, struct received *recei
     if (received->tunnel)
         return DROP_NONE;
     received->tunnel = look_up_kind(in, received, KIND_SOME, 0);
-    return received->tunnel ? DROP_KEY_MISMATCH : DROP_NO_TUNNEL;
+    if (!received->tunnel)
+        return DROP_NO_TUNNEL;
+    if (!look_up_kind(in, received, keyed ? KIND_FOREIGN_KEY : KIND_FOREIGN_NO_KEY, gre->key))
+        return DROP_KEY_MISMATCH;
+    received->tunnel = 0;
+    return DROP_FOREIGN;
 }
 
 /* Check the inner IP header against the protocol type and the length, and cut what trails. */
@@ -198,18 +197,49 @@ static enum drop_reason open_redirected(const struct tunnel_record *record,
     return DROP_NONE;
 }
 
-/* Is this a keepalive of Cisco's kind: an answer that we are to send back, GRE with protocol type 0
- * from this end to the other? Delivered, it would be a packet that claims our own address. */
-static bool is_keepalive(const struct received *received, const struct view *view)
+/* Is this a keepalive: an answer that we are to send back, GRE without content, from this end or to
+ * the other? Both, but that behind a NAT either end may know itself by another address; some mean
+ * the ends inside the tunnel. Delivered, it would be a packet that claims our own address.
+ * wire/keepalive.py has the forms. */
+static bool is_keepalive(const struct tunnel_record *record, const struct received *received,
+                         const struct view *view)
 {
-    if (received->family != 4 || view->version != 4 || view->ip || view->protocol != IP_GRE ||
-        view->fragment)
+    static const uint8_t none[4];
+    const uint8_t *ip = view->frame;
+
+    if (!view->version || view->ip || view->protocol != IP_GRE || view->fragment)
+        return false;
+    size_t header = ip_header_length(view), left = view->length - header;
+    size_t length = view->version == 4 ? 4 : 16;
+    const uint8_t *source = ip + (view->version == 4 ? 12 : 8);
+    bool outside =
+        view->version == received->family && (!memcmp(source, received->destination, length) ||
+                                              !memcmp(source + length, received->source, length));
+    bool inside =
+        view->version == 4 && memcmp(record->inner, none, 4) && !memcmp(source, record->inner, 4);
+    if (left < 4 || !(outside || inside))
+        return false;
+    uint16_t flags = load16(ip + header), protocol = load16(ip + header + 2);
+    if (flags & GRE_VERSION)
+        return false;
+    return protocol == PROTOCOL_KEEPALIVE ||
+           (view->version == 6 && protocol == PROTOCOL_IPV6 && left == gre_length(flags));
+}
+
+/* The answer to an echo request of our own, which has the tunnel's identifier and says so in the
+ * first bytes of its data. Of one that was fragmented the first part is enough. wire/echo.py */
+static bool is_echo_reply(const struct tunnel_record *record, const struct view *view)
+{
+    if (!view->version || view->ip)
         return false;
     const uint8_t *ip = view->frame;
-    size_t header = ip_header_length(view);
-    return view->length - header >= 4 && !memcmp(ip + 12, received->destination, 4) &&
-           !memcmp(ip + 16, received->source, 4) && !(load16(ip + header) & GRE_VERSION) &&
-           load16(ip + header + 2) == PROTOCOL_KEEPALIVE;
+    const uint8_t *icmp = ip + ip_header_length(view);
+    size_t left = view->length - ip_header_length(view);
+    bool four = view->version == 4;
+    if (view->protocol != (four ? IP_ICMP : IP_ICMPV6) || (four && load16(ip + 6) & 0x1fff))
+        return false;
+    return left >= ECHO_LEAST && icmp[0] == (four ? ECHO_REPLY : ECHO_REPLY6) && !icmp[1] &&
+           load16(icmp + 4) == record->echo && load32(icmp + 8) == ECHO_MARK;
 }
 
 static enum drop_reason read_inner(const struct tunnel_record *record, const struct gre *gre,
@@ -252,6 +282,23 @@ static enum drop_reason read_inner(const struct tunnel_record *record, const str
     }
     find_transport(view);
     return DROP_NONE;
+}
+
+/* What this tunnel does not carry may be a request for an answer all the same: who sends Ethernet
+ * asks with a bare IP packet, and Huawei with a protocol type of its own. */
+static bool is_bare_keepalive(const struct tunnel_record *record, const struct received *received,
+                              const struct gre *gre)
+{
+    struct view view = {.frame = gre->start + gre->header, .length = gre->length - gre->header};
+    uint8_t version = gre->protocol == PROTOCOL_IPV6 ? 6 : 4;
+
+    if (gre->protocol != PROTOCOL_IPV4 && gre->protocol != PROTOCOL_IPV6 &&
+        gre->protocol != PROTOCOL_HUAWEI)
+        return false;
+    if (read_ip(&view, 0, version))
+        return false;
+    find_transport(&view);
+    return is_keepalive(record, received, &view);
 }
 
 static enum drop_reason check_checksum(const struct tunnel_record *record, const struct gre *gre)
@@ -297,14 +344,14 @@ static enum drop_reason propagate_ecn(uint8_t outer_tos, struct view *view)
     return DROP_NONE;
 }
 
-static enum drop_reason check_sequence(struct tunnel_record *record, const struct gre *gre,
-                                       uint32_t now)
+static enum drop_reason check_sequence(const struct tunnel_record *record, struct rx_state *state,
+                                       const struct gre *gre, uint32_t now)
 {
     if (!(record->flags & INPUT_SEQUENCE))
         return DROP_NONE;
     if (!(gre->flags & GRE_SEQUENCE))
         return DROP_SEQ_MISSING;
-    return check_number(record, gre->sequence, now);
+    return check_number(state, gre->sequence, now);
 }
 
 static enum drop_reason admit(const struct ingress *in, struct received *received,
@@ -318,48 +365,63 @@ static enum drop_reason admit(const struct ingress *in, struct received *receive
     received->key = 0;
     received->inner_offset = 0;
     received->inner_length = 0;
-    if ((reason = read_outer(in, received, &gre)) || (reason = read_gre(&gre)))
+    if ((reason = pass_outer(in, received, &gre)) || (reason = read_gre(&gre)))
         return reason;
     received->protocol = gre.protocol;
     received->key = gre.key;
     if ((reason = look_up(in, received, &gre)))
         return reason;
-    struct tunnel_record *record = &in->tunnels[received->tunnel];
-    if ((reason = open_redirected(record, received, &gre)) ||
-        (reason = check_checksum(record, &gre)) || (reason = read_inner(record, &gre, view)))
-        return reason;
-    if (is_keepalive(received, view))
+    const struct tunnel_record *record = &in->tunnels[received->tunnel];
+    received->inner_offset = (uint32_t)(gre.start + gre.header - in->arena);
+    /* The answer to a keepalive has what our request said, not what this tunnel demands. */
+    if (gre.protocol == PROTOCOL_KEEPALIVE)
         return DROP_KEEPALIVE;
+    if ((reason = open_redirected(record, received, &gre)) ||
+        (reason = check_checksum(record, &gre)))
+        return reason;
+    if ((reason = read_inner(record, &gre, view))) {
+        if (reason != DROP_UNKNOWN_PROTOCOL || !is_bare_keepalive(record, received, &gre))
+            return reason;
+        check_sequence(record, &in->states[received->tunnel], &gre, in->now);
+        return DROP_KEEPALIVE;
+    }
     received->inner_offset = (uint32_t)(view->frame - in->arena);
     received->inner_length = (uint32_t)view->length;
+    if (is_keepalive(record, received, view) ||
+        (record->flags & ECHOES && is_echo_reply(record, view))) {
+        /* It has its number, and none is missing. */
+        check_sequence(record, &in->states[received->tunnel], &gre, in->now);
+        return DROP_KEEPALIVE;
+    }
     if ((reason = propagate_ecn(received->tos, view)))
         return reason;
-    return check_sequence(record, &gre, in->now);
+    return check_sequence(record, &in->states[received->tunnel], &gre, in->now);
 }
 
 void decapsulate(const struct ingress *in, size_t count, struct ingress_result *result)
 {
-    struct emission emission = {.in = in, .headers = in->headers_begin};
+    struct emission emission = {.in = in};
 
     *result = (struct ingress_result){0};
     for (size_t i = 0; i < count; i++) {
         struct received *received = &in->received[i];
         struct view view;
         enum drop_reason reason = admit(in, received, &view);
-        struct tunnel_record *record = &in->tunnels[received->tunnel];
+        const struct tunnel_record *record = &in->tunnels[received->tunnel];
+        struct rx_state *state = &in->states[received->tunnel];
         if (!reason && record->flags & CLAMP_MSS)
             clamp_mss(&view, packet_limit(record));
         if (!reason && !emit(&emission, received->tunnel, &view))
             reason = DROP_NO_BUFS;
-        received->verdict = (uint16_t)reason;
+        received->verdict = (uint8_t)reason;
         if (reason) {
-            record->rx_drops[reason]++;
+            state->rx_drops[reason]++;
             result->refused++;
         } else {
-            record->rx_packets++;
-            record->rx_bytes += received->inner_length;
+            state->rx_packets++;
+            state->rx_bytes += received->inner_length;
         }
     }
     emit_end(&emission);
-    result->frames = emission.outgoing;
+    result->frames = emission.tun_writes;
 }

@@ -172,8 +172,8 @@ static size_t gre_header_length(uint32_t flags)
 }
 
 /* Write the GRE header at *gre*; *inner_sum* is the sum of what follows it. RFC 2890 §2. */
-static void write_gre(struct tunnel_record *record, uint16_t protocol_type, uint8_t *gre,
-                      uint64_t inner_sum)
+static void write_gre(const struct tunnel_record *record, struct tx_state *state,
+                      uint16_t protocol_type, uint8_t *gre, uint64_t inner_sum)
 {
     uint8_t *field = gre + 4;
     uint16_t flags = 0;
@@ -190,7 +190,7 @@ static void write_gre(struct tunnel_record *record, uint16_t protocol_type, uint
     }
     if (record->flags & OUTPUT_SEQUENCE) {
         flags |= GRE_SEQUENCE;
-        store32(field, record->output_next++);
+        store32(field, state->output_next++);
         field += 4;
     }
     store16(gre, flags);
@@ -199,8 +199,9 @@ static void write_gre(struct tunnel_record *record, uint16_t protocol_type, uint
         store_checksum(gre + 4, sum_bytes(gre, (size_t)(field - gre)) + inner_sum);
 }
 
-static void fill_datagram(struct tunnel_record *record, const struct view *view,
-                          struct datagram *datagram, const struct frame *frame, size_t index)
+static void fill_datagram(const struct tunnel_record *record, struct tx_state *state,
+                          const struct view *view, struct datagram *datagram,
+                          const struct frame *frame, size_t index)
 {
     uint8_t outer_tos = record->flags & TOS_INHERIT ? view->tos : record->tos;
 
@@ -216,8 +217,8 @@ static void fill_datagram(struct tunnel_record *record, const struct view *view,
     datagram->reserved = 0;
     datagram->destination = frame->destination;
     datagram->frame = (uint32_t)index;
-    record->tx_packets++;
-    record->tx_bytes += datagram->inner_length;
+    state->tx_packets++;
+    state->tx_bytes += datagram->inner_length;
 }
 
 static size_t round_up_64(size_t n)
@@ -226,7 +227,8 @@ static size_t round_up_64(size_t n)
 }
 
 void encapsulate(const struct egress *egress, size_t first, size_t count,
-                 struct tunnel_record *record, struct egress_result *result)
+                 const struct tunnel_record *record, struct tx_state *state,
+                 struct egress_result *result)
 {
     size_t gre_length = gre_header_length(record->flags);
     size_t headers = round_up_64(egress->headers_begin);
@@ -247,7 +249,7 @@ void encapsulate(const struct egress *egress, size_t first, size_t count,
         if (!frame->verdict && plan.super && round_up_64(gre_length + view->payload) > space)
             frame->verdict = DROP_BAD_INNER;
         if (frame->verdict) {
-            record->tx_drops[frame->verdict]++;
+            state->tx_drops[frame->verdict]++;
             result->refused++;
             continue;
         }
@@ -256,13 +258,13 @@ void encapsulate(const struct egress *egress, size_t first, size_t count,
             uint8_t *gre = view->frame - gre_length;
             uint64_t sum =
                 record->flags & OUTPUT_CHECKSUM ? sum_bytes(view->frame, view->length) : 0;
-            write_gre(record, plan.protocol_type, gre, sum);
+            write_gre(record, state, plan.protocol_type, gre, sum);
             datagram->head_offset = (uint32_t)(frame->offset - gre_length);
             datagram->head_length = (uint32_t)(gre_length + view->length);
             datagram->body_offset = 0;
             datagram->body_length = 0;
             datagram->inner_length = frame->length;
-            fill_datagram(record, view, datagram, frame, result->next);
+            fill_datagram(record, state, view, datagram, frame, result->next);
             continue;
         }
         size_t head_length = gre_length + view->payload;
@@ -277,13 +279,13 @@ void encapsulate(const struct egress *egress, size_t first, size_t count,
             uint64_t sum = cut_segment(&plan.cut, frame->done, take, gre + gre_length);
             if (record->flags & OUTPUT_CHECKSUM)
                 sum += sum_bytes(gre + gre_length, view->payload);
-            write_gre(record, plan.protocol_type, gre, sum);
+            write_gre(record, state, plan.protocol_type, gre, sum);
             datagram->head_offset = (uint32_t)headers;
             datagram->head_length = (uint32_t)head_length;
             datagram->body_offset = (uint32_t)(frame->offset + view->payload + frame->done);
             datagram->body_length = (uint32_t)take;
             datagram->inner_length = (uint32_t)(view->payload + take);
-            fill_datagram(record, view, datagram, frame, result->next);
+            fill_datagram(record, state, view, datagram, frame, result->next);
             frame->done += (uint32_t)take;
             headers += round_up_64(head_length);
         }

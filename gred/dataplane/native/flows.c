@@ -5,12 +5,12 @@
  */
 #include "codec.h"
 
-enum { LEADERS = 4, QUANTUM = 1514 };
+enum { SPARSE_AT_MOST = 4, QUANTUM = 1514 };
 
 struct flow {
     uint32_t hosts; /* both ends, whatever the protocol */
     uint32_t whole; /* equal to hosts: a part of a packet, which may be of any flow between them */
-    bool echo;      /* a bare TCP acknowledgment: nobody waits for it, it belongs to a stream */
+    bool pure_ack;  /* a bare TCP acknowledgment: nobody waits for it, it belongs to a stream */
 };
 
 static bool hides_its_flow(const struct view *view)
@@ -82,41 +82,41 @@ static struct flow flow_of(uint8_t *frame, size_t length, uint32_t flags)
         transport <= length && length - transport >= sizeof *words) {
         memcpy(words, frame + transport, sizeof *words);
         flow.whole = mix(flow.whole, words[0]);
-        flow.echo = view.protocol == IP_TCP &&
-                    is_bare_acknowledgment(frame + transport, length - transport);
+        flow.pure_ack = view.protocol == IP_TCP &&
+                        is_bare_acknowledgment(frame + transport, length - transport);
     }
     return flow;
 }
 
-/* May frame *i* go in front of all but the leaders? */
-static bool may_lead(const struct frame *frames, size_t leaders, size_t i, struct flow flow)
+/* May frame *i* go in front of all but the sparse? */
+static bool is_sparse(const struct frame *frames, size_t sparse, size_t i, struct flow flow)
 {
     size_t bytes = frames[i].length;
 
-    if (leaders >= LEADERS || flow.whole == flow.hosts || flow.echo)
+    if (sparse >= SPARSE_AT_MOST || flow.whole == flow.hosts || flow.pure_ack)
         return false;
-    for (size_t k = 0; k < leaders; k++)
+    for (size_t k = 0; k < sparse; k++)
         if (frames[k].flow == flow.whole)
             bytes += frames[k].length;
     if (bytes > QUANTUM)
         return false;
-    for (size_t k = leaders; k < i; k++)
+    for (size_t k = sparse; k < i; k++)
         if (frames[k].flow == flow.whole || frames[k].flow == flow.hosts)
             return false;
     return true;
 }
 
-size_t order_frames(uint8_t *arena, struct frame *frames, size_t leaders, size_t waiting,
+size_t order_frames(uint8_t *arena, struct frame *frames, size_t sparse, size_t waiting,
                     size_t count, const struct tunnel_record *record)
 {
     for (size_t i = waiting; i < count; i++) {
         struct flow flow = flow_of(arena + frames[i].offset, frames[i].length, record->flags);
         frames[i].flow = flow.whole;
-        if (!may_lead(frames, leaders, i, flow))
+        if (!is_sparse(frames, sparse, i, flow))
             continue;
         struct frame frame = frames[i];
-        memmove(frames + leaders + 1, frames + leaders, (i - leaders) * sizeof *frames);
-        frames[leaders++] = frame;
+        memmove(frames + sparse + 1, frames + sparse, (i - sparse) * sizeof *frames);
+        frames[sparse++] = frame;
     }
-    return leaders;
+    return sparse;
 }

@@ -17,22 +17,28 @@ enum {
 
 size_t read_frames(int fd, uint8_t *arena, size_t prefix, struct frame *frames, size_t first,
                    size_t limit, int *error);
-size_t write_frames(uint8_t *arena, struct outgoing *outgoing, const struct piece *pieces,
-                    size_t count);
+size_t write_frames(uint8_t *arena, uint8_t *headers, struct tun_write *tun_writes,
+                    const struct piece *pieces, size_t count);
 
-/* Sockets that send: raw ones with and without Don't Fragment; a packet socket, or -1. */
+/* Raw sockets that send: with and without Don't Fragment. */
 struct senders {
-    int whole;
-    int fragmenting;
-    int packet;
+    int df;
+    int no_df;
 };
 
-/* Return how many were taken; *error: what stopped the next, or 0. */
-size_t send_datagrams(const struct senders *senders, struct way *way, uint8_t *arena,
+/* Return how many were taken; *error: what stopped the next, or 0. Each destination keeps how long
+ * they were. */
+size_t send_datagrams(const struct senders *senders, uint8_t *arena,
                       const struct datagram *datagrams, size_t count,
-                      const struct destination *destinations, int *error);
+                      struct destination *destinations, int *error);
+
+/* The same, past the host's routing where a probe packet has shown the path: *packet* is a packet
+ * socket, *entry* what is known of the path. */
+size_t send_bypassing(const struct senders *senders, int packet, struct path_entry *entry,
+                      uint8_t *arena, const struct datagram *datagrams, size_t count,
+                      struct destination *destinations, int *error);
 
 size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin, size_t stride,
-                         struct received *received, size_t limit, bool linger, int *error);
+                         struct received *received, size_t limit, bool busy_poll, int *error);
 
 #endif

@@ -1,7 +1,7 @@
 /* gred.dataplane._io: batched reads and writes on TUN devices and sockets, for Python. No GRE.
  *
  * This file takes arguments apart and checks that every offset lies inside its buffer; the work is
- * done, without the interpreter lock, by tun.c, send.c, scout.c and receive.c.
+ * done, without the interpreter lock, by tun.c, send.c, bypass.c and receive.c.
  * Contract: _io.pyi. Twin: gred/dataplane/pure_io.py.
  */
 #define PY_SSIZE_T_CLEAN
@@ -58,40 +58,44 @@ exit:
     return answer;
 }
 
-static bool pieces_fit(const struct outgoing *outgoing, size_t count, const struct piece *pieces,
-                       size_t piece_count, size_t arena_length)
+static bool pieces_fit(const struct tun_write *tun_writes, size_t count, const struct piece *pieces,
+                       size_t piece_count, size_t arena_length, size_t headers_length)
 {
     for (size_t i = 0; i < count; i++) {
-        uint32_t at = outgoing[i].first_piece;
-        for (uint32_t k = 0; k < outgoing[i].pieces; k++, at = pieces[at].next)
-            if (at >= piece_count || pieces[at].offset > arena_length ||
-                pieces[at].length > arena_length - pieces[at].offset)
+        uint32_t at = tun_writes[i].first_piece;
+        for (uint32_t k = 0; k < tun_writes[i].pieces; k++, at = pieces[at].next) {
+            if (at >= piece_count)
                 return false;
+            size_t room = pieces[at].is_header ? headers_length : arena_length;
+            if (pieces[at].offset > room || pieces[at].length > room - pieces[at].offset)
+                return false;
+        }
     }
     return true;
 }
 
 static PyObject *py_write_frames(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    enum { ARENA, OUTGOING, PIECES, BUFFERS };
-    static const int buffer_args[BUFFERS] = {0, 1, 2};
+    enum { ARENA, HEADERS, TUN_WRITES, PIECES, BUFFERS };
+    static const int buffer_args[BUFFERS] = {0, 1, 2, 3};
     Py_buffer buffers[BUFFERS] = {{0}};
     size_t count, failed = 0;
     PyObject *answer = NULL;
 
     (void)module;
-    if (!check_argument_count("write_frames", nargs, 4) || !get_size(args[3], &count) ||
+    if (!check_argument_count("write_frames", nargs, 5) || !get_size(args[4], &count) ||
         !get_buffers(args, buffer_args, buffers, BUFFERS))
         goto exit;
-    if (count > (size_t)buffers[OUTGOING].len / sizeof(struct outgoing) ||
-        !pieces_fit(buffers[OUTGOING].buf, count, buffers[PIECES].buf,
-                    (size_t)buffers[PIECES].len / sizeof(struct piece),
-                    (size_t)buffers[ARENA].len)) {
+    if (count > (size_t)buffers[TUN_WRITES].len / sizeof(struct tun_write) ||
+        !pieces_fit(buffers[TUN_WRITES].buf, count, buffers[PIECES].buf,
+                    (size_t)buffers[PIECES].len / sizeof(struct piece), (size_t)buffers[ARENA].len,
+                    (size_t)buffers[HEADERS].len)) {
         too_small("write_frames");
         goto exit;
     }
     Py_BEGIN_ALLOW_THREADS failed =
-        write_frames(buffers[ARENA].buf, buffers[OUTGOING].buf, buffers[PIECES].buf, count);
+        write_frames(buffers[ARENA].buf, buffers[HEADERS].buf, buffers[TUN_WRITES].buf,
+                     buffers[PIECES].buf, count);
     Py_END_ALLOW_THREADS answer = PyLong_FromSize_t(failed);
 exit:
     release_buffers(buffers, BUFFERS);
@@ -113,8 +117,8 @@ static bool datagrams_fit(const struct datagram *datagrams, size_t count, size_t
 
 static PyObject *py_send_datagrams(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    enum { WAY, ARENA, DATAGRAMS, DESTINATIONS, BUFFERS };
-    static const int buffer_args[BUFFERS] = {3, 4, 5, 8};
+    enum { ARENA, DATAGRAMS, DESTINATIONS, BUFFERS };
+    static const int buffer_args[BUFFERS] = {2, 3, 6};
     Py_buffer buffers[BUFFERS] = {{0}};
     size_t first, count, sent = 0;
     struct senders senders;
@@ -122,24 +126,55 @@ static PyObject *py_send_datagrams(PyObject *module, PyObject *const *args, Py_s
     PyObject *answer = NULL;
 
     (void)module;
-    if (!check_argument_count("send_datagrams", nargs, 9) || !get_int(args[0], &senders.whole) ||
-        !get_int(args[1], &senders.fragmenting) || !get_int(args[2], &senders.packet) ||
-        !get_size(args[6], &first) || !get_size(args[7], &count) ||
-        !get_buffers(args, buffer_args, buffers, BUFFERS))
+    if (!check_argument_count("send_datagrams", nargs, 7) || !get_int(args[0], &senders.df) ||
+        !get_int(args[1], &senders.no_df) || !get_size(args[4], &first) ||
+        !get_size(args[5], &count) || !get_buffers(args, buffer_args, buffers, BUFFERS))
         goto exit;
     const struct datagram *datagrams = buffers[DATAGRAMS].buf;
-    struct way *way = buffers[WAY].buf;
     if (count > (size_t)buffers[DATAGRAMS].len / sizeof(struct datagram) || first > count ||
-        (size_t)buffers[WAY].len < sizeof *way || way->header_length > sizeof way->header ||
         !datagrams_fit(datagrams + first, count - first,
                        (size_t)buffers[DESTINATIONS].len / sizeof(struct destination),
                        (size_t)buffers[ARENA].len)) {
         too_small("send_datagrams");
         goto exit;
     }
+    Py_BEGIN_ALLOW_THREADS sent = send_datagrams(&senders, buffers[ARENA].buf, datagrams + first,
+                                                 count - first, buffers[DESTINATIONS].buf, &error);
+    Py_END_ALLOW_THREADS answer = Py_BuildValue("ni", (Py_ssize_t)sent, error);
+exit:
+    release_buffers(buffers, BUFFERS);
+    return answer;
+}
+
+static PyObject *py_send_bypassing(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    enum { ENTRY, ARENA, DATAGRAMS, DESTINATIONS, BUFFERS };
+    static const int buffer_args[BUFFERS] = {3, 4, 5, 8};
+    Py_buffer buffers[BUFFERS] = {{0}};
+    size_t first, count, sent = 0;
+    struct senders senders;
+    int packet, error = 0;
+    PyObject *answer = NULL;
+
+    (void)module;
+    if (!check_argument_count("send_bypassing", nargs, 9) || !get_int(args[0], &senders.df) ||
+        !get_int(args[1], &senders.no_df) || !get_int(args[2], &packet) ||
+        !get_size(args[6], &first) || !get_size(args[7], &count) ||
+        !get_buffers(args, buffer_args, buffers, BUFFERS))
+        goto exit;
+    const struct datagram *datagrams = buffers[DATAGRAMS].buf;
+    struct path_entry *entry = buffers[ENTRY].buf;
+    if (count > (size_t)buffers[DATAGRAMS].len / sizeof(struct datagram) || first > count ||
+        (size_t)buffers[ENTRY].len < sizeof *entry || entry->header_length > sizeof entry->header ||
+        !datagrams_fit(datagrams + first, count - first,
+                       (size_t)buffers[DESTINATIONS].len / sizeof(struct destination),
+                       (size_t)buffers[ARENA].len)) {
+        too_small("send_bypassing");
+        goto exit;
+    }
     Py_BEGIN_ALLOW_THREADS sent =
-        send_datagrams(&senders, way, buffers[ARENA].buf, datagrams + first, count - first,
-                       buffers[DESTINATIONS].buf, &error);
+        send_bypassing(&senders, packet, entry, buffers[ARENA].buf, datagrams + first,
+                       count - first, buffers[DESTINATIONS].buf, &error);
     Py_END_ALLOW_THREADS answer = Py_BuildValue("ni", (Py_ssize_t)sent, error);
 exit:
     release_buffers(buffers, BUFFERS);
@@ -152,13 +187,13 @@ static PyObject *py_receive_datagrams(PyObject *module, PyObject *const *args, P
     static const int buffer_args[BUFFERS] = {2, 5};
     Py_buffer buffers[BUFFERS] = {{0}};
     size_t begin, stride, limit, filled = 0;
-    int fd, family, linger, error = 0;
+    int fd, family, busy_poll, error = 0;
     PyObject *answer = NULL;
 
     (void)module;
     if (!check_argument_count("receive_datagrams", nargs, 8) || !get_int(args[0], &fd) ||
         !get_int(args[1], &family) || !get_size(args[3], &begin) || !get_size(args[4], &stride) ||
-        !get_size(args[6], &limit) || (linger = PyObject_IsTrue(args[7])) < 0 ||
+        !get_size(args[6], &limit) || (busy_poll = PyObject_IsTrue(args[7])) < 0 ||
         !get_buffers(args, buffer_args, buffers, BUFFERS))
         goto exit;
     if (limit > (size_t)buffers[RECEIVED].len / sizeof(struct received) ||
@@ -167,8 +202,9 @@ static PyObject *py_receive_datagrams(PyObject *module, PyObject *const *args, P
         too_small("receive_datagrams");
         goto exit;
     }
-    Py_BEGIN_ALLOW_THREADS filled = receive_datagrams(fd, family, buffers[ARENA].buf, begin, stride,
-                                                      buffers[RECEIVED].buf, limit, linger, &error);
+    Py_BEGIN_ALLOW_THREADS filled =
+        receive_datagrams(fd, family, buffers[ARENA].buf, begin, stride, buffers[RECEIVED].buf,
+                          limit, busy_poll, &error);
     Py_END_ALLOW_THREADS answer = Py_BuildValue("ni", (Py_ssize_t)filled, error);
 exit:
     release_buffers(buffers, BUFFERS);
@@ -179,6 +215,7 @@ static PyMethodDef methods[] = {
     {"read_frames", (PyCFunction)(void (*)(void))py_read_frames, METH_FASTCALL, NULL},
     {"write_frames", (PyCFunction)(void (*)(void))py_write_frames, METH_FASTCALL, NULL},
     {"send_datagrams", (PyCFunction)(void (*)(void))py_send_datagrams, METH_FASTCALL, NULL},
+    {"send_bypassing", (PyCFunction)(void (*)(void))py_send_bypassing, METH_FASTCALL, NULL},
     {"receive_datagrams", (PyCFunction)(void (*)(void))py_receive_datagrams, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

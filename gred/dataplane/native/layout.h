@@ -1,7 +1,8 @@
 /* The memory that the codec, the I/O and Python share: records and tables in plain buffers.
  *
  * Native byte order and alignment unless a field says "wire". The twin of this file is layout.py;
- * a test compares every size and offset. No code that moves a packet belongs here.
+ * a test reads both and compares every field and every number. No code that moves a packet belongs
+ * here.
  */
 #ifndef GRED_LAYOUT_H
 #define GRED_LAYOUT_H
@@ -11,42 +12,39 @@
 
 /* Why a packet was discarded: gred/wire/drop.py, in the same order, as far
  * as the codec counts them. */
-#define GRED_DROP_REASONS(X)                                                                       \
-    X(NONE)                                                                                        \
-    X(TRUNCATED)                                                                                   \
-    X(BAD_VERSION)                                                                                 \
-    X(ROUTING)                                                                                     \
-    X(RESERVED_BITS)                                                                               \
-    X(UNKNOWN_PROTOCOL)                                                                            \
-    X(NO_TUNNEL)                                                                                   \
-    X(KEY_MISMATCH)                                                                                \
-    X(CSUM_ERR)                                                                                    \
-    X(CSUM_MISSING)                                                                                \
-    X(CSUM_UNEXPECTED)                                                                             \
-    X(OUT_OF_SEQ)                                                                                  \
-    X(SEQ_MISSING)                                                                                 \
-    X(BAD_INNER)                                                                                   \
-    X(ECN_ERR)                                                                                     \
-    X(NO_REMOTE)                                                                                   \
-    X(DEAD_LOOP)                                                                                   \
-    X(TOO_BIG)                                                                                     \
-    X(NO_ROUTE)                                                                                    \
-    X(NO_BUFS)                                                                                     \
-    X(DENIED)                                                                                      \
-    X(DEVICE_DOWN)                                                                                 \
-    X(OTHER)                                                                                       \
-    X(PPTP)                                                                                        \
-    X(WCCP)                                                                                        \
-    X(MPLS)                                                                                        \
-    X(ERSPAN)                                                                                      \
-    X(KEEPALIVE)                                                                                   \
-    X(EOIP)
-
 enum drop_reason {
-#define X(name) DROP_##name,
-    GRED_DROP_REASONS(X)
-#undef X
-        DROP_REASON_COUNT
+    DROP_NONE,
+    DROP_TRUNCATED,
+    DROP_BAD_VERSION,
+    DROP_ROUTING,
+    DROP_RESERVED_BITS,
+    DROP_UNKNOWN_PROTOCOL,
+    DROP_NO_TUNNEL,
+    DROP_KEY_MISMATCH,
+    DROP_CSUM_ERR,
+    DROP_CSUM_MISSING,
+    DROP_CSUM_UNEXPECTED,
+    DROP_OUT_OF_SEQ,
+    DROP_SEQ_MISSING,
+    DROP_BAD_INNER,
+    DROP_ECN_ERR,
+    DROP_NO_REMOTE,
+    DROP_DEAD_LOOP,
+    DROP_TOO_BIG,
+    DROP_NO_ROUTE,
+    DROP_NO_BUFS,
+    DROP_DENIED,
+    DROP_DEVICE_DOWN,
+    DROP_OTHER,
+    DROP_PPTP,
+    DROP_WCCP,
+    DROP_MPLS,
+    DROP_ERSPAN,
+    DROP_KEEPALIVE,
+    DROP_EOIP,
+    DROP_RX_OVERRUN,
+    DROP_FOREIGN,
+    DROP_REASON_COUNT
 };
 
 enum { DROP_COUNTERS = 32 }; /* room for reasons to come */
@@ -72,38 +70,47 @@ enum tunnel_flag {
     CLAMP_MSS = 1u << 16,            /* lower the MSS of TCP handshakes to what the path takes */
     PACKET_INFO = 1u << 17, /* frames are preceded by struct tun_pi, not by a vnet header */
     LEARNS = 1u << 18,      /* its datagrams tell which remote an inner address is behind */
+    ECHOES = 1u << 19,      /* echo requests are sent for it, whose answers are not delivered */
 };
 
-/* One tunnel. Record 0 belongs to no tunnel: it counts what could not be attributed. */
+/* What a tunnel is told to be. Written when it is configured, read by every worker. Record 0
+ * belongs to no tunnel. What changes with each packet is elsewhere: a worker that sends has a table
+ * of struct tx_state, one that receives has a table of struct rx_state and one of the descriptors
+ * that it writes to, in all of them the same row for the same tunnel. Who reads counters sums. */
 struct tunnel_record {
     uint32_t flags;
-    int32_t fd;           /* decapsulated frames are written here; -1: nowhere */
-    uint32_t input_key;   /* host order */
-    uint32_t output_key;  /* host order */
+    uint32_t input_key;  /* host order */
+    uint32_t output_key; /* host order */
+    uint32_t mtu;        /* of the interface, bytes */
+    uint32_t path_mtu;   /* largest inner packet that the path carries, bytes */
+    uint8_t ttl;         /* 1..255 unless TTL_INHERIT */
+    uint8_t tos;         /* DSCP and, overwritten by the inner packet's, ECN */
+    uint16_t protocol;   /* one more protocol type that a PACKET_INFO device carries */
+    uint8_t vnet_header; /* length of struct virtio_net_hdr on this device: 0 or 10 */
+    uint8_t family;      /* of the outer header: 4 or 6 */
+    uint16_t echo;       /* identifier of these */
+    uint8_t inner[4];    /* IPv4 address of the interface; zero: none */
+    uint8_t local[16];   /* wire; IPv4 in the first four bytes; zero: any */
+    uint8_t remote[16];  /* wire; IPv4 in the first four bytes; zero: any */
+};
+
+/* What a worker has sent of a tunnel. */
+struct tx_state {
     uint32_t output_next; /* sequence number of the next packet sent */
-    uint32_t input_next;  /* sequence number expected next */
-    uint32_t input_seen;  /* 0: nothing received yet, any number is right */
-    uint32_t old_run;     /* evidence of a restart: old numbers in a row */
-    uint32_t old_next;    /* the number that would make the run longer */
-    uint32_t mtu;         /* of the interface, bytes */
-    uint32_t path_mtu;    /* largest inner packet that the path carries, bytes */
-    uint8_t ttl;          /* 1..255 unless TTL_INHERIT */
-    uint8_t tos;          /* DSCP and, overwritten by the inner packet's, ECN */
-    uint16_t protocol;    /* one more protocol type that a PACKET_INFO device carries */
-    uint8_t vnet_header;  /* length of struct virtio_net_hdr on this device: 0 or 10 */
-    uint8_t family;       /* of the outer header: 4 or 6 */
-    uint16_t reserved_b;
-    uint32_t reserved_c;
-    uint8_t local[16];  /* wire; IPv4 in the first four bytes; zero: any */
-    uint8_t remote[16]; /* wire; IPv4 in the first four bytes; zero: any */
-    uint32_t reserved_d[2];
+    uint32_t reserved_a;
     uint64_t tx_packets;
     uint64_t tx_bytes; /* inner bytes */
-    uint64_t rx_packets;
-    uint64_t rx_bytes;   /* inner bytes */
-    uint64_t rx_resyncs; /* times the sequence window was moved to a restarted peer */
-    uint64_t rx_lost;    /* sequence numbers that were skipped */
-    /* More of the sequence numbers received (sequence.c). Times are milliseconds. */
+    uint64_t tx_drops[DROP_COUNTERS];
+    uint64_t reserved_b[5];
+};
+
+/* What a worker has received of a tunnel; row 0 counts what could not be attributed. Of sequence
+ * numbers see sequence.c; times are milliseconds. */
+struct rx_state {
+    uint32_t input_next;   /* sequence number expected next */
+    uint32_t input_seen;   /* 0: nothing received yet, any number is right */
+    uint32_t old_run;      /* evidence of a restart: old numbers in a row */
+    uint32_t old_next;     /* the number that would make the run longer */
     uint32_t input_time;   /* of the last packet that was accepted */
     uint32_t input_mark;   /* the number that was expected at mark_time */
     uint32_t mark_time;    /* moved about once a second */
@@ -112,9 +119,12 @@ struct tunnel_record {
     uint32_t first_seen;   /* bit n: number n was accepted since then */
     uint32_t has_former;   /* 0: the life before has no packets under way any more */
     uint32_t former_next;  /* the number that was expected next in the life before */
-    uint64_t reserved_e[10];
-    uint64_t tx_drops[DROP_COUNTERS];
+    uint64_t rx_packets;
+    uint64_t rx_bytes;   /* inner bytes */
+    uint64_t rx_resyncs; /* times the sequence window was moved to a restarted peer */
+    uint64_t rx_lost;    /* sequence numbers that were skipped */
     uint64_t rx_drops[DROP_COUNTERS];
+    uint64_t reserved[6];
 };
 
 /* Egress: one frame read from the TUN. The vnet header, if the device has one, lies right before
@@ -182,23 +192,30 @@ struct destination {
     uint32_t copies;     /* n: stands for the n destinations behind it, each of which gets a copy */
     uint32_t path_mtu; /* largest inner packet that the path there carries; 0: as the record says */
     uint32_t fragmentable; /* not 0: outer packets go without Don't Fragment */
-    uint32_t reserved[2];
+    uint32_t
+        sent_interval;     /* when something was sent last: SENT_INTERVALs of the monotonic clock */
+    uint16_t sent_longest; /* the longest that was sent then and that routers do not fragment, */
+    uint16_t sent_before;  /* and in the interval before that one; without delivery header */
 };
 
-/* Egress: how the kernel sent a datagram, for others to follow (scout.c). One for each tunnel; all
- * zero: nothing is known. */
-struct way {
+/* Seconds. An error is about what was sent in this interval or the one before: it comes back within
+ * a round trip, and the shorter of the two is longer than that. */
+enum { SENT_INTERVAL = 5 };
+
+/* Egress: how the kernel sent a probe packet, for others to follow (bypass.c). The transmit path
+ * cache has one entry for each tunnel; all zero: nothing is known. */
+struct path_entry {
     uint64_t until;    /* nanoseconds of the monotonic clock: what is known holds no longer */
-    uint64_t scouts;   /* datagrams that were to show a way */
-    uint64_t lost;     /* of them, those that showed none */
+    uint64_t probes;   /* datagrams that were to show a path */
+    uint64_t negative; /* of them, those that showed none */
     uint64_t followed; /* datagrams that went behind them */
     uint32_t destination;
-    uint32_t size;     /* of the scout: who follows is no longer */
+    uint32_t size;     /* of the probe packet: who follows is no longer */
     int32_t interface; /* index of the device that it left through */
     uint8_t tos;
     uint8_t ttl;
     uint8_t address_length; /* 6: Ethernet; 0: the device has no such header */
-    uint8_t header_length;  /* of the delivery header; 0: no way that others could follow */
+    uint8_t header_length;  /* of the delivery header; 0: a negative entry, others cannot follow */
     uint8_t address[8];     /* wire; of the next hop */
     uint8_t header[48];     /* wire; as the last datagram had it */
 };
@@ -207,28 +224,35 @@ struct way {
  */
 enum { SOCKET_TTL = 64, SOCKET_TOS = 0 };
 
-/* Ingress: one datagram from the underlay. IPv4: offset is the outer IP header. IPv6: the kernel
- * has taken the outer header off, offset is the GRE header and the I/O fills tos, ttl, source and
- * destination. At least FRAME_HEADROOM bytes before offset are free. */
+/* What carries GRE: part of what a datagram is looked up by. */
+enum transport {
+    TRANSPORT_IP = 0,  /* IP protocol 47 */
+    TRANSPORT_UDP = 1, /* GRE-in-UDP, RFC 8086 */
+};
+
+/* Ingress: one datagram from the underlay. Whoever receives it fills all down to the verdict, and
+ * source and destination; decapsulation fills the rest. The GRE header is outer_length bytes behind
+ * offset. At least FRAME_HEADROOM bytes before offset are free. */
 struct received {
     uint32_t offset;
     uint32_t length;
-    uint8_t family; /* 4 or 6 */
+    uint8_t family;       /* of the outer header: 4 or 6 */
+    uint8_t transport;    /* enum transport */
+    uint8_t outer_length; /* bytes of outer header in the buffer; 0: the kernel took it off */
     uint8_t tos;
     uint8_t ttl;
-    uint8_t truncated; /* the buffer was too small */
-    uint16_t verdict;  /* enum drop_reason */
+    uint8_t verdict;   /* enum drop_reason; not 0 before decapsulation: no good as it arrived */
     uint16_t protocol; /* protocol type, host order */
     uint32_t tunnel;   /* index of a tunnel record; 0: none */
     uint32_t inner_offset;
     uint32_t inner_length;
-    uint32_t key; /* host order; 0 without a key */
-    uint8_t source[16];
+    uint32_t key;       /* host order; 0 without a key */
+    uint8_t source[16]; /* wire; IPv4 in the first four bytes */
     uint8_t destination[16];
 };
 
 /* Ingress: one frame to write, as a chain of pieces. */
-struct outgoing {
+struct tun_write {
     uint32_t tunnel;
     int32_t fd;
     uint32_t first_piece;
@@ -242,8 +266,8 @@ struct outgoing {
 struct piece {
     uint32_t offset;
     uint32_t length;
-    uint32_t next; /* index of the next piece; UINT32_MAX: the last */
-    uint32_t reserved;
+    uint32_t next;      /* index of the next piece; UINT32_MAX: the last */
+    uint32_t is_header; /* 0: it lies in the arena of what was received; else among the headers */
 };
 
 /* The lookup table: a header, then mask + 1 entries, open addressing with linear probing. */
@@ -263,9 +287,11 @@ enum lookup_stage {
 };
 
 enum lookup_kind {
-    KIND_NO_KEY = 0, /* packets without a key */
-    KIND_KEY = 1,    /* packets with this key */
-    KIND_SOME = 2,   /* not a tunnel to deliver to: tells that these addresses have one */
+    KIND_NO_KEY = 0,         /* packets without a key */
+    KIND_KEY = 1,            /* packets with this key */
+    KIND_SOME = 2,           /* not a tunnel to deliver to: tells that these addresses have one */
+    KIND_FOREIGN_NO_KEY = 3, /* the first two again, of another receiver on this host */
+    KIND_FOREIGN_KEY = 4,
 };
 
 struct lookup_entry {
@@ -273,7 +299,8 @@ struct lookup_entry {
     uint32_t key;    /* host order; 0 unless KIND_KEY */
     uint8_t family;
     uint8_t kind;
-    uint16_t reserved_a;
+    uint8_t transport; /* enum transport */
+    uint8_t reserved_a;
     uint32_t reserved_b;
     uint8_t local[16];
     uint8_t remote[16];

@@ -1,4 +1,4 @@
-/* Datagrams about to be sent, as the kernel takes them: what send.c and scout.c share. */
+/* Datagrams about to be sent, as the kernel takes them: what send.c and bypass.c share. */
 #ifndef GRED_OUTBOX_H
 #define GRED_OUTBOX_H
 
@@ -14,7 +14,7 @@ union address {
     struct sockaddr_in6 v6;
 };
 
-/* Ancillary data of one datagram, at its largest: pktinfo, TTL, TOS, a scout's request. */
+/* Ancillary data of one datagram, at its largest: pktinfo, TTL, TOS, a probe packet's request. */
 union control {
     struct cmsghdr align;
     char space[CMSG_SPACE(sizeof(struct in6_pktinfo)) + 3 * CMSG_SPACE(sizeof(int))];
@@ -28,7 +28,7 @@ struct outbox {
     struct iovec iov[CHUNK][PARTS];
     union control controls[CHUNK];
     union address addresses[CHUNK];
-    uint8_t headers[CHUNK][sizeof((struct way *)0)->header];
+    uint8_t headers[CHUNK][sizeof((struct path_entry *)0)->header];
 };
 
 static inline size_t datagram_size(const struct datagram *datagram)
@@ -50,21 +50,25 @@ static inline void put_control(struct msghdr *message, int level, int type, cons
     message->msg_controllen += CMSG_SPACE(length);
 }
 
-/* May *datagram* follow on *way* to *destination*, at the time *now*? */
-bool leads(const struct way *way, const struct datagram *datagram,
-           const struct destination *destination, uint64_t now);
+/* Two datagrams that leave alike share address and ancillary data. */
+static inline bool leave_alike(const struct datagram *a, const struct datagram *b)
+{
+    return a->destination == b->destination && a->tos == b->tos && a->ttl == b->ttl;
+}
 
-/* Is it known, at the time *now*, that *way* leads nowhere? */
-bool is_lost(const struct way *way, uint64_t now);
+/* Fill the outbox with datagrams that leave through the same socket; return how many. */
+size_t fill_outbox(struct outbox *box, uint8_t *arena, const struct datagram *datagrams,
+                   size_t count, const struct destination *destinations);
 
-/* Send *message* through the raw socket *fd* and see which way it goes. Return whether it was
- * taken, else errno tells why. */
-bool send_scout(int fd, const struct msghdr *message, const struct datagram *datagram,
-                const struct destination *destination, struct way *way, uint64_t now);
+/* Send messages *first* to *end* through a raw socket; return how many were taken. *error: the next
+ * was not. */
+size_t send_plainly(int fd, struct outbox *box, size_t first, size_t end, int *error);
 
-/* Let messages *first* to *end* of the box follow on *way*, through the packet socket *fd*. Return
- * how many were taken; the others are to be filled in anew. *error: the next was dropped. */
-size_t follow(int fd, struct outbox *box, size_t first, size_t end, struct way *way, uint64_t now,
-              int *error);
+/* Return which SENT_INTERVAL it is. */
+uint32_t present_interval(void);
+
+/* Let destinations keep the longest of *count* datagrams that were sent. */
+void note_sent(const struct datagram *datagrams, size_t count, struct destination *destinations,
+               uint32_t interval);
 
 #endif

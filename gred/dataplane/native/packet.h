@@ -20,11 +20,12 @@ enum {
     PROTOCOL_ERSPAN_2 = 0x88be,
     PROTOCOL_ERSPAN_3 = 0x22eb,
     PROTOCOL_KEEPALIVE = 0,
-    PROTOCOL_PPP = 0x880b,  /* with version 1: RFC 2637 */
-    PROTOCOL_EOIP = 0x6400, /* with version 1: MikroTik's Ethernet over IP */
+    PROTOCOL_HUAWEI = 0x0004, /* of a keepalive, where others have that of IPv4 */
+    PROTOCOL_PPP = 0x880b,    /* with version 1: RFC 2637 */
+    PROTOCOL_EOIP = 0x6400,   /* with version 1: MikroTik's Ethernet over IP */
 };
 
-enum { IP_TCP = 6, IP_UDP = 17, IP_GRE = 47 };
+enum { IP_ICMP = 1, IP_TCP = 6, IP_UDP = 17, IP_GRE = 47, IP_ICMPV6 = 58 };
 /* IPv6 extension headers (RFC 8200 §4). */
 enum {
     IPV6_HOP_BY_HOP = 0,

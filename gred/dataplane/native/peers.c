@@ -124,7 +124,7 @@ size_t route_frames(const uint8_t *arena, struct frame *frames, size_t count, si
 }
 
 size_t spread_datagrams(struct spread *spread, const struct destination_table *destinations,
-                        struct tunnel_record *record)
+                        struct tx_state *state)
 {
     size_t end = spread->first;
 
@@ -137,8 +137,8 @@ size_t spread_datagrams(struct spread *spread, const struct destination_table *d
             fit_copy(copy, destinations);
         }
         if (spread->copy) {
-            record->tx_packets++;
-            record->tx_bytes += copy->inner_length;
+            state->tx_packets++;
+            state->tx_bytes += copy->inner_length;
         }
         if (++spread->copy >= copies) {
             spread->copy = 0;
@@ -167,8 +167,8 @@ size_t find_learners(const struct received *received, size_t count,
     return n;
 }
 
-size_t find_stranger(const struct hearing *hearing, const struct peer_table *peers,
-                     const struct destination_table *destinations)
+size_t find_unlearned_source(const struct hearing *hearing, const struct peer_table *peers,
+                             const struct destination_table *destinations)
 {
     for (size_t i = hearing->first; i < hearing->count; i++) {
         const struct received *entry = &hearing->received[i];

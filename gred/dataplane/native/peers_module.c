@@ -64,7 +64,7 @@ exit:
 
 static PyObject *py_spread_datagrams(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    enum { DATAGRAMS, DESTINATIONS, TUNNELS, BUFFERS };
+    enum { DATAGRAMS, DESTINATIONS, STATES, BUFFERS };
     static const int buffer_args[BUFFERS] = {0, 5, 6};
     Py_buffer buffers[BUFFERS] = {{0}};
     struct destination_table destinations;
@@ -83,12 +83,12 @@ static PyObject *py_spread_datagrams(PyObject *module, PyObject *const *args, Py
     spread.capacity = (size_t)buffers[DATAGRAMS].len / sizeof(struct datagram);
     if (spread.next > spread.count || spread.count > spread.first ||
         spread.first > spread.capacity ||
-        tunnel >= (size_t)buffers[TUNNELS].len / sizeof(struct tunnel_record)) {
+        tunnel >= (size_t)buffers[STATES].len / sizeof(struct tx_state)) {
         PyErr_SetString(PyExc_ValueError, "spread_datagrams: a table is smaller than its count");
         goto exit;
     }
-    struct tunnel_record *record = (struct tunnel_record *)buffers[TUNNELS].buf + tunnel;
-    Py_BEGIN_ALLOW_THREADS filled = spread_datagrams(&spread, &destinations, record);
+    struct tx_state *state = (struct tx_state *)buffers[STATES].buf + tunnel;
+    Py_BEGIN_ALLOW_THREADS filled = spread_datagrams(&spread, &destinations, state);
     Py_END_ALLOW_THREADS answer =
         Py_BuildValue("nnn", (Py_ssize_t)filled, (Py_ssize_t)spread.next, (Py_ssize_t)spread.copy);
 exit:
@@ -122,7 +122,7 @@ exit:
     return answer;
 }
 
-static PyObject *py_find_stranger(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+static PyObject *py_find_unlearned_source(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     enum { ARENA, RECEIVED, PEERS, DESTINATIONS, BUFFERS };
     static const int buffer_args[BUFFERS] = {0, 1, 5, 6};
@@ -134,9 +134,9 @@ static PyObject *py_find_stranger(PyObject *module, PyObject *const *args, Py_ss
     PyObject *answer = NULL;
 
     (void)module;
-    if (!check_argument_count("find_stranger", nargs, 9) || !get_size(args[2], &hearing.first) ||
-        !get_size(args[3], &hearing.count) || !get_size(args[4], &tunnel) ||
-        !get_size(args[7], &now) || !get_size(args[8], &hold) ||
+    if (!check_argument_count("find_unlearned_source", nargs, 9) ||
+        !get_size(args[2], &hearing.first) || !get_size(args[3], &hearing.count) ||
+        !get_size(args[4], &tunnel) || !get_size(args[7], &now) || !get_size(args[8], &hold) ||
         !get_buffers(args, buffer_args, buffers, BUFFERS) || !get_peers(&buffers[PEERS], &peers))
         goto exit;
     get_destinations(&buffers[DESTINATIONS], &destinations);
@@ -152,10 +152,11 @@ static PyObject *py_find_stranger(PyObject *module, PyObject *const *args, Py_ss
         fits = hearing.received[i].inner_offset <= arena_length &&
                hearing.received[i].inner_length <= arena_length - hearing.received[i].inner_offset;
     if (!fits) {
-        PyErr_SetString(PyExc_ValueError, "find_stranger: a buffer is smaller than its count");
+        PyErr_SetString(PyExc_ValueError,
+                        "find_unlearned_source: a buffer is smaller than its count");
         goto exit;
     }
-    Py_BEGIN_ALLOW_THREADS found = find_stranger(&hearing, &peers, &destinations);
+    Py_BEGIN_ALLOW_THREADS found = find_unlearned_source(&hearing, &peers, &destinations);
     Py_END_ALLOW_THREADS answer = PyLong_FromSize_t(found);
 exit:
     release_buffers(buffers, BUFFERS);
@@ -166,7 +167,8 @@ static PyMethodDef methods[] = {
     {"route_frames", (PyCFunction)(void (*)(void))py_route_frames, METH_FASTCALL, NULL},
     {"spread_datagrams", (PyCFunction)(void (*)(void))py_spread_datagrams, METH_FASTCALL, NULL},
     {"find_learners", (PyCFunction)(void (*)(void))py_find_learners, METH_FASTCALL, NULL},
-    {"find_stranger", (PyCFunction)(void (*)(void))py_find_stranger, METH_FASTCALL, NULL},
+    {"find_unlearned_source", (PyCFunction)(void (*)(void))py_find_unlearned_source, METH_FASTCALL,
+     NULL},
     {NULL, NULL, 0, NULL},
 };
 

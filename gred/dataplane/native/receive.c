@@ -1,6 +1,7 @@
 /* Datagrams received from a raw socket, in batches. */
 #define _GNU_SOURCE
 #include "io.h"
+#include "packet.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -11,8 +12,8 @@
 
 enum {
     BURST = 4,                /* datagrams in one call that make a burst likely */
-    LINGER = 240000,          /* nanoseconds to wait for more of a burst, at most */
-    SILENCE = 40000,          /* nanoseconds without a packet that end a burst */
+    BUSY_POLL = 240000,       /* nanoseconds to wait for more of a burst, at most */
+    IDLE_TIMEOUT = 40000,     /* nanoseconds without a packet that end a burst */
     PENDING_ERROR_LIMIT = 16, /* ICMP errors skipped in one receive call */
 };
 
@@ -25,6 +26,22 @@ struct inbox {
         char space[CMSG_SPACE(sizeof(struct in6_pktinfo)) + 2 * CMSG_SPACE(sizeof(int))];
     } controls[CHUNK];
 };
+
+/* IPv4: the kernel leaves the outer header where it is. */
+static void read_header(const uint8_t *ip, struct received *received)
+{
+    size_t length = received->length < IPV4_HEADER ? 0 : (size_t)(ip[0] & 15) * 4;
+
+    if (length < IPV4_HEADER || ip[0] >> 4 != 4 || length > received->length) {
+        received->verdict = DROP_TRUNCATED;
+        return;
+    }
+    received->outer_length = (uint8_t)length;
+    received->tos = ip[1];
+    received->ttl = ip[8];
+    memcpy(received->source, ip + 12, 4);
+    memcpy(received->destination, ip + 16, 4);
+}
 
 /* IPv6: the kernel keeps the outer header; what is needed of it comes beside the data. */
 static void read_control(struct msghdr *message, struct received *received)
@@ -74,10 +91,10 @@ static bool burst_goes_on(const struct received *received, size_t filled, struct
     clock_gettime(CLOCK_MONOTONIC, &clock);
     int64_t now = (int64_t)clock.tv_sec * 1000000000 + clock.tv_nsec;
     if (burst->end == 0)
-        burst->end = now + LINGER;
+        burst->end = now + BUSY_POLL;
     if (filled != burst->filled) {
         burst->filled = filled;
-        burst->silent = now + SILENCE;
+        burst->silent = now + IDLE_TIMEOUT;
     }
     if (now >= burst->end || now >= burst->silent)
         return false;
@@ -86,7 +103,7 @@ static bool burst_goes_on(const struct received *received, size_t filled, struct
 }
 
 size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin, size_t stride,
-                         struct received *received, size_t limit, bool linger, int *error)
+                         struct received *received, size_t limit, bool busy_poll, int *error)
 {
     struct inbox box;
     size_t filled = 0;
@@ -110,7 +127,7 @@ size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin, size_
         int got = recvmmsg(fd, box.messages, n, MSG_DONTWAIT, NULL);
         if (got < 0) {
             if (errno == EAGAIN) {
-                if (linger && burst_goes_on(received, filled, &burst))
+                if (busy_poll && burst_goes_on(received, filled, &burst))
                     continue;
                 break;
             }
@@ -126,13 +143,17 @@ size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin, size_
                 .offset = (uint32_t)(begin + filled * stride + FRAME_HEADROOM),
                 .length = box.messages[i].msg_len,
                 .family = (uint8_t)family,
-                .truncated = box.messages[i].msg_hdr.msg_flags & MSG_TRUNC ? 1 : 0,
+                .transport = TRANSPORT_IP,
             };
             if (family == 6)
                 read_control(&box.messages[i].msg_hdr, entry);
+            else
+                read_header(arena + entry->offset, entry);
+            if (box.messages[i].msg_hdr.msg_flags & MSG_TRUNC)
+                entry->verdict = DROP_TRUNCATED; /* the slot was too small */
             filled++;
         }
-        if ((unsigned)got < n && !(linger && burst_goes_on(received, filled, &burst)))
+        if ((unsigned)got < n && !(busy_poll && burst_goes_on(received, filled, &burst)))
             break;
     }
     return filled;

@@ -1,18 +1,11 @@
-/* Datagrams sent in batches: each through a raw socket, or many behind one that went ahead.
- *
- *     datagrams --fill_outbox--> messages --send_plainly, send_scout--> raw socket
- *                                         --follow--> packet socket
+/* Datagrams sent in batches, through raw sockets: datagrams --fill_outbox--> messages --sendmmsg-->
+ * kernel, which decides on the way of each.
  */
 #define _GNU_SOURCE
 #include "outbox.h"
 
 #include <errno.h>
 #include <time.h>
-
-enum {
-    LEAST_RUN = 4,         /* datagrams that must leave alike for a scout to pay */
-    TOS_OF_PRIORITY = 0x18 /* bits of TOS that make the kernel give a queueing priority */
-};
 
 static socklen_t fill_address(const struct destination *destination, union address *address)
 {
@@ -57,15 +50,8 @@ static void fill_control(const struct destination *destination, const struct dat
     put_control(message, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
 }
 
-/* Two datagrams that leave alike share address and ancillary data. */
-static bool leave_alike(const struct datagram *a, const struct datagram *b)
-{
-    return a->destination == b->destination && a->tos == b->tos && a->ttl == b->ttl;
-}
-
-/* Fill the outbox with datagrams that leave through the same socket; return how many. */
-static size_t fill_outbox(struct outbox *box, uint8_t *arena, const struct datagram *datagrams,
-                          size_t count, const struct destination *destinations)
+size_t fill_outbox(struct outbox *box, uint8_t *arena, const struct datagram *datagrams,
+                   size_t count, const struct destination *destinations)
 {
     size_t n = 0;
 
@@ -94,26 +80,7 @@ static size_t fill_outbox(struct outbox *box, uint8_t *arena, const struct datag
     return n;
 }
 
-/* May others follow this one? A packet socket gives no priority, and neither do most TOS. */
-static bool may_lead(const struct datagram *datagram, const struct destination *destination)
-{
-    return destination->family == 6 || !(datagram->tos & TOS_OF_PRIORITY);
-}
-
-/* Return how many datagrams from *first* on could follow it: as long as they leave alike and are no
- * longer, for what the path carries was asked for the first. */
-static size_t run_length(const struct datagram *datagrams, size_t first, size_t end)
-{
-    size_t next = first + 1;
-
-    while (next < end && leave_alike(&datagrams[next], &datagrams[first]) &&
-           datagram_size(&datagrams[next]) <= datagram_size(&datagrams[first]))
-        next++;
-    return next - first;
-}
-
-/* Send messages *first* to *end* through a raw socket; return how many were taken. */
-static size_t send_plainly(int fd, struct outbox *box, size_t first, size_t end, int *error)
+size_t send_plainly(int fd, struct outbox *box, size_t first, size_t end, int *error)
 {
     size_t sent = first;
 
@@ -129,74 +96,49 @@ static size_t send_plainly(int fd, struct outbox *box, size_t first, size_t end,
     return sent - first;
 }
 
-/* Send one box: what can follow does, long runs behind a scout of their own. Return how many were
- * taken; an early end without an error leaves the rest to be filled in anew. */
-static size_t send_in_runs(const struct senders *senders, struct way *way, struct outbox *box,
-                           const struct datagram *datagrams, size_t count,
-                           const struct destination *destinations, uint64_t now, int *error)
-{
-    size_t sent = 0;
-
-    while (sent < count) {
-        size_t next = sent; /* that does not go plainly */
-        size_t run = 0;
-        bool is_led = false;
-        for (; next < count; next += run) {
-            const struct destination *destination = &destinations[datagrams[next].destination];
-            run = run_length(datagrams, next, count);
-            is_led = leads(way, &datagrams[next], destination, now);
-            if (is_led ||
-                (run >= LEAST_RUN && !is_lost(way, now) && may_lead(&datagrams[next], destination)))
-                break;
-        }
-        sent += send_plainly(senders->whole, box, sent, next, error);
-        if (sent < next || next == count)
-            return sent;
-        size_t end = sent + run;
-        if (!is_led) {
-            const struct destination *destination = &destinations[datagrams[sent].destination];
-            if (!send_scout(senders->whole, &box->messages[sent].msg_hdr, &datagrams[sent],
-                            destination, way, now)) {
-                *error = errno;
-                return sent;
-            }
-            sent++;
-            if (!leads(way, &datagrams[sent], destination, now))
-                continue;
-        }
-        sent += follow(senders->packet, box, sent, end, way, now, error);
-        if (sent < end)
-            return sent;
-    }
-    return sent;
-}
-
-static uint64_t monotonic_now(void)
+uint32_t present_interval(void)
 {
     struct timespec clock;
 
-    clock_gettime(CLOCK_MONOTONIC, &clock);
-    return (uint64_t)clock.tv_sec * 1000000000 + (uint64_t)clock.tv_nsec;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &clock);
+    return (uint32_t)(clock.tv_sec / SENT_INTERVAL);
 }
 
-size_t send_datagrams(const struct senders *senders, struct way *way, uint8_t *arena,
+/* What has no Don't Fragment is never too long for a router, but over IPv6. */
+void note_sent(const struct datagram *datagrams, size_t count, struct destination *destinations,
+               uint32_t interval)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct destination *destination = &destinations[datagrams[i].destination];
+        size_t size = datagram_size(&datagrams[i]);
+        if (!datagrams[i].dont_fragment && destination->family == 4)
+            continue;
+        if (destination->sent_interval != interval) {
+            bool is_next = destination->sent_interval + 1 == interval;
+            destination->sent_before = is_next ? destination->sent_longest : 0;
+            destination->sent_longest = 0;
+            destination->sent_interval = interval;
+        }
+        if (size > destination->sent_longest)
+            destination->sent_longest = (uint16_t)(size < UINT16_MAX ? size : UINT16_MAX);
+    }
+}
+
+size_t send_datagrams(const struct senders *senders, uint8_t *arena,
                       const struct datagram *datagrams, size_t count,
-                      const struct destination *destinations, int *error)
+                      struct destination *destinations, int *error)
 {
     struct outbox box;
     size_t sent = 0;
-    uint64_t now = senders->packet < 0 ? 0 : monotonic_now();
+    uint32_t interval = present_interval();
 
     *error = 0;
     while (sent < count && !*error) {
         const struct datagram *next = datagrams + sent;
         size_t n = fill_outbox(&box, arena, next, count - sent, destinations);
-        if (senders->packet >= 0 && next->dont_fragment) {
-            sent += send_in_runs(senders, way, &box, next, n, destinations, now, error);
-        } else {
-            int sender = next->dont_fragment ? senders->whole : senders->fragmenting;
-            sent += send_plainly(sender, &box, 0, n, error);
-        }
+        n = send_plainly(next->dont_fragment ? senders->df : senders->no_df, &box, 0, n, error);
+        note_sent(next, n, destinations, interval);
+        sent += n;
     }
     return sent;
 }

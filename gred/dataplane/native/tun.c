@@ -30,30 +30,32 @@ size_t read_frames(int fd, uint8_t *arena, size_t prefix, struct frame *frames, 
     return at - first;
 }
 
-size_t write_frames(uint8_t *arena, struct outgoing *outgoing, const struct piece *pieces,
-                    size_t count)
+size_t write_frames(uint8_t *arena, uint8_t *headers, struct tun_write *tun_writes,
+                    const struct piece *pieces, size_t count)
 {
     size_t failed = 0;
 
     for (size_t i = 0; i < count; i++) {
         struct iovec iov[PIECE_LIMIT];
-        uint32_t piece = outgoing[i].first_piece;
-        size_t n = outgoing[i].pieces;
+        uint32_t piece = tun_writes[i].first_piece;
+        size_t n = tun_writes[i].pieces;
         ssize_t written;
 
-        outgoing[i].error = 0;
+        tun_writes[i].error = 0;
         if (n > PIECE_LIMIT) {
-            outgoing[i].error = EMSGSIZE;
+            tun_writes[i].error = EMSGSIZE;
             failed++;
             continue;
         }
-        for (size_t k = 0; k < n; k++, piece = pieces[piece].next)
-            iov[k] = (struct iovec){arena + pieces[piece].offset, pieces[piece].length};
+        for (size_t k = 0; k < n; k++, piece = pieces[piece].next) {
+            uint8_t *memory = pieces[piece].is_header ? headers : arena;
+            iov[k] = (struct iovec){memory + pieces[piece].offset, pieces[piece].length};
+        }
         do
-            written = writev(outgoing[i].fd, iov, (int)n);
+            written = writev(tun_writes[i].fd, iov, (int)n);
         while (written < 0 && errno == EINTR);
         if (written < 0) {
-            outgoing[i].error = errno;
+            tun_writes[i].error = errno;
             failed++;
         }
     }

@@ -4,10 +4,12 @@ import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 
+import pytest
 from pyroute2.netlink.rtnl import RTM_NEWADDR
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
-from gred.control.kernel.messages import read_addresses
+from gred.control.kernel.messages import read_addresses, route_mtu_query, route_query
+from gred.control.kernel.routes import RouteQuery
 from gred.control.kernel.rtnetlink import encode
 
 UNIVERSE, LINK, HOST = 0, 253, 254
@@ -64,3 +66,16 @@ def test_addresses_that_cannot_be_sent_from_are_left_out() -> None:
         address("fd00::3"),
     )
     assert found == texts("fd00::3")
+
+
+@pytest.mark.parametrize(
+    ("destination", "source"),
+    [("192.0.2.2", None), ("192.0.2.2", "192.0.2.1"), ("2001:db8::2", "2001:db8::1")],
+)
+@pytest.mark.parametrize(("device", "mark"), [(0, 0), (3, 0), (0, 7), (3, 7)])
+def test_a_question_for_a_route_is_the_same_for_thousands(
+    destination: str, source: str | None, device: int, mark: int
+) -> None:
+    own = None if source is None else ip_address(source)
+    query = RouteQuery(ip_address(destination), own, device, mark)
+    assert route_mtu_query(query) == route_query(query, as_configured=True)

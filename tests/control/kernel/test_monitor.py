@@ -12,7 +12,7 @@ import pytest
 
 from gred.control.kernel.monitor import LinkMonitor, drain
 from tests.control.conftest import Run
-from tests.control.fakes import until
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -65,6 +65,13 @@ class Laboratory:
         self.daemon = Daemon(self.lab, self.gred, path)
         self.daemon.wait_ready(READY_S)
 
+    def make_anew(self, tunnel: Tunnel) -> None:
+        """Delete the kernel's end of *tunnel* and make it again."""
+        self.linux.ip("link", "delete", tunnel.name)
+        self._batches.clear()
+        self._kernel_tunnel(tunnel)
+        self._run_batch(self.linux, self._batches[self.linux])
+
     def log(self) -> str:
         """Return what gred logged, if it was started."""
         return self.daemon.log() if self.daemon is not None else ""
@@ -142,6 +149,9 @@ class Laboratory:
             self._ip(self.router, f"address add {far}/{length} dev far")
             self._ip(self.gred, f"route add {theirs} via {near}")
             self._ip(self.linux, f"route add {ours} via {far}")
+        if tunnel.name == "swallowed":
+            # The router's errors never leave it.
+            self._ip(self.router, f"rule add ipproto icmp to {ours} blackhole")
 
     def _kernel_tunnel(self, tunnel: Tunnel) -> None:
         name = tunnel.name
@@ -162,7 +172,7 @@ class Laboratory:
 
 
 def _section(tunnel: Tunnel) -> str:
-    options = "\n".join(tunnel.gred.split())
+    options = "\n".join(tunnel.gred.format(linux=tunnel.overlay("linux", 4)).split())
     return (
         f"\n[Tunnel {tunnel.name}]\n"
         f"Local={tunnel.underlay('gred')}\n"

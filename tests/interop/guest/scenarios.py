@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from gred.lab.hosts import Host
 from gred.lab.traffic import ping
+from gred.lab.waiting import wait_for
 from tests.interop.guest.checks import address, both_ways, echo, stream, streams
-from tests.interop.guest.laboratory import Laboratory
+from tests.interop.guest.laboratory import FAR_MTU, Laboratory
 from tests.interop.guest.traffic import Outer, datagram, numbered, sniffing
 from tests.interop.matrix import FORMS, TUNNEL, Tunnel
 
@@ -145,6 +146,53 @@ def ipsec(lab: Laboratory) -> str:
     return rates
 
 
+# Life and death.
+
+
+def keepalive_answered(lab: Laboratory) -> str:
+    """By default no kernel does; it forwards the answer, which comes from its own address."""
+    name, before = "asked", lab.log().count("tunnel_up")
+    wait_for(lambda: _says(lab, "tunnel_silent", name), "silence")
+    _let_answer(lab, name, "wire")
+    wait_for(lambda: _says(lab, "tunnel_up", name), "the answer")
+    assert lab.log().count("tunnel_up") > before
+    echo(lab, TUNNEL[name], lab.gred, lab.linux, 4, 56)
+    return ""
+
+
+def inner_address_pinged(lab: Laboratory) -> str:
+    tunnel = TUNNEL["pinged"]
+    wait_for(lambda: _says(lab, "tunnel_up", tunnel.name), "the answer")
+    echo(lab, tunnel, lab.gred, lab.linux, 4, 56)
+    lab.linux.ip("link", "set", tunnel.name, "down")
+    wait_for(lambda: _says(lab, "tunnel_silent", tunnel.name), "silence")
+    return ""
+
+
+def _let_answer(lab: Laboratory, *devices: str) -> None:
+    """Let the kernel forward the answers to keepalives that arrive by *devices*."""
+    for scope in ("all", *devices):
+        lab.linux.sysctl(f"net.ipv4.conf.{scope}.rp_filter", "0")
+        lab.linux.sysctl(f"net.ipv4.conf.{scope}.accept_local", "1")
+    lab.linux.sysctl("net.ipv4.ip_forward", "1")
+
+
+def peer_restarts(lab: Laboratory) -> str:
+    """Also when it had sent fewer packets than are remembered."""
+    tunnel, lost = TUNNEL["reborn"], 0
+    for count in (10, 300, 1):
+        arrived = numbered(lab.linux, lab.gred, tunnel.overlay("gred", 4), count)
+        lost = max(lost, count - len(arrived))
+        lab.make_anew(tunnel)
+    assert lost <= 1, f"{lost} packets were lost at a restart"
+    echo(lab, tunnel, lab.gred, lab.linux, 4, 56)
+    return f"{lost} lost"
+
+
+def _says(lab: Laboratory, event: str, tunnel: str) -> bool:
+    return any(event in line and f"tunnel={tunnel} " in line for line in lab.log().splitlines())
+
+
 # Disturbed wires.
 
 
@@ -220,6 +268,17 @@ def narrow_to_gred(lab: Laboratory) -> str:
 
 def narrow_to_linux(lab: Laboratory) -> str:
     result = stream(lab, TUNNEL["narrow"], lab.gred, lab.linux, 4)
+    return f"{result.received * 8 / result.seconds / 1e6:.1f} Mbit/s"
+
+
+def narrow_swallowed(lab: Laboratory) -> str:
+    tunnel = TUNNEL["swallowed"]
+    _let_answer(lab, tunnel.name, "far")
+    wait_for(lambda: _says(lab, "tunnel_up", tunnel.name), "the answer")
+    wait_for(lambda: _mtu(lab.gred, tunnel.name) == FAR_MTU - 24, "the MTU of the path")
+    assert "ICMP is filtered" in lab.log()
+    echo(lab, tunnel, lab.gred, lab.linux, 4, FAR_MTU - 24 - _HEADERS[4])
+    result = stream(lab, tunnel, lab.gred, lab.linux, 4)
     return f"{result.received * 8 / result.seconds / 1e6:.1f} Mbit/s"
 
 

@@ -5,12 +5,15 @@ configuration as it found it; whether the service runs is for the next one to se
 """
 
 import contextlib
+import json
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.systemd.guest import system
-from tests.systemd.guest.system import DROP_INS, INNER, UNIT, log, messages, pings, run, show
+from tests.systemd.guest.system import DROP_INS, INNER, OUTER, UNIT, log, messages, pings, run, show
 from tests.systemd.matrix import MANY
 
 _CAPABILITIES = 1 << 12 | 1 << 13  # CAP_NET_ADMIN, CAP_NET_RAW. linux/capability.h
@@ -54,6 +57,79 @@ def the_status_is_told() -> str:
     return status
 
 
+def what_is_flushed_is_put_back() -> str:
+    """By the service as it is shipped: its user, its capabilities, its sandbox."""
+    before = len(_told("repaired"))
+    run("ip", "address", "flush", "dev", "tunnel")
+    began = time.monotonic()
+    _until(lambda: len(_told("repaired")) > before)
+    seconds = time.monotonic() - began
+    pings_cross_both_ways()
+    return f"told after {seconds:.1f} s: {_told('repaired')[-1]}"
+
+
+def what_networkd_strips_is_put_back() -> str:
+    """When it is told to configure the interface, and when it finds it new."""
+    with _networkd_configures_the_tunnel():
+        before = len(_told("repaired"))
+        run("networkctl", "reconfigure", "tunnel")
+        _until(lambda: len(_told("repaired")) > before)
+        pings_cross_both_ways()
+        _starts()
+        _until(lambda: "configured" in run("networkctl", "status", "tunnel", check=False))
+        _until(lambda: INNER["gred"] in run("ip", "address", "show", "dev", "tunnel"))
+        _until(lambda: "1 up" in show("StatusText"))
+        pings_cross_both_ways()
+    _starts()
+    return run("networkctl", "--no-legend", "list", "tunnel").strip()
+
+
+def networkd_is_named_when_it_strips_again_and_again() -> str:
+    with _networkd_configures_the_tunnel():
+
+        def contested() -> bool:
+            if INNER["gred"] in run("ip", "address", "show", "dev", "tunnel"):
+                run("networkctl", "reconfigure", "tunnel")
+            return bool(_told("tunnel_incomplete"))
+
+        _until(contested)
+        said = _told("tunnel_incomplete")[0]
+        assert "removed 5 times" in said, said
+        assert f"is systemd-networkd ({_NETWORK_FILE}) configuring tunnel?" in said, said
+    _starts()
+    pings_cross_both_ways()
+    return said
+
+
+_NETWORK_FILE = Path("/etc/systemd/network/50-everything.network")
+
+
+@contextlib.contextmanager
+def _networkd_configures_the_tunnel() -> Iterator[None]:
+    """Have a file of networkd match the tunnel, with nothing in it of what gred gives it."""
+    _NETWORK_FILE.write_text("[Match]\nName=tunnel\n[Network]\nLinkLocalAddressing=no\n")
+    try:
+        run("networkctl", "reload")
+        yield
+    finally:
+        _NETWORK_FILE.unlink()
+        run("networkctl", "reload")
+
+
+def _told(event: str) -> list[str]:
+    """Return the details of the lines of one *event* in the last run, in their order."""
+    return [str(entry.get("GRED_DETAIL", "")) for entry in log(f"GRED_EVENT={event}")]
+
+
+def _until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
+    """Wait until *condition* holds, for *seconds* at most: emulated, everything takes its time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        addresses = run("ip", "address", "show", "dev", "tunnel", check=False)
+        assert time.monotonic() < deadline, f"never\n{addresses}\n{messages()}"
+        time.sleep(0.2)
+
+
 def nothing_is_compiled_at_start() -> None:
     """Python takes bytecode only if it was made of the source as it is: mtime and size."""
     package = next(Path("/opt/gred/lib").glob("python3*/site-packages/gred"))
@@ -64,6 +140,133 @@ def nothing_is_compiled_at_start() -> None:
         assert compiled is not None, f"{source} is compiled at each start"
         stamp = int.from_bytes(compiled.read_bytes()[8:12], "little")
         assert stamp == int(source.stat().st_mtime), f"{source} is newer than what was compiled"
+
+
+def the_doctor_sees_the_service() -> str:
+    """And what a real kernel has loaded for the peer's GRE, which is the only finding."""
+    facts, findings = _doctor()
+    service = facts["service"]
+    assert (service["state"], service["enabled"]) == ("active", True), service
+    assert service["pid"] == int(show("MainPID")), service
+    assert service["since"], service
+    assert [one["kind"] for one in findings] == ["kernel_answers"], findings
+    (running,) = facts["receivers"]["running"]
+    assert running == {"pid": service["pid"], "tunnels": ["tunnel"]}
+    assert all(one["gred"] for one in facts["receivers"]["holders"]), facts["receivers"]
+    run("ip", "link", "set", "dev", "gre0", "up")
+    try:
+        assert [one["kind"] for one in _doctor()[1]] == ["kernel_takes_all"]
+    finally:
+        run("ip", "link", "set", "dev", "gre0", "down")
+    with _drop_in(system.many(1)):
+        kinds = [one["kind"] for one in _doctor()[1]]
+        assert "configuration_newer" in kinds, kinds
+    return run("runuser", "-u", "nobody", "--", "gred", "doctor", check=False)
+
+
+def _doctor() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    told = json.loads(run("gred", "doctor", "--json", check=False))
+    return told["facts"], told["findings"]
+
+
+def the_status_is_asked() -> str:
+    """By root, by a member of group gred, and by nobody else."""
+    assert "tunnel: up for " in run("gred", "status", "tunnel")
+    member = ("setpriv", "--reuid=65534", "--regid=gred", "--clear-groups")
+    assert "tunnel" in run(*member, "gred", "status")
+    refused = run(*member, "gred", "reload", check=False)
+    assert "only root and gred's own user may" in refused, refused
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    denied = run(*nobody, "gred", "status", check=False)
+    assert "be a member of group gred" in denied, denied
+    return run("gred", "status").strip()
+
+
+def a_reload_is_followed() -> str:
+    """A tunnel comes and goes; the other stays as it is, and loses no ping meanwhile."""
+    index = Path("/sys/class/net/tunnel/ifindex").read_text()
+    load = subprocess.Popen(
+        ["ping", "-q", "-i", "0.2", "-c", "100", INNER["peer"]], stdout=subprocess.PIPE, text=True
+    )
+    began = time.monotonic()
+    with _drop_in(system.many(1)):
+        run("systemctl", "reload", UNIT)
+        _until(lambda: "2 tunnels: 2 up" in show("StatusText"))
+        seconds = time.monotonic() - began
+        assert list(Path("/sys/class/net").glob("many*"))
+    run("systemctl", "reload", UNIT)
+    _until(lambda: "1 tunnel: 1 up" in show("StatusText"))
+    assert not list(Path("/sys/class/net").glob("many*"))
+    told = load.communicate(timeout=120)[0]
+    assert " 0% packet loss" in told, told
+    assert Path("/sys/class/net/tunnel/ifindex").read_text() == index
+    return f"followed after {seconds:.1f} s"
+
+
+def a_key_is_changed_by_reload() -> str:
+    """As README tells newcomers: one end first, which says what the other lacks, then the other."""
+    before = system.CONFIGURATION.read_text()
+    index = Path("/sys/class/net/tunnel/ifindex").read_text()
+    peer = ("ip", "-n", "peer", "link", "set", "tunnel", "type", "gre")
+    ends = ("local", OUTER["peer"], "remote", OUTER["gred"], "ttl", "64")
+    try:
+        system.CONFIGURATION.write_text(f"{before}Key=7\n")
+        run("systemctl", "reload", UNIT)
+
+        def told() -> str:
+            pings(INNER["gred"], count=1, namespace="peer")
+            status = run("gred", "status", "tunnel", check=False)
+            return status if "mismatch" in status else ""
+
+        _until(lambda: bool(told()))
+        said = told()
+        assert "sends no key, and this end expects key 7: Key=7 there" in " ".join(said.split()), (
+            said
+        )
+        run(*peer, *ends, "key", "7")
+        pings_cross_both_ways()
+        _until(lambda: "1 up" in show("StatusText"))
+        assert Path("/sys/class/net/tunnel/ifindex").read_text() == index
+        return said
+    finally:
+        run(*peer, *ends, "nokey")
+        system.CONFIGURATION.write_text(before)
+        run("systemctl", "reload", UNIT)
+        _until(lambda: "1 tunnel: 1 up" in show("StatusText"))
+        pings(INNER["gred"], count=1, namespace="peer")
+
+
+def a_silent_tunnel_has_no_carrier() -> str:
+    """The service, in its sandbox, pings the peer, and the carrier follows the answers."""
+    before = system.CONFIGURATION.read_text()
+    carrier = Path("/sys/class/net/tunnel/operstate")
+    try:
+        system.CONFIGURATION.write_text(
+            f"{before}Keepalive=500ms\nKeepaliveTarget={INNER['peer']}\n"
+        )
+        run("systemctl", "reload", UNIT)
+        run("ip", "-n", "peer", "link", "set", "tunnel", "down")
+        _until(lambda: "1 silent" in show("StatusText"))
+        _until(lambda: carrier.read_text().strip() == "down")
+        began = time.monotonic()
+        run("ip", "-n", "peer", "link", "set", "tunnel", "up")
+        _until(lambda: "1 up" in show("StatusText"))
+        _until(lambda: carrier.read_text().strip() == "up")
+        return f"back after {time.monotonic() - began:.1f} s"
+    finally:
+        run("ip", "-n", "peer", "link", "set", "tunnel", "up")
+        system.CONFIGURATION.write_text(before)
+        run("systemctl", "reload", UNIT)
+        _until(lambda: "1 tunnel: 1 up" in show("StatusText"))
+
+
+def a_bad_configuration_fails_the_reload() -> None:
+    with _drop_in("[Tunnel tunnel2]\nRemot=192.0.2.9\n"):
+        failed = subprocess.run(["systemctl", "reload", UNIT], check=False)
+        assert failed.returncode != 0
+        assert "did you mean Remote?" in messages(), messages()
+        assert show("ActiveState") == "active"
+        pings_cross_both_ways()
 
 
 def a_bad_configuration_is_not_tried_again() -> None:

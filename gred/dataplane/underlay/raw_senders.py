@@ -1,0 +1,111 @@
+"""Raw sockets that send: the kernel builds the outer header of what goes through them.
+
+They are plain protocol-47 sockets: to policy routing, netfilter and IPsec what they send is
+protocol 47; with IP_HDRINCL it would be routed as protocol 255 and pass an IPsec policy for GRE in
+clear text. They would also receive a clone of every GRE packet, so they are bound and connected to
+the loopback address, from which no peer sends; source and destination come with each datagram.
+Being connected, they also number outer packets one by one, which receive offload needs to merge
+them. Where that cannot be (loopback down; IPv6, whose sockets would send from the address they are
+bound to) a filter throws the clones away. Nothing here sends.
+"""
+
+import contextlib
+import socket
+
+from gred.dataplane.layout import SOCKET_TOS, SOCKET_TTL
+from gred.dataplane.linux import (
+    IP_RECVERR,
+    IPV6_ADDR_PREFERENCES,
+    IPV6_AUTOFLOWLABEL,
+    IPV6_FLOWINFO_SEND,
+    IPV6_PREFER_SRC_PUBLIC,
+    IPV6_RECVERR,
+    PMTUDISC_DONT,
+    PMTUDISC_INTERFACE,
+    PMTUDISC_PROBE,
+    SO_BINDTOIFINDEX,
+    SO_SNDBUFFORCE,
+)
+from gred.dataplane.underlay.contract import Family, SendOptions
+from gred.dataplane.underlay.sockets import (
+    RawSocket,
+    discover,
+    make_deaf,
+    open_raw,
+    resize,
+    set_mark,
+)
+
+SEND_BUFFER = 4 * 1024 * 1024
+OUTER_LENGTH = {4: 20, 6: 40}  # bytes of the header that the kernel builds
+LIMIT_LENGTH = 8  # of the encapsulation limit's option and its extension header, RFC 2473 §4.1.1
+
+
+def overhead(family: Family, options: SendOptions) -> int:
+    """Return how many bytes stand before GRE in what such a socket sends."""
+    has_limit = family == 6 and options.encapsulation_limit is not None
+    return OUTER_LENGTH[family] + LIMIT_LENGTH * has_limit
+
+
+def open_sender(
+    family: Family, options: SendOptions, *, dont_fragment: bool, connected: bool = True
+) -> RawSocket:
+    """Return a socket that sends and receives nothing. Raises OSError."""
+    sender = open_raw(family)
+    try:
+        resize(sender, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
+        set_mark(sender, options)
+        if not dont_fragment:
+            how = PMTUDISC_DONT
+        else:
+            how = PMTUDISC_PROBE if family == 4 else PMTUDISC_INTERFACE
+        discover(sender, family, how)
+        if family == 4:
+            try:
+                sender.bind(("127.0.0.1", 0))
+                if connected:
+                    sender.connect(("127.0.0.1", 0))
+                else:
+                    make_deaf(sender)
+            except OSError:
+                make_deaf(sender)
+            # Without it the kernel hides a full device queue (ENOBUFS) from raw sockets.
+            sender.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            # The I/O leaves out what the socket has already.
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, SOCKET_TTL)
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, SOCKET_TTL)
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, SOCKET_TOS)
+            # What a tunnel sends to a group is not for this host.
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+        else:
+            make_deaf(sender)
+            sender.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+            sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+            # A source that the kernel chooses should be one that the peer knows tomorrow, no
+            # temporary one. RFC 5014 §3; Linux 2.6.26, elsewhere it may be unknown.
+            with contextlib.suppress(OSError):
+                public = IPV6_PREFER_SRC_PUBLIC
+                sender.setsockopt(socket.IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, public)
+            # No lease of a label is asked for: since Linux 5.3 none is needed, unless somebody in
+            # this network namespace holds an exclusive one; then sends fail with EINVAL.
+            sender.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 1)
+            if not options.auto_flow_label:
+                sender.setsockopt(socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0)
+            if options.interface:
+                # Linux 5.0. An index that no device has is taken too: then the sends fail.
+                sender.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, options.interface)
+            if options.encapsulation_limit is not None:
+                header = _limit_header(options.encapsulation_limit)
+                sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, header)
+    except BaseException:
+        sender.close()
+        raise
+    return sender
+
+
+def _limit_header(limit: int) -> bytes:
+    """Return the destination options header with a tunnel encapsulation limit, and PadN.
+
+    RFC 2473 section 4.1.1, RFC 8200 section 4.2. The kernel fills the next header in.
+    """
+    return bytes((0, 0, 4, 1, limit, 1, 1, 0))

@@ -1,0 +1,168 @@
+"""Which tunnels share sockets, and which need some of their own."""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gred.dataplane import io
+from gred.dataplane.linux import IPV6_AUTOFLOWLABEL, SO_BINDTOIFINDEX, SO_MARK
+from gred.dataplane.tunnels import TunnelParameters
+from gred.dataplane.underlay.bypass import Bypass
+from gred.dataplane.underlay.contract import PLAIN, SendOptions
+from gred.dataplane.underlay.raw import Pair, RawSender, RawUnderlay
+from gred.lab.hosts import Host, Lab
+from tests import require
+
+if TYPE_CHECKING:
+    from gred.dataplane.underlay.contract import Family
+
+OVER_IPV4 = TunnelParameters(family=4, local=None, remote=ip_address("192.0.2.2"))
+OVER_IPV6 = TunnelParameters(family=6, local=None, remote=ip_address("2001:db8::2"))
+
+
+def test_a_plain_tunnel_uses_the_plain_sockets() -> None:
+    assert OVER_IPV4.send_options == OVER_IPV6.send_options == PLAIN
+
+
+def test_what_comes_with_each_datagram_needs_no_socket_of_its_own() -> None:
+    assert replace(OVER_IPV4, ttl=3, tos=8, interface=4).send_options == PLAIN
+    assert replace(OVER_IPV6, ttl=3, tos=8, flow_label=7).send_options == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options"),
+    [
+        (replace(OVER_IPV4, firewall_mark=7), SendOptions(mark=7)),
+        (replace(OVER_IPV6, firewall_mark=7), SendOptions(mark=7)),
+        (replace(OVER_IPV6, encapsulation_limit=0), SendOptions(encapsulation_limit=0)),
+        (replace(OVER_IPV6, flow_label=0), SendOptions(auto_flow_label=False)),
+        (replace(OVER_IPV6, interface=4), SendOptions(interface=4)),
+    ],
+)
+def test_what_only_a_socket_can_have_is_asked_of_one(
+    parameters: TunnelParameters, options: SendOptions
+) -> None:
+    assert parameters.send_options == options
+
+
+@pytest.fixture(params=[4, 6])
+def underlay(request: pytest.FixtureRequest) -> Iterator[RawUnderlay]:
+    require.root()
+    require.program("ip", package="iproute2")
+    family: Family = request.param
+    with Lab(f"gredpool{family}") as lab:
+        host: Host = lab.host("one")
+        made = host.inside(lambda: RawUnderlay(family))
+        yield made
+        made.close()
+
+
+def is_open(one: socket.socket) -> bool:
+    return one.fileno() != -1
+
+
+def pair_of(underlay: RawUnderlay, options: SendOptions) -> Pair:
+    return underlay._pairs[options]
+
+
+ORDINARY = {"no_bypass": "not allowed"}
+
+
+def test_equal_options_share_a_pair_that_goes_with_its_last_user(underlay: RawUnderlay) -> None:
+    seven, eight = SendOptions(mark=7), SendOptions(mark=8)
+    one, two = (underlay.take_sender(seven, **ORDINARY) for _ in range(2))
+    pair = pair_of(underlay, seven)
+    underlay.take_sender(eight, **ORDINARY)
+    assert pair_of(underlay, eight) is not pair
+    one.close()
+    assert is_open(pair.df)
+    two.close()
+    assert not is_open(pair.df)
+    assert not is_open(pair.no_df)
+    assert underlay._pairs.keys() == {PLAIN, eight}
+
+
+def test_the_plain_pair_stays_until_the_end(underlay: RawUnderlay) -> None:
+    underlay.take_sender(PLAIN, **ORDINARY).close()
+    plain = pair_of(underlay, PLAIN)
+    assert is_open(plain.df)
+    underlay.close()
+    assert not is_open(plain.df)
+    assert not is_open(underlay.receiver)
+
+
+def test_both_sockets_of_a_pair_have_the_mark(underlay: RawUnderlay) -> None:
+    options = SendOptions(mark=0xFFFFFFFE)
+    underlay.take_sender(options, **ORDINARY)
+    pair = pair_of(underlay, options)
+    for one in (pair.df, pair.no_df):
+        mark = one.getsockopt(socket.SOL_SOCKET, SO_MARK) & 0xFFFFFFFF
+        assert mark == 0xFFFFFFFE
+
+
+@pytest.mark.parametrize("underlay", [6], indirect=True)
+def test_ipv6_options_are_on_both_sockets(underlay: RawUnderlay) -> None:
+    options = SendOptions(encapsulation_limit=9, auto_flow_label=False, interface=1)
+    sender = underlay.take_sender(options, **ORDINARY)
+    assert sender.overhead == 40 + 8
+    pair = pair_of(underlay, options)
+    for one in (pair.df, pair.no_df):
+        header = one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, 64)
+        assert header[2:5] == bytes((4, 1, 9))
+        assert not one.getsockopt(socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL)
+        assert one.getsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX) == 1
+
+
+@pytest.mark.parametrize("underlay", [6], indirect=True)
+def test_sockets_are_bound_to_an_interface_that_is_not_there_too(underlay: RawUnderlay) -> None:
+    """Else they would send through any while it is away."""
+    options = SendOptions(interface=0x7FFFFFFF)
+    underlay.take_sender(options, **ORDINARY)
+    df = pair_of(underlay, options).df
+    assert df.getsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX) == 0x7FFFFFFF
+
+
+def test_who_may_not_bypass_opens_no_packet_socket(underlay: RawUnderlay) -> None:
+    sender = underlay.take_sender(PLAIN, **ORDINARY)
+    assert sender.no_bypass == "not allowed"
+    assert sender.overhead == (40 if underlay.family == 6 else 20)
+    assert pair_of(underlay, PLAIN)._bypass is None
+
+
+def test_the_sockets_of_a_bypass_go_with_their_pair(underlay: RawUnderlay) -> None:
+    require.extension()
+    options = SendOptions(mark=7)
+    sender = underlay.take_sender(options, no_bypass="")
+    assert sender.no_bypass == ""
+    bypass = pair_of(underlay, options).bypass
+    assert isinstance(bypass, Bypass)
+    sender.close()
+    assert not is_open(bypass.probe)
+    assert not is_open(bypass.packet)
+
+
+def test_without_the_extension_packets_go_the_ordinary_way(
+    underlay: RawUnderlay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(io, "CAN_BYPASS", False)
+    sender = underlay.take_sender(PLAIN, no_bypass="")
+    assert isinstance(sender, RawSender)
+    assert sender.no_bypass == "needs the C extension"
+
+
+def test_each_receiver_is_told_and_its_going_too() -> None:
+    watched: list[int] = []
+    with Lab("gredpoolw") as lab:
+        host: Host = lab.host("one")
+        made = host.inside(
+            lambda: RawUnderlay(
+                4, watch=lambda one: watched.append(one.fileno()), unwatch=watched.remove
+            )
+        )
+        assert watched == [made.receiver.fileno()]
+        made.close()
+        assert watched == []

@@ -1,0 +1,78 @@
+"""The file is read again; what is wrong with it changes nothing."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gred.config import Config, load
+from gred.control.errors import ExitCode, SetupError
+from gred.control.reload import Plan, plan
+from gred.management.reloading import Reloading
+from tests.management.doubles import RememberingLog
+
+GOOD = "[Tunnel t1]\nLocal=192.0.2.1\nRemote=192.0.2.2\n"
+
+
+@dataclass
+class FakeDaemon:
+    config: Config
+    refuses: SetupError | None = None
+    followed: list[Config] = field(default_factory=list)
+
+    async def reload(self, config: Config) -> Plan:
+        if self.refuses is not None:
+            raise self.refuses
+        self.followed.append(config)
+        return plan(self.config, config)
+
+    def plan(self, config: Config) -> Plan:
+        return plan(self.config, config)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "gred.conf"
+    path.write_text(GOOD)
+    return path
+
+
+def test_what_is_written_is_followed(path: Path) -> None:
+    log, daemon = RememberingLog(), FakeDaemon(load(path))
+    path.write_text(GOOD + "Key=5\n[Tunnel t2]\nRemote=192.0.2.3\n")
+    outcome = asyncio.run(Reloading(daemon, lambda: load(path), log.logger).reload())
+    assert outcome.exit_code is ExitCode.OK
+    assert [tunnel.name for tunnel in daemon.followed[0].tunnels] == ["t1", "t2"]
+    assert log.only("reloaded").fields == {"added": 1, "changed": 1}
+
+
+def test_what_is_wrong_is_said_and_not_followed(path: Path) -> None:
+    log, daemon = RememberingLog(), FakeDaemon(load(path))
+    path.write_text(GOOD + "Kye=5\nTTL=300\n")
+    outcome = asyncio.run(Reloading(daemon, lambda: load(path), log.logger).reload())
+    assert outcome.exit_code is ExitCode.BAD_CONFIGURATION
+    assert daemon.followed == []
+    assert len(outcome.problems) == 2
+    assert [line.fields["detail"] for line in log.lines] == list(outcome.problems)
+    assert all(f"{path}:" in problem for problem in outcome.problems)
+
+
+def test_a_kernel_that_is_deaf_is_said(path: Path) -> None:
+    log = RememberingLog()
+    daemon = FakeDaemon(load(path), refuses=SetupError("cannot ask the kernel"))
+    outcome = asyncio.run(Reloading(daemon, lambda: load(path), log.logger).reload())
+    assert outcome.problems == ("cannot ask the kernel",)
+    assert outcome.exit_code is ExitCode.FAILURE
+
+
+def test_a_dry_run_changes_nothing(path: Path) -> None:
+    log, daemon = RememberingLog(), FakeDaemon(load(path))
+    path.write_text(GOOD + "Key=5\n")
+    reloading = Reloading(daemon, lambda: load(path), log.logger)
+    outcome = asyncio.run(reloading.reload(dry_run=True))
+    assert outcome.plan is not None
+    assert list(map(str, outcome.plan.steps)) == ["changed t1: Key=none -> 5"]
+    path.write_text(GOOD + "Kye=5\n")
+    assert asyncio.run(reloading.reload(dry_run=True)).problems
+    assert (daemon.followed, log.lines) == ([], [])

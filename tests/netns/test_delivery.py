@@ -1,0 +1,100 @@
+"""What becomes of what a tunnel delivers, and what reaches a host: asked of a real kernel."""
+
+import socket
+import subprocess
+import threading
+from ipaddress import ip_address
+
+import pytest
+
+from gred.control.kernel.netlink import Netlink
+from gred.control.kernel.sniffer import is_kept_away
+from gred.lab.hosts import Host
+from tests import require
+from tests.dataplane.namespaces import in_new_namespace
+from tests.netns.once import implementation  # noqa: F401 - control alone
+from tests.nft import nft
+
+SETUP = (
+    "ip link set lo up",
+    "ip link add t1 type veth peer name t1p",
+    "ip link set t1p up",
+    "ip link set t1 up",
+    "ip address add 10.7.0.1/24 dev t1",
+    "ip address add fd07::1/64 dev t1 nodad",
+    "ip link add d0 type veth peer name d0p",
+    "ip link set d0p up",
+    "ip link set d0 up",
+    "ip address add 10.9.0.1/24 dev d0",
+    "ip address add fd09::1/64 dev d0 nodad",
+    "sysctl -qw net.ipv4.conf.all.rp_filter=0",
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "commands", "expected"),
+    [
+        ("10.7.0.2", "10.7.0.1", (), ""),
+        ("10.7.0.2", "10.9.0.7", (), "forwarding"),
+        ("10.7.0.2", "10.9.0.7", ("sysctl -qw net.ipv4.ip_forward=1",), ""),
+        ("10.7.0.1", "10.9.0.1", (), "own"),
+        ("10.7.0.1", "10.9.0.7", (), "own"),
+        ("fd07::1", "fd07::9", (), "own"),
+        ("10.9.0.7", "10.7.0.1", ("sysctl -qw net.ipv4.conf.all.rp_filter=1",), "filtered"),
+        ("10.9.0.7", "10.7.0.1", ("sysctl -qw net.ipv4.conf.all.rp_filter=2",), "elsewhere d0"),
+        ("172.16.0.1", "10.7.0.1", (), "elsewhere"),
+        ("10.7.0.2", "172.16.0.1", ("sysctl -qw net.ipv4.ip_forward=1",), "route"),
+        ("fd07::2", "fd07::1", (), ""),
+        ("fd07::2", "fd09::7", (), "forwarding"),
+        ("fd07::2", "fd09::7", ("sysctl -qw net.ipv6.conf.all.forwarding=1",), ""),
+        ("fd07::2", "fd99::7", ("sysctl -qw net.ipv6.conf.all.forwarding=1",), "route"),
+    ],
+)
+def test_the_kernel_says_what_it_does(
+    source: str, destination: str, commands: tuple[str, ...], expected: str
+) -> None:
+    require.root()
+
+    def ask() -> str:
+        for command in (*SETUP, *commands):
+            subprocess.run(command.split(), check=True)
+        index = socket.if_nametoindex("t1")
+        delivery = Netlink().delivery(index, ip_address(source), ip_address(destination), None)
+        return " ".join(filter(None, delivery))
+
+    assert in_new_namespace(ask) == expected
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("filtered", [False, True])
+def test_what_a_firewall_drops_is_known_from_what_others_get(
+    hosts: tuple[Host, Host], version: int, *, filtered: bool
+) -> None:
+    """A packet socket sees it either way; a socket for protocol 47 only without the firewall."""
+    one, other = hosts
+    if filtered:
+        chain = "add chain inet f i { type filter hook input priority 0; }"
+        nft(one, "add table inet f", chain, "add rule inet f i meta l4proto gre drop")
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    remote = "192.0.2.2" if version == 4 else "2001:db8::2"
+    local = "192.0.2.1" if version == 4 else "2001:db8::1"
+    done = threading.Event()
+
+    def send() -> None:
+        with other.socket(family, socket.SOCK_RAW, socket.IPPROTO_GRE) as sender:
+            while not done.wait(0.05):
+                sender.sendto(bytes.fromhex("00000800") + bytes(20), (local, 0))
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    try:
+        assert one.inside(lambda: is_kept_away(ip_address(remote), 10.0)) is filtered
+        assert not one.inside(lambda: is_kept_away(ip_address("192.0.2.77"), 0.3))
+        assert not one.inside(lambda: is_kept_away(ip_address("2001:db8::77"), 0.3))
+        # What leaves is not taken for what comes.
+        assert not other.inside(lambda: is_kept_away(ip_address(remote), 0.3))
+    finally:
+        done.set()
+        sending.join()
+        if filtered:
+            nft(one, "delete table inet f")
