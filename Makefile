@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := $(wildcard gred/dataplane/native/*.[ch])
 
-.PHONY: venv demo test lint format sanitize sanitized fuzz bench diagnosis guest install uninstall clean
+.PHONY: venv demo test lint format generated sanitize sanitized fuzz bench diagnosis guest install uninstall clean
 
 venv: $(VENV)/.runtime
 
@@ -46,6 +46,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/clang-format -i $(NATIVE)
+
+# What is made of gred's own tables: manual pages and completions; a test tells when to.
+generated: $(VENV)/.dev
+	$(BIN)/python -m tools
 
 # The extension under AddressSanitizer and UndefinedBehaviorSanitizer, warnings as errors, in a copy of
 # the tree so that the ordinary build stays as it is.
@@ -110,6 +114,11 @@ PREFIX     := /opt/gred
 SBINDIR    := /usr/local/sbin
 UNITDIR    := /etc/systemd/system
 SYSUSERS   := /etc/sysusers.d
+DATADIR    := /usr/local/share
+MANDIR     := $(DATADIR)/man
+BASHDIR    := $(DATADIR)/bash-completion/completions
+ZSHDIR     := $(DATADIR)/zsh/site-functions
+FISHDIR    := $(DATADIR)/fish/vendor_completions.d
 DESTDIR    :=
 HERE       := $(DESTDIR)$(PREFIX)
 IF_SYSTEMD := test -n "$(DESTDIR)" || ! test -d /run/systemd/system ||
@@ -127,6 +136,13 @@ install:
 	install -m 644 README.md CHANGELOG.md LICENSE $(HERE)/share/doc/gred/
 	install -m 644 docs/*.md $(HERE)/share/doc/gred/docs/
 	install -m 644 conf/gred.conf conf/examples/*.conf $(HERE)/share/doc/gred/examples/
+	umask 022; mkdir -p $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(BASHDIR) \
+	    $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	install -m 644 man/gred.8 $(DESTDIR)$(MANDIR)/man8/
+	install -m 644 man/gred.conf.5 $(DESTDIR)$(MANDIR)/man5/
+	install -m 644 completion/bash/gred $(DESTDIR)$(BASHDIR)/
+	install -m 644 completion/zsh/_gred $(DESTDIR)$(ZSHDIR)/
+	install -m 644 completion/fish/gred.fish $(DESTDIR)$(FISHDIR)/
 	umask 022; mkdir -p $(DESTDIR)$(SBINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERS) \
 	    $(DESTDIR)/etc/gred/gred.conf.d
 	ln -sf $(PREFIX)/bin/gred $(DESTDIR)$(SBINDIR)/gred
@@ -145,6 +161,8 @@ uninstall:
 	$(IF_SYSTEMD) systemctl stop gred
 	test -n "$(DESTDIR)" || systemctl disable --quiet gred
 	rm -f $(DESTDIR)$(SBINDIR)/gred $(DESTDIR)$(UNITDIR)/gred.service $(DESTDIR)$(SYSUSERS)/gred.conf
+	rm -f $(DESTDIR)$(MANDIR)/man8/gred.8 $(DESTDIR)$(MANDIR)/man5/gred.conf.5 \
+	    $(DESTDIR)$(BASHDIR)/gred $(DESTDIR)$(ZSHDIR)/_gred $(DESTDIR)$(FISHDIR)/gred.fish
 	test ! -e $(HERE)/pyvenv.cfg || rm -rf $(HERE)
 	$(IF_SYSTEMD) systemctl daemon-reload
 
