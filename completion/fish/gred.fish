@@ -64,7 +64,7 @@ function _shtab_gred_using
   test "$_shtab_gred_cmdpath" = "$argv"
 end
 
-set -g _shtab_gred_commands check convert doctor status events reload show demo
+set -g _shtab_gred_commands check convert doctor status peers drops events reload show demo
 set -g _shtab_gred_opts_with_value --as --config --from --pcap --root -c
 
 complete -c gred -e
@@ -94,6 +94,16 @@ complete -c gred -n '_shtab_gred_using status' -s c -l config -xka "(__fish_comp
 complete -c gred -n '_shtab_gred_using status' -l json -d 'for machines; see docs/status.md'
 complete -c gred -n '_shtab_gred_using status' -s w -l watch -d 'again every second'
 complete -c gred -n '_shtab_gred_using status; and test $_shtab_gred_npos -ge 0' -ka "(_gred_tunnels)" -d TUNNEL
+complete -c gred -n '_shtab_gred_using; and test $_shtab_gred_npos -eq 0' -a peers -d 'Show which remotes there are, what is behind each, and when it was heard; and who sends GRE that no tunnel takes, with the tunnel that is nearest and what differs.'
+complete -c gred -n '_shtab_gred_using peers' -s h -l help -d 'show this help message and exit'
+complete -c gred -n '_shtab_gred_using peers' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'main configuration file (default /etc/gred/gred.conf); drop-ins beside it are read after it: FILE less its suffix plus .conf.d/*.conf, as in /etc/gred/gred.conf.d/*.conf'
+complete -c gred -n '_shtab_gred_using peers' -l json -d 'for machines'
+complete -c gred -n '_shtab_gred_using peers; and test $_shtab_gred_npos -ge 0' -ka "(_gred_tunnels)" -d TUNNEL
+complete -c gred -n '_shtab_gred_using; and test $_shtab_gred_npos -eq 0' -a drops -d 'Show how many packets were dropped since the start, by tunnel and reason.'
+complete -c gred -n '_shtab_gred_using drops' -s h -l help -d 'show this help message and exit'
+complete -c gred -n '_shtab_gred_using drops' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'main configuration file (default /etc/gred/gred.conf); drop-ins beside it are read after it: FILE less its suffix plus .conf.d/*.conf, as in /etc/gred/gred.conf.d/*.conf'
+complete -c gred -n '_shtab_gred_using drops' -l json -d 'for machines'
+complete -c gred -n '_shtab_gred_using drops; and test $_shtab_gred_npos -ge 0' -ka "(_gred_tunnels)" -d TUNNEL
 complete -c gred -n '_shtab_gred_using; and test $_shtab_gred_npos -eq 0' -a events -d 'Show the last events, the log'"'"'s lines about tunnels, the oldest first.'
 complete -c gred -n '_shtab_gred_using events' -s h -l help -d 'show this help message and exit'
 complete -c gred -n '_shtab_gred_using events' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'main configuration file (default /etc/gred/gred.conf); drop-ins beside it are read after it: FILE less its suffix plus .conf.d/*.conf, as in /etc/gred/gred.conf.d/*.conf'

@@ -12,7 +12,6 @@ interface and changes no tunnel itself; one thing is done at a time.
 """
 
 import asyncio
-import errno
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from gred.control.denials import Denials
 from gred.control.diagnoses import Diagnoses
 from gred.control.errors import SetupError, words
 from gred.control.events import Listener
+from gred.control.evidence import Evidence
 from gred.control.inquiries import Inquiries
 from gred.control.keepalives import Keepalives
 from gred.control.kernel.devices import open_device
@@ -34,29 +34,21 @@ from gred.control.kernel.parts import Kernel, OpenDevice
 from gred.control.lifecycle import Lifecycle
 from gred.control.neighbours import Neighbours
 from gred.control.parts import Plane
+from gred.control.peers import Peer, peers
 from gred.control.probed_paths import ProbedPaths
 from gred.control.progress import Progress
 from gred.control.queue_drops import QueueDrops
 from gred.control.receivers import Receivers
-from gred.control.reconciler import DELETED, Reconciler
+from gred.control.reconciler import Reconciler
 from gred.control.reload import Plan, plan
 from gred.control.retry import Retry
 from gred.control.route_mtus import RouteMtus
 from gred.control.snapshot import Snapshot, take
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.control.underlay_errors import UnderlayErrors
-from gred.dataplane.plane import (
-    DataPlane,
-    DeviceLost,
-    ErrorIgnored,
-    PeerClaimed,
-    PeerLearned,
-    Told,
-    TracedPacket,
-    UnderlayError,
-)
+from gred.control.unknown_senders import Nearest, UnknownSenders, members
+from gred.dataplane.plane import DataPlane, Told, TracedPacket
 from gred.dataplane.tunnels import Counters
-from gred.wire.drop import DropReason
 
 Trace = Callable[[TracedPacket], None]
 Reporter = Callable[[Told], None]
@@ -148,6 +140,18 @@ class Daemon:
         )
         self._denials = Denials(loop, self.tunnels, listener)
         self._diagnoses = Diagnoses(loop, self.tunnels, parts.kernel, self._plane, listener)
+        self._unknown = UnknownSenders(loop.time)
+        self._evidence = Evidence(
+            tunnels=self.tunnels,
+            listener=listener,
+            errors=self._errors,
+            denials=self._denials,
+            diagnoses=self._diagnoses,
+            neighbours=self._neighbours,
+            unknown=self._unknown,
+            route_mtus=self._route_mtus,
+            lost=self._lost,
+        )
         self._queues = QueueDrops(loop, self.tunnels, parts.kernel, listener)
         self._monitor = parts.make_monitor(loop, self._kernel_changed)
         self._must_look = False
@@ -293,6 +297,16 @@ class Daemon:
         _state, since = self._since.get(name, (None, None))
         return take(tunnel, counters, since, self._loop.time())
 
+    def peers(self, name: str) -> Iterator[Peer]:
+        """Yield the remotes of one tunnel. Raises KeyError when there is none of that name."""
+        return peers(self.tunnels[name], self._loop.time())
+
+    def unknown_senders(self) -> Iterator[Mapping[str, object]]:
+        """Yield who sends GRE that no tunnel takes, the latest first; members as of JSON."""
+        nearest, now = Nearest(self.tunnels.values()), self._loop.time()
+        for sender in self._unknown.senders():
+            yield members(sender, nearest.tunnel(sender), now)
+
     def _hear(self, listener: Listener, event: events.Event) -> None:
         """Note since when a tunnel is in its state; hand the event on."""
         tunnel = self.tunnels.get(event.tunnel or "")
@@ -420,61 +434,11 @@ class Daemon:
             self._reconciler.broken.pop(tunnel.name, None)
         await self._lifecycle.take_down(tunnels)
 
-    # Helpers.
+    # What the data plane tells.
 
-    def _on_report(self, report: Told) -> None:
-        if isinstance(report, UnderlayError):
-            self._errors.take(report)
-            return
-        if isinstance(report, ErrorIgnored):
-            self._listener(
-                events.IcmpErrorIgnored(
-                    offender=str(report.offender),
-                    kind_of_error=str(report.kind),
-                    count=report.count,
-                    detail=report.why,
-                )
-            )
-            return
-        if isinstance(report, PeerLearned):
-            self._route_mtus.came(report.tunnel, report.remote)
-            name, inner, remote, before = report.tunnel, report.inner, report.remote, report.before
-            self._listener(
-                events.PeerLearned(tunnel=name, inner=inner, remote=remote)
-                if before is None
-                else events.PeerMoved(tunnel=name, inner=inner, remote=remote, before=before)
-            )
-            return
-        if isinstance(report, PeerClaimed):
-            self._listener(
-                events.PeerClaimed(
-                    tunnel=report.tunnel,
-                    inner=report.inner,
-                    remote=report.remote,
-                    claimant=report.claimant,
-                    detail=f"{report.remote} was heard just now: the address stays there",
-                )
-            )
-            return
-        if isinstance(report, DeviceLost):
-            # The kernel tells too, but not of a device that only fails to be read.
-            gone = report.error.errno == errno.EBADFD
-            self._reconciler.broken[report.tunnel] = DELETED if gone else words(report.error)
-            self._look()
-            return
-        if report.reason is DropReason.DENIED:
-            self._denials.take(report.tunnel, report.detail)
-        tunnel = self.tunnels.get(report.tunnel or "")
-        foreign = self._neighbours.may_have(report)
-        if not foreign:
-            self._diagnoses.take(report)
-        self._listener(
-            events.PacketRefused(
-                tunnel=report.tunnel,
-                reason=DropReason.FOREIGN if foreign else report.reason,
-                source=report.source,
-                destination=report.destination,
-                key=report.key,
-                detail=report.detail if tunnel is None else tunnel.explain(report),
-            )
-        )
+    def _on_report(self, told: Told) -> None:
+        self._evidence.take(told)
+
+    def _lost(self, name: str, why: str) -> None:
+        self._reconciler.broken[name] = why
+        self._look()

@@ -4,7 +4,7 @@ Shapes only. The real data plane is `gred.dataplane.plane.DataPlane`; tests put 
 place, and need no root. Those of the kernel: `gred.control.kernel.parts`.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -46,6 +46,10 @@ class Attachment(Protocol):
 
     def remotes(self) -> list[bytes]:
         """Return its many remotes (packed) as they are now; none where it has but one."""
+        ...
+
+    def learned_peers(self) -> Iterator[tuple[IPAddress, IPAddress, int]]:
+        """Yield what was learned: inner address, remote, second of the loop that it was heard."""
         ...
 
     def block(self, reason: DropReason | None) -> None:

@@ -27,7 +27,7 @@ from gred.wire.drop import DropReason
 from gred.wire.icmp import Quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from collections.abc import Set as AbstractSet
 
     from gred.dataplane.quotes import SenderIndex
@@ -239,7 +239,15 @@ class Attachment:
         )
         if self.peers is not None:
             made.keep_paths(self.peers)
+            if parameters.learn_peers:
+                made.keep_learned(self.peers)
         return made
+
+    def learned_peers(self) -> "Iterator[tuple[IPAddress, IPAddress, int]]":
+        """Yield what was learned: inner address, its remote, the second that was heard."""
+        if self.peers is not None:
+            for inner, outer, seen in self.peers.learned_peers():
+                yield ip_address(inner), ip_address(outer), seen
 
     def _follow_remote(self, remote: bytes, comes: bool, /) -> None:
         """Let what is sent to *remote*, one of many, be known as this tunnel's, or no longer."""

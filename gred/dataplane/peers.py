@@ -11,7 +11,7 @@ import mmap
 import os
 import struct
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -102,6 +102,21 @@ class PeerMap:
     def keep_paths(self, before: "PeerMap") -> None:
         """Let packets obey all that the map *before* was told of paths."""
         self._destinations.keep_paths(before._destinations)  # noqa: SLF001 - its own kind
+
+    def keep_learned(self, before: "PeerMap") -> None:
+        """Know what the map *before* had learned, where that is not configured now."""
+        for inner, outer, seen in before.learned_peers():
+            self.learn(inner, outer, seen)
+
+    def learned_peers(self) -> Iterator[tuple[bytes, bytes, int]]:
+        """Yield what was learned: inner address, its remote (packed), when that was heard last.
+
+        Seconds on the clock that ``learn`` is called by. What changes meanwhile may be missing.
+        """
+        for inner, outer in list(self._learned.items()):
+            slot = self._table.get(_slot(PeerState.LEARNED, inner, 8 * len(inner), 0))
+            if slot is not None:
+                yield inner, outer, Peer.from_buffer_copy(slot).seen
 
     def row(self, remote: bytes) -> int | None:
         """Return the row of the destination that is *remote* (packed); None: there is none."""

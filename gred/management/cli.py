@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             from gred.management.convert.command import run as convert  # noqa: PLC0415 - as above
 
             return _print(lambda: convert(arguments.files, dialect=arguments.dialect))
-        if arguments.command in {"status", "events", "reload"}:
+        if arguments.command in {"status", "peers", "drops", "events", "reload"}:
             return _ask(arguments)
         if arguments.command == "show":
             from gred.management.show.command import run as show  # noqa: PLC0415 - as above
@@ -189,6 +189,31 @@ def parser() -> argparse.ArgumentParser:
     showing.add_argument("--json", action="store_true", help="for machines; see docs/status.md")
     showing.add_argument("-w", "--watch", action="store_true", help="again every second")
 
+    for name, about, more in (
+        (
+            "peers",
+            "show the remotes of the running daemon's tunnels, and who else sends",
+            (
+                "Show which remotes there are, what is behind each, and when it was heard; and who"
+                " sends GRE that no tunnel takes, with the tunnel that is nearest and what differs."
+            ),
+        ),
+        (
+            "drops",
+            "show what the running daemon has dropped, and why",
+            "Show how many packets were dropped since the start, by tunnel and reason.",
+        ),
+    ):
+        inspecting = commands.add_parser(
+            name,
+            help=about,
+            description=more,
+            epilog="exit codes: 0 fine, 1 the daemon does not answer",
+        )
+        _add_configuration(inspecting, default=argparse.SUPPRESS)
+        inspecting.add_argument("tunnels", metavar="TUNNEL", nargs="*")
+        inspecting.add_argument("--json", action="store_true", help="for machines")
+
     telling = commands.add_parser(
         "events",
         help="show what happened to the tunnels of the running daemon",
@@ -261,6 +286,11 @@ def _ask(arguments: argparse.Namespace) -> int:
                     path, arguments.tunnels, follow=arguments.follow, as_json=arguments.json
                 )
             )
+        case "peers" | "drops":
+            from gred.management import inspection  # noqa: PLC0415 - as above
+
+            show = inspection.peers if arguments.command == "peers" else inspection.drops
+            return _print(lambda: show(path, arguments.tunnels, as_json=arguments.json))
         case _:
             return status.reload(path, dry_run=arguments.dry_run)
 

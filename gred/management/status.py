@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from gred.control.errors import ExitCode
-from gred.management.control.client import NoAnswerError, RefusedError, ask
+from gred.management.control.client import NoAnswerError, RefusedError, ask, complain
+from gred.management.units import size, span
 
 NOT_UP = 3  # exit code: a tunnel that was named is not up
 # States that need nobody's hand; all others come first, and in red.
 _WELL = {"up": "32", "disabled": "33"}
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def status(path: Path, names: list[str], *, as_json: bool, watch: bool) -> int:
@@ -29,7 +29,7 @@ def status(path: Path, names: list[str], *, as_json: bool, watch: bool) -> int:
         try:
             lines = list(ask(path, "status", tunnels=names, brief=not (names or as_json)))
         except (NoAnswerError, RefusedError) as error:
-            return _complain(error)
+            return complain(error)
         tunnels = [line["tunnel"] for line in lines if "tunnel" in line]
         if as_json:
             print(json.dumps({"tunnels": tunnels, "daemon": lines[-1]["done"]}, indent=2))
@@ -51,7 +51,7 @@ def events(path: Path, names: list[str], *, follow: bool, as_json: bool) -> int:
                 told = line["event"]
                 print(json.dumps(told) if as_json else _event(told), flush=True)
     except (NoAnswerError, RefusedError) as error:
-        return _complain(error)
+        return complain(error)
     return int(ExitCode.OK)
 
 
@@ -64,7 +64,7 @@ def reload(path: Path, *, dry_run: bool) -> int:
                 print(line["step"]["text"])
             done = line.get("done", done)
     except (NoAnswerError, RefusedError) as error:
-        return _complain(error)
+        return complain(error)
     for problem in done.get("problems", ()):
         print(f"gred: {problem}", file=sys.stderr)
     if done.get("problems"):
@@ -72,13 +72,6 @@ def reload(path: Path, *, dry_run: bool) -> int:
     if done.get("detail"):
         print(done["detail"])
     return int(done.get("exit_code", 0))
-
-
-def _complain(error: NoAnswerError | RefusedError) -> int:
-    print(f"gred: {error}", file=sys.stderr)
-    if isinstance(error, RefusedError) and error.code == "not_permitted":
-        return int(ExitCode.NO_PERMISSION)
-    return int(ExitCode.FAILURE)
 
 
 # --- for people -----------------------------------------------------------------------------------
@@ -119,8 +112,8 @@ def _facts(one: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "routes", ", ".join(one["routes"])
     yield "interface", _interface(one)
     received = one["last_received"]
-    yield "last received", "" if received is None else f"{_span(received)} ago"
-    sent, taken = _size(one["tx_bytes"]), _size(one["rx_bytes"])
+    yield "last received", "" if received is None else f"{span(received)} ago"
+    sent, taken = size(one["tx_bytes"]), size(one["rx_bytes"])
     yield (
         "transfer",
         f"{taken} received ({one['rx_packets']} packets), {sent} sent ({one['tx_packets']})",
@@ -164,7 +157,7 @@ def _interface(one: Mapping[str, Any]) -> str:
 
 
 def _life(life: Mapping[str, Any]) -> str:
-    since = "" if life["since"] is None else f" for {_span(life['since'])}"
+    since = "" if life["since"] is None else f" for {span(life['since'])}"
     trip = ""
     if life["mean"] is not None:
         times = (f"{1000 * life[name]:.2f}" for name in ("least", "mean", "greatest"))
@@ -173,7 +166,7 @@ def _life(life: Mapping[str, Any]) -> str:
 
 
 def _for(one: Mapping[str, Any]) -> str:
-    return "" if one["since"] is None else f" for {_span(one['since'])}"
+    return "" if one["since"] is None else f" for {span(one['since'])}"
 
 
 def _event(told: Mapping[str, Any]) -> str:
@@ -190,22 +183,3 @@ def _painted(text: str, state: str, *, colour: bool) -> str:
 
 def _count(number: int) -> str:
     return f"{number} packets" if number else ""
-
-
-def _size(number: float) -> str:
-    for unit in _UNITS:
-        if number < 1024 or unit == _UNITS[-1]:
-            break
-        number /= 1024
-    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-
-
-def _span(seconds: float) -> str:
-    """Return a time in its two largest units."""
-    parts: list[str] = []
-    left = round(seconds)
-    for name, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, length)
-        if count or (name == "s" and not parts):
-            parts.append(f"{count} {name}")
-    return " ".join(parts[:2])

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
@@ -324,6 +324,10 @@ class FakeAttachment:
     def remotes(self) -> list[bytes]:
         peers = [remote for _network, remote in self.parameters.peers]
         return [remote.packed for remote in dict.fromkeys((*peers, *self.learned))]
+
+    def learned_peers(self) -> Iterator[tuple[IPAddress, IPAddress, int]]:
+        for number, remote in enumerate(self.learned, 1):
+            yield ip_address(f"10.9.0.{number}"), remote, 0
 
     def update(self, parameters: TunnelParameters) -> None:
         assert not self.removed

@@ -130,6 +130,16 @@ def test_a_learned_remote_that_comes_back_has_the_same_path() -> None:
     assert Destination.from_buffer(moved.destinations).path_mtu == LIMIT
 
 
+def test_a_map_made_anew_knows_what_was_learned_and_when() -> None:
+    known = PeerMap([], Destination(family=4), learns=True)
+    assert known.learn(TO_NARROW, NARROW.packed, 7)
+    assert known.learn(TO_WIDE, WIDE.packed, 8)
+    configured = ip_network(ip_address(TO_WIDE))
+    made = PeerMap([(configured, NARROW)], Destination(family=4), learns=True)
+    made.keep_learned(known)
+    assert list(made.learned_peers()) == [(TO_NARROW, NARROW.packed, 7)]
+
+
 def test_who_watches_is_told_of_each_remote_once() -> None:
     told: list[tuple[bytes, bool]] = []
     networks = [("10.0.0.0/24", NARROW), ("10.0.1.0/24", NARROW)]

@@ -80,6 +80,23 @@ def test_a_bad_configuration_is_told_by_line(hosts: tuple[Host, Host], daemons: 
     )
 
 
+def test_who_sends_what_no_tunnel_takes(hosts: tuple[Host, Host], daemons: Daemons) -> None:
+    one, other = hosts
+    daemons.start(one, config(0))
+    daemons.start(other, config(1).replace("Key=2", "Key=77"))
+    assert ping(one, "10.7.1.2").received == 3
+    assert ping(other, "10.7.2.1").received == 0
+    told = json.loads(gred(daemons, one, "peers", "--json").stdout)
+    assert {peer["tunnel"] for peer in told["peers"]} == {"t1", "t2"}
+    (sender,) = told["unknown_senders"]
+    assert (sender["key"], sender["nearest"]) == (77, "t2")
+    assert sender["differs"] == "it has key 77, t2 takes key 2"
+    drops = json.loads(gred(daemons, one, "drops", "--json").stdout)["drops"]
+    # Of the three, and of what the interface at the other end sends for itself.
+    assert sum(drop["count"] for drop in drops if drop["reason"] == "key_mismatch") >= 3
+    assert "no tunnel has this key" in gred(daemons, one, "drops").stdout
+
+
 def test_what_is_killed_leaves_nothing_in_the_way(
     hosts: tuple[Host, Host], daemons: Daemons
 ) -> None:

@@ -8,10 +8,12 @@ import contextlib
 import errno
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gred.control.errors import ExitCode
 from gred.management.control.protocol import ANSWER_MAX, ProtocolError, decode, encode
 
 PATIENCE = 10.0  # seconds for an answer to begin
@@ -79,3 +81,11 @@ def _reason(error: OSError, path: Path) -> str:
     if isinstance(error, TimeoutError):
         return f"the daemon at {path} does not answer: systemctl status gred, journalctl -u gred"
     return f"cannot ask the daemon at {path}: {error.strerror or error}"
+
+
+def complain(error: NoAnswerError | RefusedError) -> int:
+    """Say on stderr why there is no answer; return the exit code."""
+    print(f"gred: {error}", file=sys.stderr)
+    if isinstance(error, RefusedError) and error.code == "not_permitted":
+        return int(ExitCode.NO_PERMISSION)
+    return int(ExitCode.FAILURE)

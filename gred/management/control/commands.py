@@ -2,6 +2,8 @@
 
     status   one line a tunnel: everything that is known of it, or with ``brief`` a little
     events   what happened lately, and with ``follow`` what happens from now on
+    peers    the remotes of tunnels, and who sends what no tunnel takes
+    drops    what tunnels have dropped, by reason, and what was no tunnel's
     reload   read the configuration again; with ``dry_run`` only say what that would do
 
 Nothing here decides anything: the daemon, its events and the reload are handed in.
@@ -9,7 +11,8 @@ Nothing here decides anything: the daemon, its events and the reload are handed 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gred.control.slices import in_slices
@@ -19,7 +22,9 @@ from gred.management.control.server import Answers, Command
 
 if TYPE_CHECKING:
     from gred.control.events import Event
+    from gred.control.peers import Peer
     from gred.control.snapshot import Snapshot
+    from gred.dataplane.tunnels import Counters
     from gred.management.reloading import Reloading
 
 REMEMBERED = 500  # events
@@ -36,6 +41,18 @@ class Asked(Protocol):
 
     def snapshot(self, name: str) -> "Snapshot":
         """Return everything that is known of one tunnel. Raises KeyError."""
+        ...
+
+    def peers(self, name: str) -> "Iterator[Peer]":
+        """Yield the remotes of one tunnel. Raises KeyError."""
+        ...
+
+    def unknown_senders(self) -> Iterator[Mapping[str, object]]:
+        """Yield who sends what no tunnel takes."""
+        ...
+
+    def counters(self) -> "Iterator[tuple[str | None, Counters]]":
+        """Yield each tunnel's name and counters; None: what is no tunnel's."""
         ...
 
 
@@ -83,18 +100,30 @@ def commands(
     """Return what can be asked of *daemon*. *facts*: what is told of the process with a status."""
 
     async def status(request: Mapping[str, Any]) -> Answers:
-        names = list(_names(request)) or list(daemon.tunnels)
         brief = bool(request.get("brief"))
-        for name in names:
-            if name not in daemon.tunnels:
-                known = ", ".join(list(daemon.tunnels)[:10]) or "none"
-                raise ProtocolError(
-                    "no_such_tunnel", f"there is no tunnel {name}; there is {known}"
-                )
-        async for name in in_slices(names):
+        async for name in in_slices(_wanted(request, daemon)):
             if name in daemon.tunnels:  # else it went meanwhile
                 yield {"tunnel": members(daemon.snapshot(name), brief=brief)}
         yield {"done": dict(facts)}
+
+    async def peers(request: Mapping[str, Any]) -> Answers:
+        for name in _wanted(request, daemon):
+            if name in daemon.tunnels:
+                async for peer in in_slices(daemon.peers(name)):
+                    yield {"peer": asdict(peer)}
+        async for sender in in_slices(daemon.unknown_senders()):
+            yield {"unknown_sender": sender}
+        yield {"done": {}}
+
+    async def drops(request: Mapping[str, Any]) -> Answers:
+        wanted = _wanted(request, daemon) if request.get("tunnels") else None
+        async for name, counters in in_slices(daemon.counters()):
+            if wanted is None or name in wanted:
+                for direction, counted in (("rx", counters.rx_drops), ("tx", counters.tx_drops)):
+                    for reason, count in counted.items():
+                        told = {"tunnel": name, "direction": direction}
+                        yield {"drop": {**told, "reason": reason.name.lower(), "count": count}}
+        yield {"done": {}}
 
     async def reload(request: Mapping[str, Any]) -> Answers:
         outcome = await reloading.reload(dry_run=bool(request.get("dry_run")))
@@ -108,8 +137,20 @@ def commands(
     return {
         "status": Command(status),
         "events": Command(happenings.tell),
+        "peers": Command(peers),
+        "drops": Command(drops),
         "reload": Command(reload, changes=True),
     }
+
+
+def _wanted(request: Mapping[str, Any], daemon: Asked) -> list[str]:
+    """Return the tunnels that a request names, or all. Raises ProtocolError."""
+    names = list(_names(request))
+    for name in names:
+        if name not in daemon.tunnels:
+            known = ", ".join(list(daemon.tunnels)[:10]) or "none"
+            raise ProtocolError("no_such_tunnel", f"there is no tunnel {name}; there is {known}")
+    return names or list(daemon.tunnels)
 
 
 def _names(request: Mapping[str, Any]) -> Iterable[str]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import pytest
 
 from gred.control.reload import Plan
 from gred.control.tunnel import TunnelState
+from gred.dataplane.punt import Report
+from gred.dataplane.tunnels import Counters
 from gred.management.control.client import RefusedError, ask
 from gred.management.control.commands import BEHIND, Happenings, commands
 from gred.management.control.server import Server
 from gred.management.reloading import Reloading
-from tests.control.fakes import House, configuration, tunnel
+from gred.wire.drop import DropReason
+from tests.control.fakes import LOCAL, REMOTE, House, configuration, tunnel
 from tests.management.doubles import RememberingLog
 
 ONE, TWO = tunnel("t1", addresses=["10.0.0.1/24"]), tunnel("t2")
@@ -60,6 +64,35 @@ def test_a_status_has_all_or_those_that_are_named(tmp_path: Path) -> None:
             for wrong in ("t1", [1], {"t1": 1}):
                 with pytest.raises(RefusedError, match="expected a list of names"):
                     await asked(path, "status", tunnels=wrong)
+
+    asyncio.run(scenario())
+
+
+def test_remotes_unknown_senders_and_drops(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+
+    async def scenario() -> None:
+        house = House((ONE, TWO))
+        async with serving(path, house):
+            house.plane.attachments[0].counted = Counters(
+                0, 0, 0, 0, {DropReason.NO_ROUTE: 3}, {DropReason.CSUM_ERR: 4}
+            )
+            stranger = ip_address("192.0.2.77")
+            told = Report(None, DropReason.NO_TUNNEL, stranger, ip_address(LOCAL), 5, "flags")
+            house.plane.report(told)
+            *peers, sender, _done = await asked(path, "peers")
+            assert [one["peer"]["remote"] for one in peers] == [REMOTE, REMOTE]
+            assert sender["unknown_sender"]["source"] == str(stranger)
+            assert sender["unknown_sender"]["nearest"] is None
+            *drops, _done = await asked(path, "drops", tunnels=["t1"])
+            assert [tuple(one["drop"].values()) for one in drops] == [
+                ("t1", "rx", "csum_err", 4),
+                ("t1", "tx", "no_route", 3),
+            ]
+            assert len(await asked(path, "drops")) >= 3
+            for command in ("peers", "drops"):
+                with pytest.raises(RefusedError, match="there is no tunnel t9; there is t1, t2"):
+                    await asked(path, command, tunnels=["t9"])
 
     asyncio.run(scenario())
 
