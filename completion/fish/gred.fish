@@ -64,8 +64,8 @@ function _shtab_gred_using
   test "$_shtab_gred_cmdpath" = "$argv"
 end
 
-set -g _shtab_gred_commands check convert doctor status peers drops events reload show demo
-set -g _shtab_gred_opts_with_value --as --config --from --pcap --root -c
+set -g _shtab_gred_commands check convert doctor status peers drops events reload confirm show demo
+set -g _shtab_gred_opts_with_value --as --config --confirm --from --pcap --root -c
 
 complete -c gred -e
 complete -c gred -f
@@ -114,6 +114,10 @@ complete -c gred -n '_shtab_gred_using; and test $_shtab_gred_npos -eq 0' -a rel
 complete -c gred -n '_shtab_gred_using reload' -s h -l help -d 'show this help message and exit'
 complete -c gred -n '_shtab_gred_using reload' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'main configuration file (default /etc/gred/gred.conf); drop-ins beside it are read after it: FILE less its suffix plus .conf.d/*.conf, as in /etc/gred/gred.conf.d/*.conf'
 complete -c gred -n '_shtab_gred_using reload' -s n -l dry-run -d 'only print what would be done'
+complete -c gred -n '_shtab_gred_using reload' -l confirm -x -d 'go back after TIME (60s, 5min) unless gred confirm is typed: for who comes by one of the tunnels'
+complete -c gred -n '_shtab_gred_using; and test $_shtab_gred_npos -eq 0' -a confirm -d 'Let what gred reload --confirm has changed stay. A reload without --confirm does so, too.'
+complete -c gred -n '_shtab_gred_using confirm' -s h -l help -d 'show this help message and exit'
+complete -c gred -n '_shtab_gred_using confirm' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'main configuration file (default /etc/gred/gred.conf); drop-ins beside it are read after it: FILE less its suffix plus .conf.d/*.conf, as in /etc/gred/gred.conf.d/*.conf'
 complete -c gred -n '_shtab_gred_using; and test $_shtab_gred_npos -eq 0' -a show -d 'Print what the other end of TUNNEL must configure so that both agree: ends and keys change sides, and so on. What is guessed is said in a comment and on stderr.'
 complete -c gred -n '_shtab_gred_using show' -s h -l help -d 'show this help message and exit'
 complete -c gred -n '_shtab_gred_using show' -l as -xka "gred ip networkd cisco mikrotik" -d 'for gred (default), a Linux kernel (ip), systemd-networkd, Cisco IOS, MikroTik'

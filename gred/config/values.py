@@ -110,7 +110,7 @@ def _read_number(text: str, low: int, high: int, *, hexadecimal: bool = False) -
     return value
 
 
-def _read_span(text: str) -> float:
+def read_span(text: str) -> float:
     """Read a time span as systemd.time(7) does: 10s, 500ms, 1min 30s; a number alone is seconds."""
     seconds, rest = 0.0, text.strip()
     if not rest:
@@ -312,7 +312,7 @@ def span(low: float, high: float, *, none: str) -> Kind:
     """Return a kind that reads a time span of *low* to *high* seconds, or *none* for None."""
 
     def read(text: str) -> float:
-        seconds = _read_span(text)
+        seconds = read_span(text)
         if not low <= seconds <= high:
             raise BadValueError(Finding(text))
         return seconds

@@ -247,6 +247,11 @@ class Daemon:
             self._plan_tries()
             return what
 
+    @property
+    def config(self) -> Config:
+        """What it runs with."""
+        return self._config
+
     def plan(self, config: Config) -> Plan:
         """Return what ``reload`` would do."""
         return plan(self._config, config)

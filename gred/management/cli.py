@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             from gred.management.convert.command import run as convert  # noqa: PLC0415 - as above
 
             return _print(lambda: convert(arguments.files, dialect=arguments.dialect))
-        if arguments.command in {"status", "peers", "drops", "events", "reload"}:
+        if arguments.command in {"status", "peers", "drops", "events", "reload", "confirm"}:
             return _ask(arguments)
         if arguments.command == "show":
             from gred.management.show.command import run as show  # noqa: PLC0415 - as above
@@ -237,6 +237,22 @@ def parser() -> argparse.ArgumentParser:
     reloading.add_argument(
         "-n", "--dry-run", action="store_true", help="only print what would be done"
     )
+    reloading.add_argument(
+        "--confirm",
+        metavar="TIME",
+        type=_span,
+        help="go back after TIME (60s, 5min) unless gred confirm is typed: for who comes by one of"
+        " the tunnels",
+    )
+
+    confirming = commands.add_parser(
+        "confirm",
+        help="let what gred reload --confirm has changed stay",
+        description="Let what gred reload --confirm has changed stay. A reload without --confirm"
+        " does so, too.",
+        epilog="exit codes: 0 fine, 1 nothing waits to be confirmed, 77 no permission",
+    )
+    _add_configuration(confirming, default=argparse.SUPPRESS)
 
     opposite = commands.add_parser(
         "show",
@@ -291,8 +307,25 @@ def _ask(arguments: argparse.Namespace) -> int:
 
             show = inspection.peers if arguments.command == "peers" else inspection.drops
             return _print(lambda: show(path, arguments.tunnels, as_json=arguments.json))
+        case "confirm":
+            return status.confirm(path)
         case _:
-            return status.reload(path, dry_run=arguments.dry_run)
+            return status.reload(path, dry_run=arguments.dry_run, confirm=arguments.confirm)
+
+
+def _span(text: str) -> float:
+    """Return the seconds of a time as the configuration has it. Raises ArgumentTypeError."""
+    from gred.config.values import read_span  # noqa: PLC0415 - not for gred --version
+
+    try:
+        seconds = read_span(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(
+            f"expected a time of 1s..60min as 60s or 5min, got {text!r}"
+        )
+    return seconds
 
 
 def _setting(configuration: Path) -> str:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 class Reloadable(Protocol):
     """What is needed of a daemon."""
 
+    @property
+    def config(self) -> "Config":
+        """What it runs with."""
+        ...
+
     async def reload(self, config: "Config") -> "Plan":
         """Run with another configuration. Raises SetupError."""
         ...
@@ -39,6 +44,15 @@ class Outcome:
     exit_code: ExitCode = ExitCode.OK
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A reload that goes back by itself: to which configuration, and when, on the loop's clock."""
+
+    config: "Config"
+    due: float
+    timer: asyncio.Task[None]
+
+
 @dataclass(slots=True)
 class Reloading:
     """Reloads one at a time. *read* returns the configuration, or raises ConfigurationError."""
@@ -47,15 +61,25 @@ class Reloading:
     read: "Callable[[], Config]"
     log: "FilteringBoundLogger"
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _pending: Pending | None = None
 
-    async def reload(self, *, dry_run: bool = False) -> Outcome:
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until what was reloaded goes back; None: it stays."""
+        if self._pending is None:
+            return None
+        return max(self._pending.due - asyncio.get_running_loop().time(), 0.0)
+
+    async def reload(self, *, dry_run: bool = False, confirm: float | None = None) -> Outcome:
         """Read the file and follow it; what was done, or what is wrong, is logged and returned.
 
-        *dry_run*: only return it.
+        *dry_run*: only return it. *confirm*: go back after so many seconds, to the configuration
+        that was last confirmed, unless ``confirm`` is called; a reload without it confirms, too.
         """
         from gred.config.problems import ConfigurationError  # noqa: PLC0415 - only now needed
 
         async with self._lock:
+            before = self.daemon.config
             try:
                 config = await asyncio.get_running_loop().run_in_executor(None, self.read)
                 if dry_run:
@@ -73,4 +97,47 @@ class Reloading:
             if outcome.plan is not None:
                 told = outcome.plan.counts
                 self.log.info("reloaded", **told, detail=outcome.plan.detail or None)
+                self._await_confirmation(before, confirm)
             return outcome
+
+    def confirm(self) -> bool:
+        """Let what was reloaded stay; return whether it would have gone back."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.timer.cancel()
+            self.log.info("reload_confirmed")
+        return pending is not None
+
+    async def close(self) -> None:
+        """Go back no more. Harmless twice."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.timer.cancel()
+            await asyncio.wait([pending.timer])
+
+    def _await_confirmation(self, before: "Config", seconds: float | None) -> None:
+        """Go back in *seconds* to *before*, or to what an unconfirmed one would have gone back to.
+
+        None: stay.
+        """
+        if seconds is None:
+            self.confirm()
+            return
+        if self._pending is not None:
+            before = self._pending.config
+            self._pending.timer.cancel()
+        loop = asyncio.get_running_loop()
+        timer = loop.create_task(self._go_back(before, seconds))
+        self._pending = Pending(before, loop.time() + seconds, timer)
+
+    async def _go_back(self, config: "Config", seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        async with self._lock:
+            # From here on it is too late to confirm.
+            self._pending = None
+            why = "nobody confirmed it in time; the file still has what was given up"
+            try:
+                told = (await self.daemon.reload(config)).counts
+            except SetupError as error:
+                told, why = {}, f"{why}; the kernel could not be asked: {error}"
+        self.log.warning("reload_undone", **told, detail=why)

@@ -133,6 +133,7 @@ async def _serve(
     try:
         return await service.run()
     finally:
+        await reloading.close()
         if server is not None:
             await server.close()
 

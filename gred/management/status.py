@@ -35,7 +35,8 @@ def status(path: Path, names: list[str], *, as_json: bool, watch: bool) -> int:
             print(json.dumps({"tunnels": tunnels, "daemon": lines[-1]["done"]}, indent=2))
         else:
             colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-            text = "\n".join(_blocks(tunnels, colour=colour) if names else _table(tunnels, colour))
+            shown = _blocks(tunnels, colour=colour) if names else _table(tunnels, colour)
+            text = "\n".join([*shown, *_waiting(lines[-1]["done"])])
             print(f"\x1b[H\x1b[2J{text}" if watch else text, flush=True)
         if not watch:
             break
@@ -55,11 +56,14 @@ def events(path: Path, names: list[str], *, follow: bool, as_json: bool) -> int:
     return int(ExitCode.OK)
 
 
-def reload(path: Path, *, dry_run: bool) -> int:
-    """Have the daemon read its configuration again; print what was done; return the exit code."""
+def reload(path: Path, *, dry_run: bool, confirm: float | None) -> int:
+    """Have the daemon read its configuration again; print what was done; return the exit code.
+
+    *confirm*: seconds after which it goes back unless it is confirmed.
+    """
     done: Mapping[str, Any] = {}
     try:
-        for line in ask(path, "reload", patience=None, dry_run=dry_run):
+        for line in ask(path, "reload", patience=None, dry_run=dry_run, confirm=confirm):
             if "step" in line:
                 print(line["step"]["text"])
             done = line.get("done", done)
@@ -71,10 +75,30 @@ def reload(path: Path, *, dry_run: bool) -> int:
         print("gred: nothing was changed", file=sys.stderr)
     if done.get("detail"):
         print(done["detail"])
+    if confirm is not None and not dry_run and not done.get("problems"):
+        print(f"goes back in {span(confirm)} unless you type: gred confirm", flush=True)
     return int(done.get("exit_code", 0))
 
 
+def confirm(path: Path) -> int:
+    """Let what was reloaded stay; return the exit code."""
+    try:
+        *_, last = ask(path, "confirm")
+    except (NoAnswerError, RefusedError) as error:
+        return complain(error)
+    if last["done"]["confirmed"]:
+        return int(ExitCode.OK)
+    print("gred: nothing waits to be confirmed: it has gone back, or stays", file=sys.stderr)
+    return int(ExitCode.FAILURE)
+
+
 # --- for people -----------------------------------------------------------------------------------
+
+
+def _waiting(daemon: Mapping[str, Any]) -> Iterator[str]:
+    left = daemon.get("confirm_within")
+    if left is not None:
+        yield f"the last reload goes back in {span(left)} unless you type: gred confirm"
 
 
 def _table(tunnels: list[dict[str, Any]], colour: bool) -> Iterator[str]:

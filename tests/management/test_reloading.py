@@ -11,6 +11,7 @@ from gred.control.errors import ExitCode, SetupError
 from gred.control.reload import Plan, plan
 from gred.management.reloading import Reloading
 from tests.management.doubles import RememberingLog
+from tests.waiting import until
 
 GOOD = "[Tunnel t1]\nLocal=192.0.2.1\nRemote=192.0.2.2\n"
 
@@ -25,7 +26,8 @@ class FakeDaemon:
         if self.refuses is not None:
             raise self.refuses
         self.followed.append(config)
-        return plan(self.config, config)
+        before, self.config = self.config, config
+        return plan(before, config)
 
     def plan(self, config: Config) -> Plan:
         return plan(self.config, config)
@@ -76,3 +78,67 @@ def test_a_dry_run_changes_nothing(path: Path) -> None:
     path.write_text(GOOD + "Kye=5\n")
     assert asyncio.run(reloading.reload(dry_run=True)).problems
     assert (daemon.followed, log.lines) == ([], [])
+
+
+SOON, NEVER = 0.02, 3600.0
+
+
+def write(path: Path, line: str) -> None:
+    path.write_text(f"{GOOD}{line}\n")
+
+
+async def reloaded(path: Path, reloading: Reloading, key: int, confirm: float | None) -> None:
+    write(path, f"Key={key}")
+    assert not (await reloading.reload(confirm=confirm)).problems
+
+
+def test_what_nobody_confirms_goes_back(path: Path) -> None:
+    log, daemon = RememberingLog(), FakeDaemon(load(path))
+    first = daemon.config
+
+    async def scenario() -> None:
+        reloading = Reloading(daemon, lambda: load(path), log.logger)
+        await reloaded(path, reloading, 5, NEVER)
+        assert (reloading.remaining or 0) > NEVER - 60
+        # A second one goes back to what was there before the first.
+        await reloaded(path, reloading, 6, SOON)
+        await until(lambda: "reload_undone" in log.events())
+        assert daemon.config == first
+        assert reloading.remaining is None
+        assert not reloading.confirm(), "too late"
+        assert "the file still has" in log.only("reload_undone").fields["detail"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("how", ["confirm", "reload"])
+def test_what_is_confirmed_stays(path: Path, how: str) -> None:
+    log, daemon = RememberingLog(), FakeDaemon(load(path))
+
+    async def scenario() -> None:
+        reloading = Reloading(daemon, lambda: load(path), log.logger)
+        await reloaded(path, reloading, 5, NEVER)
+        if how == "confirm":
+            assert reloading.confirm()
+        else:
+            await reloaded(path, reloading, 5, None)
+        assert reloading.remaining is None
+        assert daemon.config.tunnels[0].input_key == 5
+        await reloading.close()
+
+    asyncio.run(scenario())
+
+
+def test_one_that_is_refused_leaves_the_last_one_waiting(path: Path) -> None:
+    log, daemon = RememberingLog(), FakeDaemon(load(path))
+
+    async def scenario() -> None:
+        reloading = Reloading(daemon, lambda: load(path), log.logger)
+        await reloaded(path, reloading, 5, NEVER)
+        write(path, "Kye=5")
+        assert (await reloading.reload()).problems
+        assert reloading.remaining is not None
+        await reloading.close()
+        assert reloading.remaining is None
+
+    asyncio.run(scenario())

@@ -139,7 +139,7 @@ def test_what_goes_wrong_is_one_line(
     calls: list[Callable[[], int]] = [
         lambda: show([]),
         lambda: status.events(PATH, [], follow=False, as_json=False),
-        lambda: status.reload(PATH, dry_run=False),
+        lambda: status.reload(PATH, dry_run=False, confirm=None),
     ]
     for call in calls:
         assert call() == code
@@ -150,8 +150,30 @@ def test_a_reload_that_is_refused_has_its_exit_code(
     answers: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers += [{"done": {"problems": ["f:1: no"], "exit_code": 78, "detail": ""}}]
-    assert status.reload(PATH, dry_run=False) == 78
+    assert status.reload(PATH, dry_run=False, confirm=None) == 78
     assert capsys.readouterr().err == "gred: f:1: no\ngred: nothing was changed\n"
+
+
+def test_a_reload_that_waits_says_so(
+    answers: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers += [{"done": {"problems": [], "exit_code": 0, "detail": ""}}]
+    assert status.reload(PATH, dry_run=False, confirm=60.0) == 0
+    assert capsys.readouterr().out == "goes back in 1 min unless you type: gred confirm\n"
+    answers[:] = [{"tunnel": told("t1")}, {"done": {"confirm_within": 42.0}}]
+    assert show([]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "the last reload goes back in 42 s unless you type: gred confirm"
+    )
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_a_confirmation(
+    answers: list[Any], capsys: pytest.CaptureFixture[str], confirmed: bool
+) -> None:
+    answers += [{"done": {"confirmed": confirmed}}]
+    assert status.confirm(PATH) == (0 if confirmed else 1)
+    assert ("nothing waits" in capsys.readouterr().err) is not confirmed
 
 
 def test_an_event_is_a_line(answers: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,6 +80,26 @@ def test_a_bad_configuration_is_told_by_line(hosts: tuple[Host, Host], daemons: 
     )
 
 
+def test_a_reload_that_nobody_confirms_goes_back(
+    hosts: tuple[Host, Host], daemons: Daemons
+) -> None:
+    one, other = hosts
+    near = daemons.start(one, config(0))
+    daemons.start(other, config(1))
+    path = configuration(daemons, one)
+    path.write_text(config(0).replace("Key=2", "Key=77"))
+    assert gred(daemons, one, "reload", "--confirm", "never").returncode == 2
+    assert "unless you type" in gred(daemons, one, "reload", "--confirm", "1s").stdout
+    wait_for_event(near, "reload_undone")
+    assert ping(one, "10.7.2.2").received == 3
+    assert "unless you type" in gred(daemons, one, "reload", "--confirm", "60min").stdout
+    assert ping(one, "10.7.2.2").received == 0
+    assert "unless you type" in gred(daemons, one, "status").stdout
+    assert gred(daemons, one, "confirm").returncode == 0
+    assert gred(daemons, one, "confirm").returncode == 1
+    assert "key: 77\n" in gred(daemons, one, "status", "t2").stdout
+
+
 def test_who_sends_what_no_tunnel_takes(hosts: tuple[Host, Host], daemons: Daemons) -> None:
     one, other = hosts
     daemons.start(one, config(0))

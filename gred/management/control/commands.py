@@ -4,7 +4,9 @@
     events   what happened lately, and with ``follow`` what happens from now on
     peers    the remotes of tunnels, and who sends what no tunnel takes
     drops    what tunnels have dropped, by reason, and what was no tunnel's
-    reload   read the configuration again; with ``dry_run`` only say what that would do
+    reload   read the configuration again; with ``dry_run`` only say what that would do, with
+             ``confirm`` go back after so many seconds unless there is a
+    confirm
 
 Nothing here decides anything: the daemon, its events and the reload are handed in.
 """
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from gred.management.reloading import Reloading
 
 REMEMBERED = 500  # events
+HOUR = 3600  # seconds that a reload may wait for its confirmation
 BEHIND = 1000  # events that a follower may be behind
 
 
@@ -104,7 +107,7 @@ def commands(
         async for name in in_slices(_wanted(request, daemon)):
             if name in daemon.tunnels:  # else it went meanwhile
                 yield {"tunnel": members(daemon.snapshot(name), brief=brief)}
-        yield {"done": dict(facts)}
+        yield {"done": {**facts, "confirm_within": reloading.remaining}}
 
     async def peers(request: Mapping[str, Any]) -> Answers:
         for name in _wanted(request, daemon):
@@ -126,7 +129,9 @@ def commands(
         yield {"done": {}}
 
     async def reload(request: Mapping[str, Any]) -> Answers:
-        outcome = await reloading.reload(dry_run=bool(request.get("dry_run")))
+        confirm = _seconds(request.get("confirm"))
+        dry_run = bool(request.get("dry_run"))
+        outcome = await reloading.reload(dry_run=dry_run, confirm=confirm)
         steps = () if outcome.plan is None else outcome.plan.steps
         for step in steps:
             yield {"step": {"tunnel": step.name, "what": step.word, "text": str(step)}}
@@ -134,13 +139,26 @@ def commands(
         told = {"problems": outcome.problems, "exit_code": int(outcome.exit_code), "detail": detail}
         yield {"done": told}
 
+    async def confirm(_request: Mapping[str, Any]) -> Answers:
+        yield {"done": {"confirmed": reloading.confirm()}}
+
     return {
         "status": Command(status),
         "events": Command(happenings.tell),
         "peers": Command(peers),
         "drops": Command(drops),
         "reload": Command(reload, changes=True),
+        "confirm": Command(confirm, changes=True),
     }
+
+
+def _seconds(told: object) -> float | None:
+    """Return a time that a request names; None: it names none. Raises ProtocolError."""
+    if told is None:
+        return None
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 1 <= told <= HOUR:
+        raise ProtocolError("bad_request", f"confirm: expected 1..{HOUR} seconds, got {told!r}")
+    return float(told)
 
 
 def _wanted(request: Mapping[str, Any], daemon: Asked) -> list[str]:

@@ -54,7 +54,7 @@ def test_a_status_has_all_or_those_that_are_named(tmp_path: Path) -> None:
             found = await asked(path, "status")
             states = {one["tunnel"]["name"]: one["tunnel"]["state"] for one in found[:-1]}
             assert states == {"t1": TunnelState.UP, "t2": TunnelState.DOWN}
-            assert found[-1]["done"] == {"pid": 1}
+            assert found[-1]["done"] == {"pid": 1, "confirm_within": None}
             (one, _done) = await asked(path, "status", tunnels=["t1"])
             assert one["tunnel"]["addresses"] == ["10.0.0.1/24"]
             assert one["tunnel"]["since"] >= 0
@@ -110,6 +110,26 @@ def test_a_reload_tells_its_steps(tmp_path: Path) -> None:
                 assert done["done"]["exit_code"] == 0
                 assert ("t2" in house.daemon.tunnels) is dry
             assert house.daemon.plan(configuration(replace(ONE, ttl=9))) == Plan(steps=())
+
+    asyncio.run(scenario())
+
+
+def test_a_reload_may_wait_to_be_confirmed(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+
+    async def scenario() -> None:
+        house = House((ONE,))
+        async with serving(path, house, configuration(replace(ONE, ttl=9))):
+            (unasked,) = await asked(path, "confirm")
+            assert unasked["done"] == {"confirmed": False}
+            await asked(path, "reload", confirm=60)
+            *_, status = await asked(path, "status")
+            assert 0 < status["done"]["confirm_within"] <= 60
+            (done,) = await asked(path, "confirm")
+            assert done["done"] == {"confirmed": True}
+            for wrong in ("60", 0, True, 1e9):
+                with pytest.raises(RefusedError, match=r"confirm: expected 1\.\."):
+                    await asked(path, "reload", confirm=wrong)
 
     asyncio.run(scenario())
 
