@@ -132,10 +132,12 @@ install:
 	@cd / && $(HERE)/bin/python -c 'from gred.dataplane import codec; print("codec:", codec.IMPLEMENTATION, \
 	    "" if codec.IMPLEMENTATION == "c" else "(no C extension, 12 times slower: apt install gcc python3-dev)")'
 	test -z "$(DESTDIR)" || sed -i "1s|^#!$(HERE)/|#!$(PREFIX)/|" $$(grep -lI "^#!$(HERE)/" $(HERE)/bin/*)
-	umask 022; mkdir -p $(HERE)/share/doc/gred/docs $(HERE)/share/doc/gred/examples
+	umask 022; mkdir -p $(HERE)/share/doc/gred/docs $(HERE)/share/doc/gred/examples \
+	    $(HERE)/share/doc/gred/monitoring
 	install -m 644 README.md CHANGELOG.md LICENSE $(HERE)/share/doc/gred/
 	install -m 644 docs/*.md $(HERE)/share/doc/gred/docs/
 	install -m 644 conf/gred.conf conf/examples/*.conf $(HERE)/share/doc/gred/examples/
+	install -m 644 conf/monitoring/* $(HERE)/share/doc/gred/monitoring/
 	umask 022; mkdir -p $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(BASHDIR) \
 	    $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	install -m 644 man/gred.8 $(DESTDIR)$(MANDIR)/man8/

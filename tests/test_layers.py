@@ -39,6 +39,7 @@ ALSO = {"gred.management.demo": {"lab"}}
 # Where a third party's package may be imported: a plane, or one module of it.
 AT_HOME = {
     "iniconfig": "gred.config",
+    "prometheus_client": "gred.management.metrics.families",
     "pytun": "gred.dataplane",
     "pyroute2": "gred.control.kernel.messages",
     "scapy": "gred.management.decode",

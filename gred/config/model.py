@@ -189,6 +189,22 @@ class TunnelConfig:
         return self.places.get(option, self.location)
 
 
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """An address and a port, or without an address the *path* of a unix socket."""
+
+    address: IPAddress | None = None
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        """Return it as it is configured."""
+        if self.address is None:
+            return f"unix:{self.path}"
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{host}:{self.port}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonConfig:
     """The ``[Daemon]`` section."""
@@ -198,6 +214,12 @@ class DaemonConfig:
 
     control_socket: str = "auto"
     """Where ``gred status`` and its like ask: a path, auto or none."""
+
+    metrics_listen: ListenAddress | None = None
+    """Where Prometheus asks; None: nowhere."""
+
+    metrics_textfile: str | None = None
+    """File that node_exporter's textfile collector reads; None: none is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gred.config import listening
 from gred.config import values as kinds
 from gred.config.values import Kind
 
@@ -62,6 +63,8 @@ _SEQUENCES = kinds.both(kinds.BOOLEAN)
 DAEMON_OPTIONS: tuple[Option, ...] = (
     Option("LogFormat", ("log_format",), "auto", _LOG_FORMATS, "Form of the log lines: auto is console on a terminal and a machine's form in a service."),
     Option("ControlSocket", ("control_socket",), "auto", kinds.SOCKET, "Where gred status, events and reload ask the daemon; auto is in its runtime directory, /run/gred."),
+    Option("MetricsListen", ("metrics_listen",), "none", listening.LISTEN, "Where Prometheus gets metrics by HTTP (/metrics), and others whether gred lives (/healthz) and is ready (/ready); there is no password."),
+    Option("MetricsTextfile", ("metrics_textfile",), "none", listening.TEXTFILE, "File that the same metrics are written to every 15 seconds, for the textfile collector of node_exporter."),
 )
 
 TUNNEL_OPTIONS: tuple[Option, ...] = (

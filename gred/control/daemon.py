@@ -104,7 +104,7 @@ class Daemon:
         self.tunnels: dict[str, Tunnel] = {}
         self._config = config
         self._loop = loop
-        self._since: dict[str, tuple[TunnelState, float]] = {}
+        self._since: dict[str, tuple[TunnelState, float, int]] = {}
         self._listener = listener = partial(self._hear, listener)
         self._plane = parts.make_plane(loop, trace, self._on_report)
         self._changed = asyncio.Event()
@@ -294,13 +294,22 @@ class Daemon:
         noun = "tunnel" if len(self.tunnels) == 1 else "tunnels"
         return f"{len(self.tunnels)} {noun}" + (f": {', '.join(parts)}" if parts else "")
 
+    def names(self) -> list[str]:
+        """Return all tunnels, those that a reload takes down and brings up again, too."""
+        return list(dict.fromkeys((*(one.name for one in self._config.tunnels), *self.tunnels)))
+
     def snapshot(self, name: str) -> Snapshot:
         """Return everything that is known of one tunnel. Raises KeyError when there is none."""
-        tunnel = self.tunnels[name]
+        tunnel = self.tunnels.get(name)
+        if tunnel is None:  # not yet, or between being taken down and brought up again
+            config = next((one for one in self._config.tunnels if one.name == name), None)
+            if config is None:
+                raise KeyError(name)
+            tunnel = Tunnel(config)
         attachment, past = tunnel.attachment, self._lifecycle.past.get(name)
         counters = past if attachment is None else self._lifecycle.counted(name, attachment)
-        _state, since = self._since.get(name, (None, None))
-        return take(tunnel, counters, since, self._loop.time())
+        _state, since, changes = self._since.get(name, (None, None, 0))
+        return take(tunnel, counters, since, self._loop.time(), transitions=changes)
 
     def peers(self, name: str) -> Iterator[Peer]:
         """Yield the remotes of one tunnel. Raises KeyError when there is none of that name."""
@@ -313,10 +322,13 @@ class Daemon:
             yield members(sender, nearest.tunnel(sender), now)
 
     def _hear(self, listener: Listener, event: events.Event) -> None:
-        """Note since when a tunnel is in its state; hand the event on."""
+        """Note since when a tunnel is in its state, and its changes; hand the event on."""
         tunnel = self.tunnels.get(event.tunnel or "")
-        if tunnel is not None and self._since.get(tunnel.name, (None,))[0] is not tunnel.state:
-            self._since[tunnel.name] = tunnel.state, self._loop.time()
+        if tunnel is not None:
+            before, _since, changes = self._since.get(tunnel.name, (None, 0.0, 0))
+            if before is not tunnel.state:
+                changes += tunnel.state is not (before or TunnelState.DOWN)
+                self._since[tunnel.name] = tunnel.state, self._loop.time(), changes
         listener(event)
 
     # Bringing up.

@@ -84,7 +84,7 @@ class Keepalives:
         nobody was asked before the tunnel's other ends are, too.
         """
         config, before = tunnel.config, tunnel.lives
-        self._probes.begin(tunnel, _remotes(config))
+        self._probes.begin(tunnel, remotes(config))
         if config.keepalive is None and not before:
             return
         if before:
@@ -92,7 +92,7 @@ class Keepalives:
             heapify(self._due)
         lives = {}
         if config.keepalive is not None:
-            for remote in _remotes(config):
+            for remote in remotes(config):
                 life = self._life(tunnel, remote, config.keepalive)
                 lives[remote] = life
                 heappush(self._due, (self._now(), next(self._order), tunnel, remote, life))
@@ -245,7 +245,7 @@ class Keepalives:
 
     def _await(self, tunnel: Tunnel) -> None:
         """Let no flood of forged answers hide those of *tunnel*, where it waits for a few."""
-        if tunnel.attachment is not None and len(_remotes(tunnel.config)) <= _FEW:
+        if tunnel.attachment is not None and len(remotes(tunnel.config)) <= _FEW:
             cookies = (life.awaited() for life in tunnel.lives.values())
             awaited = chain(chain.from_iterable(cookies), self._probes.awaited(tunnel))
             tunnel.attachment.awaited = frozenset(awaited)
@@ -255,7 +255,7 @@ class Keepalives:
         return self._loop.time()
 
 
-def _remotes(config: TunnelConfig) -> list[IPAddress]:
+def remotes(config: TunnelConfig) -> list[IPAddress]:
     """Return whom to ask: one, or each that ``Peers=`` names."""
     if config.remote is not None:
         return [config.remote]

@@ -14,6 +14,8 @@ from gred.config.model import Config, TunnelConfig
 
 # What belongs to the interface from the moment it is made.
 _MADE_WITH = frozenset({"Mode", "Namespace", "Offload"})
+# Options of [Daemon] that change while it runs.
+_FOLLOWED = frozenset({"MetricsListen", "MetricsTextfile"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,9 @@ class Plan:
     restart: tuple[OptionChange, ...] = ()
     """What only a restart can change: options of ``[Daemon]``."""
 
+    daemon: tuple[OptionChange, ...] = ()
+    """What changes of ``[Daemon]``."""
+
     def names(self, *words: str) -> list[str]:
         """Return the tunnels whose step is one of *words*."""
         return [step.name for step in self.steps if step.word in words]
@@ -51,9 +56,13 @@ class Plan:
     @property
     def detail(self) -> str:
         """What a person is to know of it beyond the counts; empty: nothing."""
-        if not self.restart:
-            return ""
-        return f"{', '.join(map(str, self.restart))} of [Daemon] takes effect with a restart"
+        parts = []
+        if self.daemon:
+            parts.append(f"changed [Daemon]: {', '.join(map(str, self.daemon))}")
+        if self.restart:
+            what = ", ".join(map(str, self.restart))
+            parts.append(f"{what} of [Daemon] takes effect with a restart")
+        return "; ".join(parts)
 
 
 def plan(before: Config, after: Config) -> Plan:
@@ -66,7 +75,11 @@ def plan(before: Config, after: Config) -> Plan:
         word = "renewed" if _is_another(old[name], new[name], differs) else "changed"
         steps.append(Step(name=name, word=word, options=options))
     steps += [Step(name=name, word="added") for name in differs.added]
-    return Plan(steps=tuple(steps), restart=differs.daemon)
+    return Plan(
+        steps=tuple(steps),
+        restart=tuple(one for one in differs.daemon if one.option not in _FOLLOWED),
+        daemon=tuple(one for one in differs.daemon if one.option in _FOLLOWED),
+    )
 
 
 def _is_another(before: TunnelConfig, after: TunnelConfig, differs: Difference) -> bool:

@@ -3,12 +3,14 @@
 Nothing here asks the kernel or waits: what is not known already is not in it.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from time import monotonic
 from typing import Any
 
 from gred.config.model import IPAddress, TunnelConfig
-from gred.control.liveness import Liveness
+from gred.control.keepalives import remotes
+from gred.control.liveness import Life, Liveness
 from gred.control.mtu import overhead
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.dataplane.tunnels import Counters
@@ -59,14 +61,16 @@ class Keepalive:
 class Snapshot:
     """One tunnel. *local*: any, or where outer packets leave from; *source*: what any came to.
 
-    *since*: seconds in this state. *last_received*: seconds since a packet was delivered; None: not
-    yet, or not known. *index* and what follows of the interface are None while there is none.
+    *since*: seconds in this state; *transitions*: how often that changed. *last_received*: seconds
+    since a packet was delivered; None: not yet, or not known. *index* and what follows of the
+    interface are None while there is none.
     """
 
     name: str
     state: TunnelState
     detail: str
     since: float | None
+    transitions: int
     mode: str
     family: int
     local: str
@@ -111,7 +115,14 @@ def members(snapshot: Snapshot, *, brief: bool = False) -> dict[str, Any]:
     return found
 
 
-def take(tunnel: Tunnel, counters: Counters | None, since: float | None, now: float) -> Snapshot:
+def take(
+    tunnel: Tunnel,
+    counters: Counters | None,
+    since: float | None,
+    now: float,
+    *,
+    transitions: int = 0,
+) -> Snapshot:
     """Return what *tunnel* is now; *since*: when it came into its state; None: not known."""
     config, device, attached = tunnel.config, tunnel.device, tunnel.attachment is not None
     counted = counters or _NOTHING
@@ -121,6 +132,7 @@ def take(tunnel: Tunnel, counters: Counters | None, since: float | None, now: fl
         state=tunnel.state,
         detail=tunnel.detail,
         since=None if since is None else max(now - since, 0.0),
+        transitions=transitions,
         mode=config.mode,
         family=config.family,
         local=_text(tunnel.binding.local),
@@ -146,7 +158,7 @@ def take(tunnel: Tunnel, counters: Counters | None, since: float | None, now: fl
         rx_resyncs=counted.rx_resyncs,
         tx_drops=_drops(counted.tx_drops),
         rx_drops=_drops(counted.rx_drops),
-        keepalives=tuple(_keepalive(*life, now) for life in tunnel.lives.items()),
+        keepalives=tuple(_keepalives(tunnel, now)),
     )
 
 
@@ -160,6 +172,25 @@ def _mtu(tunnel: Tunnel, config: TunnelConfig) -> Mtu:
         learned=path.learned,
         probed=path.probed,
     )
+
+
+def _keepalives(tunnel: Tunnel, now: float) -> Iterator[Keepalive]:
+    """Yield what is known of each remote that is asked, or that will be."""
+    if tunnel.lives or tunnel.config.keepalive is None:
+        yield from (_keepalive(remote, life, now) for remote, life in tunnel.lives.items())
+        return
+    for remote in remotes(tunnel.config):
+        yield Keepalive(
+            remote=str(remote),
+            life=str(Life.DOWN),
+            since=None,
+            least=None,
+            mean=None,
+            greatest=None,
+            asked=0,
+            lost=0,
+            transitions=0,
+        )
 
 
 def _keepalive(remote: IPAddress, life: Liveness, now: float) -> Keepalive:

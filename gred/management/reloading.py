@@ -4,17 +4,19 @@ What is wrong with the file is said and changes nothing. Nothing here knows how 
 """
 
 import asyncio
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from gred.control.errors import ExitCode, SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from structlog.typing import FilteringBoundLogger
 
     from gred.config import Config
+    from gred.config.model import DaemonConfig
     from gred.control.reload import Plan
 
 
@@ -53,15 +55,43 @@ class Pending:
     timer: asyncio.Task[None]
 
 
+@dataclass(frozen=True, slots=True)
+class Reloads:
+    """Whether the last one was taken and stayed; *succeeded_at*: when one was, since the epoch.
+
+    The start counts as one.
+    """
+
+    successful: bool
+    succeeded_at: float
+
+
+async def _nobody(_config: "DaemonConfig") -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Reloading:
-    """Reloads one at a time. *read* returns the configuration, or raises ConfigurationError."""
+    """Reloads one at a time. *read* returns the configuration, or raises ConfigurationError.
+
+    *follow* is called with the ``[Daemon]`` section that is followed from now on.
+    """
 
     daemon: Reloadable
     read: "Callable[[], Config]"
     log: "FilteringBoundLogger"
+    follow: "Callable[[DaemonConfig], Awaitable[None]]" = _nobody
+    clock: "Callable[[], float]" = time.time
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _pending: Pending | None = None
+    _reloads: Reloads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reloads = Reloads(successful=True, succeeded_at=self.clock())
+
+    def reloads(self) -> Reloads:
+        """Return what became of reloads so far."""
+        return self._reloads
 
     @property
     def remaining(self) -> float | None:
@@ -85,6 +115,7 @@ class Reloading:
                 if dry_run:
                     return Outcome(self.daemon.plan(config))
                 outcome = Outcome(await self.daemon.reload(config))
+                await self.follow(config.daemon)
             except ConfigurationError as error:
                 problems = tuple(map(str, error.problems))
                 outcome = Outcome(None, problems, ExitCode.BAD_CONFIGURATION)
@@ -92,6 +123,9 @@ class Reloading:
                 outcome = Outcome(None, (str(error),), ExitCode(error.exit_code))
             if dry_run:
                 return outcome
+            good = outcome.plan is not None
+            at = self.clock() if good else self._reloads.succeeded_at
+            self._reloads = Reloads(successful=good, succeeded_at=at)
             for problem in outcome.problems:
                 self.log.error("reload_refused", detail=problem)
             if outcome.plan is not None:
@@ -138,6 +172,8 @@ class Reloading:
             why = "nobody confirmed it in time; the file still has what was given up"
             try:
                 told = (await self.daemon.reload(config)).counts
+                await self.follow(config.daemon)
             except SetupError as error:
                 told, why = {}, f"{why}; the kernel could not be asked: {error}"
+            self._reloads = replace(self._reloads, successful=False)
         self.log.warning("reload_undone", **told, detail=why)

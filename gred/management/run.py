@@ -19,12 +19,16 @@ from gred.config import load
 from gred.control.daemon import Daemon
 from gred.control.errors import ExitCode
 from gred.control.events import Event
+from gred.dataplane import codec
 from gred.dataplane.descriptors import raise_the_limit
 from gred.management import logs
 from gred.management.check import read
 from gred.management.control.commands import Asked, Happenings, commands
 from gred.management.control.server import ControlError, Server
 from gred.management.events import EventLog
+from gred.management.metrics.following import Metrics
+from gred.management.metrics.lag import LagMeter
+from gred.management.metrics.moment import Measured, Taker
 from gred.management.notify import Notifier
 from gred.management.places import socket_path
 from gred.management.reloading import Reloadable, Reloading
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
 SWITCH_SECONDS = 0.0001  # the interpreter's default is 0.005
 
 
-class Daemonic(Startable, Reloadable, Asked, Protocol):
+class Daemonic(Startable, Reloadable, Asked, Measured, Protocol):
     """What is run: it starts, stops, follows another configuration and says what it knows."""
 
 
@@ -121,6 +125,16 @@ async def _serve(
         on_interval=tracer.flush if tracer else lambda: None,
         hangup_stops=hangup_stops,
     )
+    meter = LagMeter(loop)
+    facts = {"version": __version__, "python": sys.version.split()[0], "loop": loop_name}
+    facts |= {"codec": codec.IMPLEMENTATION}
+    metrics = Metrics(
+        Taker(daemon, facts, reloading.reloads, meter),
+        meter,
+        lambda: (service.ready, daemon.status()),
+        log,
+    )
+    reloading.follow = metrics.follow
     about = {"version": __version__, "pid": os.getpid(), "configuration": config.file}
     server = None
     if config.daemon.control_socket is not None:
@@ -131,9 +145,11 @@ async def _serve(
         except ControlError as error:
             log.warning("control_socket_failed", detail=str(error))
     try:
+        await metrics.follow(config.daemon)
         return await service.run()
     finally:
         await reloading.close()
+        await metrics.close()
         if server is not None:
             await server.close()
 

@@ -127,6 +127,11 @@ class Service:
             signal.signal(number, signal.SIG_IGN)
         return int(self._exit_code)
 
+    @property
+    def ready(self) -> bool:
+        """Whether it has started, and is not told to stop."""
+        return self._started.is_set() and not self._stop.is_set()
+
     def status_changed(self) -> None:
         """Tell the service manager soon; many changes, at once or one after another, together."""
         if self._status is not None and "status" not in self._timers:
