@@ -17,6 +17,8 @@ def test_defaults_are_written_out() -> None:
         "[Daemon]",
         "LogFormat=auto",
         "ControlSocket=auto",
+        "MetricsListen=none",
+        "MetricsTextfile=none",
         "",
         "[Tunnel a]",
         "Mode=gre",

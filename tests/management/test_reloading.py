@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from gred.config import Config, load
+from gred.config.model import DaemonConfig
 from gred.control.errors import ExitCode, SetupError
 from gred.control.reload import Plan, plan
-from gred.management.reloading import Reloading
-from tests.management.doubles import RememberingLog
+from gred.management.reloading import Reloading, Reloads
+from tests.management.doubles import Clock, RememberingLog
 from tests.waiting import until
 
 GOOD = "[Tunnel t1]\nLocal=192.0.2.1\nRemote=192.0.2.2\n"
@@ -140,5 +141,35 @@ def test_one_that_is_refused_leaves_the_last_one_waiting(path: Path) -> None:
         assert reloading.remaining is not None
         await reloading.close()
         assert reloading.remaining is None
+
+    asyncio.run(scenario())
+
+
+def test_who_follows_daemon_options_is_told_and_what_became_is_known(path: Path) -> None:
+    log, daemon, clock = RememberingLog(), FakeDaemon(load(path)), Clock()
+    told: list[DaemonConfig] = []
+
+    async def follow(config: DaemonConfig) -> None:
+        told.append(config)
+
+    async def scenario() -> None:
+        reloading = Reloading(daemon, lambda: load(path), log.logger, follow, clock)
+        assert reloading.reloads() == Reloads(successful=True, succeeded_at=100.0)
+        clock.now = 200.0
+        write(path, "Kye=5")
+        assert (await reloading.reload(dry_run=True)).problems
+        assert reloading.reloads().successful
+        assert (await reloading.reload()).problems
+        assert reloading.reloads() == Reloads(successful=False, succeeded_at=100.0)
+        assert told == []
+        write(path, "[Daemon]\nMetricsListen=127.0.0.1:10047")
+        outcome = await reloading.reload(confirm=SOON)
+        assert outcome.plan is not None
+        assert outcome.plan.detail == "changed [Daemon]: MetricsListen=none -> 127.0.0.1:10047"
+        assert reloading.reloads() == Reloads(successful=True, succeeded_at=200.0)
+        assert [str(one.metrics_listen) for one in told] == ["127.0.0.1:10047"]
+        await until(lambda: "reload_undone" in log.events())
+        assert [str(one.metrics_listen) for one in told] == ["127.0.0.1:10047", "None"]
+        assert not reloading.reloads().successful
 
     asyncio.run(scenario())
