@@ -12,21 +12,23 @@ _NUMBERS = itertools.count(1)
 class Kind:
     """One kind of tunnel: its options on both sides, or on each.
 
-    *underlay*: 0 is IPv4, 1 is IPv6. *overhead*: bytes of all headers. *number*: of its networks,
-    10.9.NUMBER.0/24 and fd09:NUMBER::/64.
+    *ends*: outer addresses of left and right. *underlay*: 0 is IPv4, 1 is IPv6. *overhead*: bytes
+    of all headers. *number*: of its networks, 10.9.NUMBER.0/24 and fd09:NUMBER::/64.
     """
 
     name: str
     both: str = ""
     left: str = ""
     right: str = ""
+    ends: tuple[tuple[str, str], tuple[str, str]] = (LEFT, RIGHT)
     underlay: int = 0
     overhead: int = 24
     number: int = field(default_factory=lambda: next(_NUMBERS))
 
     def section(self, host: str, *, ipv6: bool = True) -> str:
         """Return the tunnel's section on *host*: left, or right. *ipv6*: inside, too."""
-        (local, remote), own = ((LEFT, RIGHT), 1) if host == "left" else ((RIGHT, LEFT), 2)
+        left, right = self.ends
+        (local, remote), own = ((left, right), 1) if host == "left" else ((right, left), 2)
         mac = f"MACAddress={self.mac(own)}\n" if "Mode=gretap" in self.both else ""
         return (
             f"[Tunnel {self.name}]\n"

@@ -17,7 +17,10 @@ import pytest
 
 import gred
 from gred.control.errors import ExitCode
+from gred.control.kernel.drivers import has_carrier
+from gred.control.kernel.namespaces import inside
 from gred.dataplane.linux import IPPROTO_GRE
+from gred.dataplane.tun import TunDevice
 from gred.lab.hosts import NAMESPACES, UNDERLAY, Host, Lab, LabError
 from gred.lab.traffic import ping
 from tests import require
@@ -504,6 +507,26 @@ def test_a_strict_tunnel_with_a_network_that_is_elsewhere_is_named(
     assert told.facts["tunnels"][0]["elsewhere"] == ["20.1.3.0/24"]
     left.sysctl("net.ipv4.conf.t.rp_filter", "1")
     assert doctor.examine(text).only()["kind"] == "rp_filter_tunnel"
+
+
+def test_a_carrier_is_known_at_once(left: Host) -> None:
+    """The flags that the kernel tells follow it up to a second later."""
+
+    def changes() -> Iterator[tuple[bool | None, bool]]:
+        device = TunDevice.open("tun9", offload=False, mode="tun")
+        try:
+            yield has_carrier("tun9"), False
+            subprocess.run(["ip", "link", "set", "tun9", "up"], check=True)
+            for number in range(50):
+                up = bool(number % 2)
+                device.set_carrier(up)
+                yield has_carrier("tun9"), up
+        finally:
+            device.close()
+
+    found = inside(left.namespace, lambda: list(changes()))
+    assert found[0][0] is None
+    assert all(told is real for told, real in found[1:])
 
 
 def test_each_of_many_remotes_is_looked_at(doctor: Doctor) -> None:

@@ -9,7 +9,7 @@ from gred.lab.hosts import Lab
 from gred.lab.traffic import ping, transfer
 from tests.netns.daemons import Daemons, drops, wait_for_event
 from tests.netns.kinds import Kind
-from tests.netns.path import NARROW, Path, build
+from tests.netns.path import LEFT, NARROW, RIGHT, Path, build
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def path(lasting_path: Path) -> Iterator[Path]:
 
 def tunnel(options: str = "", *, underlay: int = 0, overhead: int = 24) -> Kind:
     """Return the only tunnel there is."""
-    return Kind("t", options, underlay=underlay, overhead=overhead, number=1)
+    return Kind("t", options, ends=(LEFT, RIGHT), underlay=underlay, overhead=overhead, number=1)
 
 
 AUTO, FIXED, AUTO6 = (

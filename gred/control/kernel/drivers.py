@@ -4,6 +4,7 @@ Asked by the old ioctls: they need no privilege and no /sys. Nothing here sets a
 """
 
 import array
+import errno
 import fcntl
 import socket
 import struct
@@ -11,6 +12,7 @@ import struct
 from gred.control.kernel.linux import (
     ETH_FLAG_LRO,
     ETHTOOL_GFLAGS,
+    ETHTOOL_GLINK,
     IFF_LOOPBACK,
     IFF_NOARP,
     IFF_POINTOPOINT,
@@ -54,9 +56,20 @@ def _flags(name: str) -> int:
 
 
 def has_carrier(name: str) -> bool | None:
-    """Tell whether a device has a carrier; None: it is down. Raises OSError."""
+    """Tell whether a device has a carrier; None: it is down. Raises OSError.
+
+    IFF_RUNNING follows a change of the carrier up to a second later; the driver knows at once.
+    """
     flags = _flags(name)
-    return bool(flags & IFF_RUNNING) if flags & IFF_UP else None
+    if not flags & IFF_UP:
+        return None
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
+            return bool(_ask(asking, name, ETHTOOL_GLINK))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+    return bool(flags & IFF_RUNNING)
 
 
 def hears(name: str) -> bool:

@@ -216,7 +216,7 @@ def a_key_is_changed_by_reload() -> str:
         def told() -> str:
             pings(INNER["gred"], count=1, namespace="peer")
             status = run("gred", "status", "tunnel", check=False)
-            return status if "mismatch" in status else ""
+            return status if status.startswith("tunnel: mismatch") else ""
 
         _until(lambda: bool(told()))
         said = told()
