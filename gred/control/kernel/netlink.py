@@ -209,7 +209,9 @@ class Netlink:
         What the kernel has learned of a path, and the MTU of the device, are no part of it.
         """
         with Rtnetlink() as kernel:
-            answers = kernel.exchange([messages.route_mtu_query(query) for query in queries])
+            answers = kernel.exchange(
+                [messages.route_query(query, as_configured=True) for query in queries]
+            )
         return [
             None if answer.error else dumps.read_route_mtu(answer.message) for answer in answers
         ]

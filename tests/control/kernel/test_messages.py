@@ -5,10 +5,19 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 import pytest
-from pyroute2.netlink.rtnl import RTM_NEWADDR
+from pyroute2.netlink.rtnl import RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from gred.control.kernel.messages import read_addresses, route_mtu_query, route_query
+from gred.control.kernel.linux import (
+    IFF_MULTICAST,
+    IFF_UP,
+    IN6_ADDR_GEN_MODE_NONE,
+    NLM_F_ACK,
+    RTM_F_FIB_MATCH,
+)
+from gred.control.kernel.messages import FAMILY, link, no_link_local, read_addresses, route_query
 from gred.control.kernel.routes import RouteQuery
 from gred.control.kernel.rtnetlink import encode
 
@@ -73,9 +82,41 @@ def test_addresses_that_cannot_be_sent_from_are_left_out() -> None:
     [("192.0.2.2", None), ("192.0.2.2", "192.0.2.1"), ("2001:db8::2", "2001:db8::1")],
 )
 @pytest.mark.parametrize(("device", "mark"), [(0, 0), (3, 0), (0, 7), (3, 7)])
-def test_a_question_for_a_route_is_the_same_for_thousands(
-    destination: str, source: str | None, device: int, mark: int
+@pytest.mark.parametrize("as_configured", [True, False])
+def test_a_question_for_a_route_is_what_pyroute2_writes(
+    destination: str, source: str | None, device: int, mark: int, as_configured: bool
 ) -> None:
     own = None if source is None else ip_address(source)
     query = RouteQuery(ip_address(destination), own, device, mark)
-    assert route_mtu_query(query) == route_query(query, as_configured=True)
+    message = rtmsg()
+    message["flags"] = RTM_F_FIB_MATCH if as_configured else 0
+    message["family"] = FAMILY[query.destination.version]
+    message["dst_len"] = query.destination.max_prefixlen
+    message["src_len"] = 0 if own is None else own.max_prefixlen
+    message["attrs"] = [
+        (name, value)
+        for name, value in (
+            ("RTA_DST", destination),
+            ("RTA_SRC", source),
+            ("RTA_OIF", device),
+            ("RTA_MARK", mark),
+        )
+        if value
+    ]
+    expected = encode(message, RTM_GETROUTE, 0)
+    assert route_query(query, as_configured=as_configured) == expected
+
+
+@pytest.mark.parametrize("index", [1, 7, 0x01020304])
+def test_orders_to_each_of_many_interfaces_are_what_pyroute2_writes(index: int) -> None:
+    message = ifinfmsg()
+    message["index"] = index
+    message["flags"], message["change"] = IFF_UP, IFF_UP | IFF_MULTICAST
+    message["attrs"] = [("IFLA_MTU", 1476)]
+    expected = encode(message, RTM_NEWLINK, NLM_F_ACK)
+    assert link(index, attributes=[("IFLA_MTU", 1476)], up=True, multicast=False) == expected
+    message = ifinfmsg()
+    message["index"] = index
+    mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
+    message["attrs"] = [("IFLA_AF_SPEC", {"attrs": [("AF_INET6", mode)]})]
+    assert no_link_local(index) == encode(message, RTM_NEWLINK, NLM_F_ACK)
