@@ -48,6 +48,7 @@ from gred.control.tunnel import Tunnel, TunnelState
 from gred.control.underlay_errors import UnderlayErrors
 from gred.control.unknown_senders import Nearest, UnknownSenders, members
 from gred.dataplane.plane import DataPlane, Told, TracedPacket
+from gred.dataplane.trace import Tap
 from gred.dataplane.tunnels import Counters
 
 Trace = Callable[[TracedPacket], None]
@@ -251,6 +252,11 @@ class Daemon:
     def config(self) -> Config:
         """What it runs with."""
         return self._config
+
+    @property
+    def tap(self) -> Tap:
+        """Where packets are watched."""
+        return self._plane.tap
 
     def plan(self, config: Config) -> Plan:
         """Return what ``reload`` would do."""

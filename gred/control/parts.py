@@ -12,6 +12,7 @@ from gred.config.model import IPAddress
 from gred.control.kernel.parts import Device
 from gred.dataplane.punt import Punted
 from gred.dataplane.receivers import Taken
+from gred.dataplane.trace import Tap
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tunnels import Counters, TunnelParameters
 from gred.wire.drop import DropReason
@@ -97,6 +98,11 @@ class Punts(Protocol):
 
 class Plane(Protocol):
     """The data plane. Takes a device to read and write; never closes it."""
+
+    @property
+    def tap(self) -> Tap:
+        """Where packets are watched."""
+        ...
 
     @property
     def inject(self) -> Inject:

@@ -17,7 +17,7 @@ from gred.dataplane.batch import Arrivals, TunWrites
 from gred.dataplane.learning import Learning
 from gred.dataplane.scheduler import Scheduler
 from gred.dataplane.slow_path import SlowPath
-from gred.dataplane.trace import TracedPacket, trace_received
+from gred.dataplane.trace import Tap, copy_received, trace_received
 from gred.dataplane.tunnels import TunnelTable, Worker
 from gred.dataplane.underlay.contract import Receiver
 from gred.wire.drop import DropReason
@@ -28,7 +28,7 @@ SAMPLE = 64  # bytes of an inner packet that are shown to whoever asks for one
 class Ingress:
     """Moves datagrams of all tunnels of a data plane in, out of memory of the underlays.
 
-    *attachments*: the tunnels by the index of their record. *trace* is called for each datagram.
+    *attachments*: the tunnels by the index of their record. *tap*: who watches.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Ingress:
         scheduler: Scheduler[Attachment],
         slow_path: SlowPath,
         learning: Learning,
-        trace: Callable[[TracedPacket], None] | None = None,
+        tap: Tap,
     ) -> None:
         self.learners = 0
         """How many tunnels learn from what arrives."""
@@ -51,7 +51,7 @@ class Ingress:
         self._scheduler = scheduler
         self._slow_path = slow_path
         self._learning = learning
-        self._trace = trace
+        self._tap = tap
         self._samples: dict[int, Callable[[bytes], None]] = {}
         self._writes = TunWrites()
 
@@ -65,8 +65,7 @@ class Ingress:
             self._slow_path.tell(None, DropReason.OTHER, errno.errorcode.get(error, str(error)))
         if not count:
             return
-        # Decapsulation patches headers in place: who watches gets a copy made before.
-        seen = [] if self._trace is None else trace_received(arrivals, count)
+        copies = copy_received(arrivals, count) if self._tap.watchers else []
         frames, refused = codec.decapsulate(
             arrivals.arena,
             arrivals.received,
@@ -82,11 +81,8 @@ class Ingress:
         )
         if io.write_frames(arrivals.arena, writes.headers, writes.frames, writes.pieces, frames):
             self._slow_path.unwritten(arrivals, writes, frames)
-        if self._trace is not None:
-            for index, packet in enumerate(seen):
-                entry = arrivals.datagram(index)
-                owner = self._slow_path.owner(entry.tunnel)
-                self._trace(packet.judged(owner, DropReason(entry.verdict)))
+        if copies:
+            trace_received(self._tap, arrivals, copies, self._slow_path.owner)
         if refused:
             self._slow_path.refused_datagrams(arrivals, count)
         if self._samples:

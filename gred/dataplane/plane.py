@@ -30,7 +30,7 @@ from gred.dataplane.quotes import SenderIndex
 from gred.dataplane.receivers import Taken
 from gred.dataplane.scheduler import Scheduler
 from gred.dataplane.slow_path import SlowPath
-from gred.dataplane.trace import TracedPacket
+from gred.dataplane.trace import Tap, TracedPacket, Watcher
 from gred.dataplane.transmit import Transmitter
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, TunnelParameters, TunnelTable
@@ -93,7 +93,11 @@ class DataPlane:
         self._icmp_errors: dict[Family, IcmpErrors] = {}
         self._attachments: dict[int, Attachment] = {}
         self._by_quote = SenderIndex[Attachment]()
-        transmitter = Transmitter(worker, trace)
+        self.tap = Tap()
+        """Who watches packets; may come and go."""
+        if trace is not None:
+            self.tap.add(Watcher(trace))
+        transmitter = Transmitter(worker, self.tap)
         slow_path = SlowPath(loop, self.tunnels, worker, self._attachments, transmitter, report)
         self.inject = Injector(loop, self.tunnels, worker, transmitter, slow_path)
         """Sends packets of gred's own."""
@@ -109,7 +113,7 @@ class DataPlane:
             self._scheduler,
             slow_path,
             Learning(loop, self._attachments, report),
-            trace,
+            self.tap,
         )
 
     def add_tunnel(self, device: TunDevice, parameters: TunnelParameters) -> Attachment:

@@ -16,27 +16,11 @@ from gred.dataplane.icmp_errors import UnderlayError
 from gred.dataplane.layout import TunnelFlag
 from gred.dataplane.punt import Allowance, Punts, Report, inner_destination, report_refused
 from gred.dataplane.too_big import Outcome, TooBig
-from gred.dataplane.transmit import Transmitter
+from gred.dataplane.transmit import SEND_ERRORS, Transmitter
 from gred.dataplane.tunnels import IPAddress, TunnelTable, Worker
 from gred.wire.drop import DropReason
 from gred.wire.icmp import ErrorKind
 
-# What an errno of a send means for the packet. ENOBUFS: the device queue is full; EAGAIN: the
-# socket buffer is; both are tail drops. EINVAL: the local address is not this host's (any more).
-SEND_ERRORS = {
-    errno.EAGAIN: DropReason.NO_BUFS,
-    errno.ENOBUFS: DropReason.NO_BUFS,
-    errno.ENOMEM: DropReason.NO_BUFS,
-    errno.EMSGSIZE: DropReason.TOO_BIG,
-    errno.EPERM: DropReason.DENIED,
-    errno.EACCES: DropReason.DENIED,
-    errno.EINVAL: DropReason.NO_ROUTE,
-    errno.EADDRNOTAVAIL: DropReason.NO_ROUTE,
-    errno.ENETUNREACH: DropReason.NO_ROUTE,
-    errno.EHOSTUNREACH: DropReason.NO_ROUTE,
-    errno.ENETDOWN: DropReason.NO_ROUTE,
-    errno.ENODEV: DropReason.NO_ROUTE,
-}
 ADDRESSES = 40  # bytes of an IP packet, to the end of its destination
 WRITE_ERRORS = {
     errno.EIO: DropReason.DEVICE_DOWN,

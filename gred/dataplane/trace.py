@@ -1,17 +1,18 @@
-"""Copies of packets for people who watch (-vv). Used only while somebody watches.
+"""Copies of packets for people who watch: -vv, gred trace, gred capture. Used only meanwhile.
 
-Nothing here prints or decodes; nothing here is on the path of a packet that nobody watches.
+Whoever watches says which packets, before they are copied. Nothing here prints, decodes or waits;
+nothing here is on the path of a packet that nobody watches.
 """
 
 import ctypes
 import mmap
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from gred.dataplane.batch import Arrivals, EgressBatch
-from gred.dataplane.layout import Destination
+from gred.dataplane.layout import Destination, Received
 from gred.dataplane.linux import IPPROTO_GRE
 from gred.wire.drop import DropReason
 from gred.wire.ip import DONT_FRAGMENT, IPV4_HEADER
@@ -30,9 +31,43 @@ class TracedPacket:
     data: bytes
     reason: DropReason
 
-    def judged(self, tunnel: str | None, reason: DropReason) -> "TracedPacket":
-        """Return the same packet with the verdict on it."""
-        return replace(self, tunnel=tunnel, reason=reason)
+
+def _everything(_tunnel: str | None, _reason: DropReason, _source: bytes, /) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Watcher:
+    """Who watches. *take* is called with each packet that *wants* says yes to, from the loop.
+
+    *wants* is called with the tunnel, the reason and, on the way in, the outer source (16 bytes, as
+    in `Received`), and counts for itself what it has no room for.
+    """
+
+    take: Callable[[TracedPacket], None]
+    wants: Callable[[str | None, DropReason, bytes], bool] = _everything
+
+
+class Tap:
+    """Where packets are watched: all watchers of a data plane."""
+
+    def __init__(self) -> None:
+        self.watchers: tuple[Watcher, ...] = ()
+        """Empty: nothing is copied."""
+
+    def add(self, watcher: Watcher) -> None:
+        """Let *watcher* see packets from now on."""
+        self.watchers = (*self.watchers, watcher)
+
+    def remove(self, watcher: Watcher) -> None:
+        """Show *watcher* nothing more. Harmless twice."""
+        self.watchers = tuple(one for one in self.watchers if one is not watcher)
+
+    def takers(
+        self, tunnel: str | None, reason: DropReason, source: bytes = b""
+    ) -> list[Callable[[TracedPacket], None]]:
+        """Return what is to be called with such a packet."""
+        return [one.take for one in self.watchers if one.wants(tunnel, reason, source)]
 
 
 def _slice(arena: mmap.mmap, offset: int, length: int) -> bytes:
@@ -59,15 +94,19 @@ def outer_header(
 
 
 def trace_sent(
-    trace: Callable[[TracedPacket], None],
+    tap: Tap,
     tunnel: str,
     destinations: mmap.mmap,
     batch: EgressBatch,
     first: int,
     end: int,
+    reason: DropReason = DropReason.NONE,
 ) -> None:
-    """Call *trace* for datagrams *first*..*end* of the batch, which go to *destinations*."""
+    """Show datagrams *first*..*end* of the batch, which go to *destinations*, or do not: *reason*."""
     for index in range(first, end):
+        takers = tap.takers(tunnel, reason)
+        if not takers:
+            continue
         datagram = batch.datagram(index)
         head = _slice(batch.arena, datagram.head_offset, datagram.head_length)
         body = _slice(batch.arena, datagram.body_offset, datagram.body_length)
@@ -82,18 +121,38 @@ def trace_sent(
             datagram.ttl,
             dont_fragment=bool(datagram.dont_fragment),
         )
-        trace(TracedPacket("tx", tunnel, outer + head + body, DropReason.NONE))
+        packet = TracedPacket("tx", tunnel, outer + head + body, reason)
+        for take in takers:
+            take(packet)
 
 
-def trace_received(arrivals: Arrivals, count: int) -> list[TracedPacket]:
-    """Return copies of the batch's first *count* datagrams, not yet judged."""
-    copies = []
-    for index in range(count):
+def copy_received(arrivals: Arrivals, count: int) -> list[bytes]:
+    """Return the batch's first *count* datagrams as they came: decapsulation patches headers."""
+    size = ctypes.sizeof(Received) // 4
+    with memoryview(arrivals.received).cast("I") as words:
+        offsets = words[Received.offset.offset // 4 : count * size : size].tolist()
+        lengths = words[Received.length.offset // 4 : count * size : size].tolist()
+    return [_slice(arrivals.arena, *place) for place in zip(offsets, lengths, strict=True)]
+
+
+def trace_received(
+    tap: Tap, arrivals: Arrivals, copies: Sequence[bytes], owner: Callable[[int], str | None]
+) -> None:
+    """Show the batch's first datagrams, judged by now, as *copies* has them.
+
+    *owner*: the name of the tunnel that a record belongs to.
+    """
+    for index, data in enumerate(copies):
         entry = arrivals.datagram(index)
-        data = arrivals.payload(entry)
-        outer = arrivals.outer(entry)
-        ends = bytes(entry.source), bytes(entry.destination)
-        if not outer and any(ends[0]):  # the kernel took it off, and said what was in it
+        tunnel, reason, source = owner(entry.tunnel), DropReason(entry.verdict), bytes(entry.source)
+        takers = tap.takers(tunnel, reason, source)
+        if not takers:
+            continue
+        outer = b""
+        if not entry.outer_length and any(source):
+            # The kernel took it off, and said what was in it.
+            ends = source, bytes(entry.destination)
             outer = outer_header(entry.family, *ends, len(data), entry.tos, entry.ttl)
-        copies.append(TracedPacket("rx", None, outer + data, DropReason.NONE))
-    return copies
+        packet = TracedPacket("rx", tunnel, outer + data, reason)
+        for take in takers:
+            take(packet)

@@ -30,6 +30,7 @@ from gred.control.kernel.routes import (
 from gred.control.parts import Attachment
 from gred.dataplane.punt import Punted
 from gred.dataplane.receivers import Taken
+from gred.dataplane.trace import Tap
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tunnels import Counters, TunnelParameters
 from gred.wire.drop import DropReason
@@ -381,6 +382,7 @@ class FakePlane:
         self.attachments: list[FakeAttachment] = []
         self.inject = FakeInject()
         self.punts = FakePunts()
+        self.tap = Tap()
         self.report = report
         self.others = False
         self.samples: list[tuple[Attachment, Callable[[bytes], None]]] = []

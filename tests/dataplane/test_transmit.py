@@ -8,9 +8,10 @@ import pytest
 
 from gred.dataplane import transmit
 from gred.dataplane.batch import EgressBatch
-from gred.dataplane.trace import TracedPacket
+from gred.dataplane.trace import Tap, TracedPacket, Watcher
 from gred.dataplane.transmit import Transmitter
 from gred.dataplane.tunnels import Worker
+from gred.wire.drop import DropReason
 
 
 class Kernel:
@@ -48,7 +49,7 @@ def play(kernel: Kernel, *, again: bool) -> list[tuple[int, int]]:
         told.append((index, error))
         return again
 
-    Transmitter(Worker()).send(attachment, EgressBatch(), 5, unsent)
+    Transmitter(Worker(), Tap()).send(attachment, EgressBatch(), 5, unsent)
     return told
 
 
@@ -70,16 +71,29 @@ def test_a_kernel_that_sends_nothing_and_says_nothing_is_not_asked_for_ever() ->
     assert kernel.sent == [1, 2, 3, 4]
 
 
-def test_who_watches_sees_each_datagram_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, int]] = []
+def test_who_watches_sees_each_datagram_once_and_what_became_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+    tap = Tap()
 
     def trace_sent(*args: Any) -> None:
-        seen.append(args[4:6])
+        if args[4] < args[5]:
+            seen.append(args[4:])
 
     def watch(_packet: TracedPacket) -> None:
         raise AssertionError("trace_sent calls it")
 
     monkeypatch.setattr(transmit, "trace_sent", trace_sent)
-    transmitter = Transmitter(Worker(), watch)
-    transmitter.send(an_attachment(Kernel(9, 0)), EgressBatch(), 5, lambda *_: False)
-    assert seen == [(0, 5)]
+    transmitter = Transmitter(Worker(), tap)
+    kernel = Kernel(2, errno.EPERM)
+    transmitter.send(an_attachment(kernel), EgressBatch(), 5, lambda *_: False)
+    assert seen == []
+    watcher = Watcher(watch)
+    tap.add(watcher)
+    kernel = Kernel(2, errno.EPERM)
+    transmitter.send(an_attachment(kernel), EgressBatch(), 5, lambda *_: False)
+    assert seen == [(0, 2), (2, 3, DropReason.DENIED), (3, 5)]
+    tap.remove(watcher)
+    transmitter.send(an_attachment(kernel), EgressBatch(), 5, lambda *_: False)
+    assert len(seen) == 3
