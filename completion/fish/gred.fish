@@ -64,8 +64,8 @@ function _shtab_gred_using
   test "$_shtab_gred_cmdpath" = "$argv"
 end
 
-set -g _shtab_gred_commands check convert doctor status peers drops events reload confirm show demo
-set -g _shtab_gred_opts_with_value --as --config --confirm --from --pcap --root -c
+set -g _shtab_gred_commands check convert doctor status peers drops events trace capture reload confirm show demo
+set -g _shtab_gred_opts_with_value --as --config --confirm --count --from --pcap --root --snaplen --write -c -n -s -w
 
 complete -c gred -e
 complete -c gred -f
@@ -110,6 +110,18 @@ complete -c gred -n '_shtab_gred_using events' -s c -l config -xka "(__fish_comp
 complete -c gred -n '_shtab_gred_using events' -l json -d 'for machines, one object a line'
 complete -c gred -n '_shtab_gred_using events' -s f -l follow -d 'go on with what happens'
 complete -c gred -n '_shtab_gred_using events; and test $_shtab_gred_npos -ge 0' -ka "(_gred_tunnels)" -d TUNNEL
+complete -c gred -n '_shtab_gred_using; and test $_shtab_gred_npos -eq 0' -a trace -d 'Show packets as they pass, a line each: the lines of gred -vv, without a restart. Until it is interrupted. Who reads slowly misses packets; how many is said at the end. See docs/capture.md.'
+complete -c gred -n '_shtab_gred_using trace' -s h -l help -d 'show this help message and exit'
+complete -c gred -n '_shtab_gred_using trace' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'main configuration file (default /etc/gred/gred.conf); drop-ins beside it are read after it: FILE less its suffix plus .conf.d/*.conf, as in /etc/gred/gred.conf.d/*.conf'
+complete -c gred -n '_shtab_gred_using trace' -s n -l count -x -d 'end after COUNT packets'
+complete -c gred -n '_shtab_gred_using trace; and test $_shtab_gred_npos -ge 0' -ka "(_gred_tunnels)" -d 'its packets, and those from its remotes that no tunnel takes'
+complete -c gred -n '_shtab_gred_using; and test $_shtab_gred_npos -eq 0' -a capture -d 'Write packets as they pass, as pcapng: outer packets with all that is inside, an interface for each tunnel, and why a packet was dropped in its comment. Until it is interrupted. Who reads slowly misses packets; how many is said at the end. See docs/capture.md.'
+complete -c gred -n '_shtab_gred_using capture' -s h -l help -d 'show this help message and exit'
+complete -c gred -n '_shtab_gred_using capture' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'main configuration file (default /etc/gred/gred.conf); drop-ins beside it are read after it: FILE less its suffix plus .conf.d/*.conf, as in /etc/gred/gred.conf.d/*.conf'
+complete -c gred -n '_shtab_gred_using capture' -s n -l count -x -d 'end after COUNT packets'
+complete -c gred -n '_shtab_gred_using capture' -s w -l write -xka "(__fish_complete_path (commandline -ct))" -d '- or none: standard output, which must not be a terminal'
+complete -c gred -n '_shtab_gred_using capture' -s s -l snaplen -x -d 'keep so much of each packet (default: all)'
+complete -c gred -n '_shtab_gred_using capture; and test $_shtab_gred_npos -ge 0' -ka "(_gred_tunnels)" -d 'its packets, and those from its remotes that no tunnel takes'
 complete -c gred -n '_shtab_gred_using; and test $_shtab_gred_npos -eq 0' -a reload -d 'Read the configuration again. Tunnels that do not differ are not touched; with an error in it nothing changes.'
 complete -c gred -n '_shtab_gred_using reload' -s h -l help -d 'show this help message and exit'
 complete -c gred -n '_shtab_gred_using reload' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'main configuration file (default /etc/gred/gred.conf); drop-ins beside it are read after it: FILE less its suffix plus .conf.d/*.conf, as in /etc/gred/gred.conf.d/*.conf'

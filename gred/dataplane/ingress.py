@@ -65,7 +65,8 @@ class Ingress:
             self._slow_path.tell(None, DropReason.OTHER, errno.errorcode.get(error, str(error)))
         if not count:
             return
-        copies = copy_received(arrivals, count) if self._tap.watchers else []
+        watched = bool(self._tap.watchers)
+        copies = copy_received(self._tap, arrivals, count) if watched else []
         frames, refused = codec.decapsulate(
             arrivals.arena,
             arrivals.received,
@@ -81,8 +82,8 @@ class Ingress:
         )
         if io.write_frames(arrivals.arena, writes.headers, writes.frames, writes.pieces, frames):
             self._slow_path.unwritten(arrivals, writes, frames)
-        if copies:
-            trace_received(self._tap, arrivals, copies, self._slow_path.owner)
+        if watched:
+            trace_received(self._tap, arrivals, count, copies, self._slow_path.owner)
         if refused:
             self._slow_path.refused_datagrams(arrivals, count)
         if self._samples:

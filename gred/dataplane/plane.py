@@ -30,7 +30,7 @@ from gred.dataplane.quotes import SenderIndex
 from gred.dataplane.receivers import Taken
 from gred.dataplane.scheduler import Scheduler
 from gred.dataplane.slow_path import SlowPath
-from gred.dataplane.trace import Tap, TracedPacket, Watcher
+from gred.dataplane.trace import Everything, Tap, TracedPacket
 from gred.dataplane.transmit import Transmitter
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, TunnelParameters, TunnelTable
@@ -96,7 +96,7 @@ class DataPlane:
         self.tap = Tap()
         """Who watches packets; may come and go."""
         if trace is not None:
-            self.tap.add(Watcher(trace))
+            self.tap.add(Everything(trace))
         transmitter = Transmitter(worker, self.tap)
         slow_path = SlowPath(loop, self.tunnels, worker, self._attachments, transmitter, report)
         self.inject = Injector(loop, self.tunnels, worker, transmitter, slow_path)

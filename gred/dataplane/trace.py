@@ -9,7 +9,8 @@ import mmap
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import groupby
+from typing import Literal, Protocol
 
 from gred.dataplane.batch import Arrivals, EgressBatch
 from gred.dataplane.layout import Destination, Received
@@ -32,20 +33,38 @@ class TracedPacket:
     reason: DropReason
 
 
-def _everything(_tunnel: str | None, _reason: DropReason, _source: bytes, /) -> bool:
-    return True
+class Watcher(Protocol):
+    """Who watches. Called from the loop; must not block."""
+
+    def ready(self) -> bool:
+        """Whether it has room for packets; asked before each batch."""
+        ...
+
+    def wants(self, tunnel: str | None, reason: DropReason, source: bytes, count: int, /) -> bool:
+        """Whether it takes the next *count* packets of this kind.
+
+        It counts for itself what it has no room for. *source*: the outer one, on the way in, 16
+        bytes as in `Received`.
+        """
+        ...
+
+    def take(self, packet: TracedPacket, /) -> None:
+        """Take one that it wants."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Watcher:
-    """Who watches. *take* is called with each packet that *wants* says yes to, from the loop.
-
-    *wants* is called with the tunnel, the reason and, on the way in, the outer source (16 bytes, as
-    in `Received`), and counts for itself what it has no room for.
-    """
+class Everything:
+    """Watches all packets. *take* is called with each."""
 
     take: Callable[[TracedPacket], None]
-    wants: Callable[[str | None, DropReason, bytes], bool] = _everything
+
+    def ready(self) -> bool:
+        """Yes."""
+        return True
+
+    def wants(self, *_kind: object) -> bool:
+        """Yes."""
+        return True
 
 
 class Tap:
@@ -53,7 +72,7 @@ class Tap:
 
     def __init__(self) -> None:
         self.watchers: tuple[Watcher, ...] = ()
-        """Empty: nothing is copied."""
+        """Empty: nothing is done for anybody."""
 
     def add(self, watcher: Watcher) -> None:
         """Let *watcher* see packets from now on."""
@@ -63,11 +82,16 @@ class Tap:
         """Show *watcher* nothing more. Harmless twice."""
         self.watchers = tuple(one for one in self.watchers if one is not watcher)
 
+    def ready(self) -> bool:
+        """Whether anybody has room; to be asked before each batch."""
+        ready = [one.ready() for one in self.watchers]
+        return any(ready)
+
     def takers(
-        self, tunnel: str | None, reason: DropReason, source: bytes = b""
-    ) -> list[Callable[[TracedPacket], None]]:
-        """Return what is to be called with such a packet."""
-        return [one.take for one in self.watchers if one.wants(tunnel, reason, source)]
+        self, count: int, tunnel: str | None, reason: DropReason, source: bytes = b""
+    ) -> list[Watcher]:
+        """Return who takes *count* such packets; nobody where nobody was ready."""
+        return [one for one in self.watchers if one.wants(tunnel, reason, source, count)]
 
 
 def _slice(arena: mmap.mmap, offset: int, length: int) -> bytes:
@@ -102,11 +126,12 @@ def trace_sent(
     end: int,
     reason: DropReason = DropReason.NONE,
 ) -> None:
-    """Show datagrams *first*..*end* of the batch, which go to *destinations*, or do not: *reason*."""
-    for index in range(first, end):
-        takers = tap.takers(tunnel, reason)
-        if not takers:
-            continue
+    """Show datagrams *first*..*end* of the batch, which go to *destinations*; *reason*: or not."""
+    if first == end:
+        return
+    tap.ready()
+    takers = tap.takers(end - first, tunnel, reason)
+    for index in range(first, end if takers else first):
         datagram = batch.datagram(index)
         head = _slice(batch.arena, datagram.head_offset, datagram.head_length)
         body = _slice(batch.arena, datagram.body_offset, datagram.body_length)
@@ -122,37 +147,59 @@ def trace_sent(
             dont_fragment=bool(datagram.dont_fragment),
         )
         packet = TracedPacket("tx", tunnel, outer + head + body, reason)
-        for take in takers:
-            take(packet)
+        for taker in takers:
+            taker.take(packet)
 
 
-def copy_received(arrivals: Arrivals, count: int) -> list[bytes]:
-    """Return the batch's first *count* datagrams as they came: decapsulation patches headers."""
-    size = ctypes.sizeof(Received) // 4
-    with memoryview(arrivals.received).cast("I") as words:
-        offsets = words[Received.offset.offset // 4 : count * size : size].tolist()
-        lengths = words[Received.length.offset // 4 : count * size : size].tolist()
+def copy_received(tap: Tap, arrivals: Arrivals, count: int) -> list[bytes]:
+    """Return the batch's first *count* datagrams as they came: decapsulation patches headers.
+
+    Nothing where nobody has room.
+    """
+    if not tap.ready():
+        return []
+    offsets = _column(arrivals, Received.offset.offset, count)
+    lengths = _column(arrivals, Received.length.offset, count)
     return [_slice(arrivals.arena, *place) for place in zip(offsets, lengths, strict=True)]
 
 
 def trace_received(
-    tap: Tap, arrivals: Arrivals, copies: Sequence[bytes], owner: Callable[[int], str | None]
+    tap: Tap,
+    arrivals: Arrivals,
+    count: int,
+    copies: Sequence[bytes],
+    owner: Callable[[int], str | None],
 ) -> None:
-    """Show the batch's first datagrams, judged by now, as *copies* has them.
+    """Show the batch's first *count* datagrams, judged by now, as *copies* has them.
 
     *owner*: the name of the tunnel that a record belongs to.
     """
-    for index, data in enumerate(copies):
-        entry = arrivals.datagram(index)
-        tunnel, reason, source = owner(entry.tunnel), DropReason(entry.verdict), bytes(entry.source)
-        takers = tap.takers(tunnel, reason, source)
-        if not takers:
-            continue
-        outer = b""
-        if not entry.outer_length and any(source):
-            # The kernel took it off, and said what was in it.
-            ends = source, bytes(entry.destination)
-            outer = outer_header(entry.family, *ends, len(data), entry.tos, entry.ttl)
-        packet = TracedPacket("rx", tunnel, outer + data, reason)
-        for take in takers:
-            take(packet)
+    # Those that passed are asked for together: an index stands for each that did not.
+    tunnels, verdicts = _column(arrivals, Received.tunnel.offset, count), arrivals.verdicts(count)
+    kinds = [(tunnels[index], verdicts[index] and index + 1) for index in range(count)]
+    for (number, _), group in groupby(range(count), kinds.__getitem__):
+        indexes = list(group)
+        entry = arrivals.datagram(indexes[0])
+        tunnel, reason = owner(number), DropReason(entry.verdict)
+        takers = tap.takers(len(indexes), tunnel, reason, bytes(entry.source))
+        for index in indexes if takers else ():
+            data = _with_outer(arrivals.datagram(index), copies[index])
+            packet = TracedPacket("rx", tunnel, data, reason)
+            for taker in takers:
+                taker.take(packet)
+
+
+def _column(arrivals: Arrivals, offset: int, count: int) -> list[int]:
+    """Return a member of 32 bits, at *offset* of the structure, of the first *count* datagrams."""
+    size = ctypes.sizeof(Received) // 4
+    with memoryview(arrivals.received) as table, table.cast("I") as words:
+        return words[offset // 4 : count * size : size].tolist()
+
+
+def _with_outer(entry: Received, data: bytes) -> bytes:
+    """Return *data* behind the outer header that the kernel took off, if it did and told of it."""
+    source = bytes(entry.source)
+    if entry.outer_length or not any(source):
+        return data
+    ends = source, bytes(entry.destination)
+    return outer_header(entry.family, *ends, len(data), entry.tos, entry.ttl) + data

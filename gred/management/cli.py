@@ -33,7 +33,9 @@ signals:
   SIGUSR1                   log the states of the tunnels, and drops since the last time
   SIGHUP                    read the configuration again; on a terminal that is gone: stop
 """
+SNAP = 256 * 1024  # bytes of a packet: more than any has
 _DIALECTS = ("ip-json", "networkd", "mikrotik", "cisco", "ip")
+_ASKING = frozenset({"status", "peers", "drops", "events", "trace", "capture", "reload", "confirm"})
 _FORMS = ("gred", "ip", "networkd", "cisco", "mikrotik")
 _NOBODY_READS = 141  # what a shell shows for a program that SIGPIPE ended
 _INTERRUPTED = 130  # what a shell shows for a program that SIGINT ended
@@ -62,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
             from gred.management.convert.command import run as convert  # noqa: PLC0415 - as above
 
             return _print(lambda: convert(arguments.files, dialect=arguments.dialect))
-        if arguments.command in {"status", "peers", "drops", "events", "reload", "confirm"}:
+        if arguments.command in _ASKING:
             return _ask(arguments)
         if arguments.command == "show":
             from gred.management.show.command import run as show  # noqa: PLC0415 - as above
@@ -225,6 +227,53 @@ def parser() -> argparse.ArgumentParser:
     telling.add_argument("--json", action="store_true", help="for machines, one object a line")
     telling.add_argument("-f", "--follow", action="store_true", help="go on with what happens")
 
+    for name, about, more in (
+        (
+            "trace",
+            "show the packets of the running daemon's tunnels, a decoded line each",
+            "Show packets as they pass, a line each: the lines of gred -vv, without a restart.",
+        ),
+        (
+            "capture",
+            "write the packets of the running daemon's tunnels for Wireshark",
+            (
+                "Write packets as they pass, as pcapng: outer packets with all that is inside, an"
+                " interface for each tunnel, and why a packet was dropped in its comment."
+            ),
+        ),
+    ):
+        watching = commands.add_parser(
+            name,
+            help=about,
+            description=f"{more} Until it is interrupted. Who reads slowly misses packets; how many"
+            " is said at the end. See docs/capture.md.",
+            epilog="exit codes: 0 interrupted, or COUNT packets; 1 the daemon does not answer, or"
+            " went; 141 nobody reads any more",
+        )
+        _add_configuration(watching, default=argparse.SUPPRESS)
+        watching.add_argument(
+            "tunnels",
+            metavar="TUNNEL",
+            nargs="*",
+            help="its packets, and those from its remotes that no tunnel takes",
+        )
+        watching.add_argument("-n", "--count", type=_count, help="end after COUNT packets")
+        if name == "capture":
+            watching.add_argument(
+                "-w",
+                "--write",
+                metavar="FILE",
+                help="- or none: standard output, which must not be a terminal",
+            )
+            watching.add_argument(
+                "-s",
+                "--snaplen",
+                metavar="BYTES",
+                type=_count,
+                default=SNAP,
+                help="keep so much of each packet (default: all)",
+            )
+
     reloading = commands.add_parser(
         "reload",
         help="have the running daemon follow its changed configuration",
@@ -307,10 +356,25 @@ def _ask(arguments: argparse.Namespace) -> int:
 
             show = inspection.peers if arguments.command == "peers" else inspection.drops
             return _print(lambda: show(path, arguments.tunnels, as_json=arguments.json))
+        case "trace" | "capture":
+            from gred.management import capture  # noqa: PLC0415 - as above
+
+            names, count = arguments.tunnels, arguments.count
+            if arguments.command == "trace":
+                return _print(lambda: capture.trace(path, names, count=count))
+            how = {"write": arguments.write, "snap": min(arguments.snaplen, SNAP), "count": count}
+            return _print(lambda: capture.capture(path, names, **how))
         case "confirm":
             return status.confirm(path)
         case _:
             return status.reload(path, dry_run=arguments.dry_run, confirm=arguments.confirm)
+
+
+def _count(text: str) -> int:
+    """Return a number of 1 and more. Raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdecimal() or not int(text[:10]):
+        raise argparse.ArgumentTypeError(f"expected a number of 1 or more, got {text!r}")
+    return int(text[:10])
 
 
 def _span(text: str) -> float:

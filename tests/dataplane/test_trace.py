@@ -10,9 +10,9 @@ from scapy.layers.l2 import GRE
 from gred.dataplane.batch import Arrivals, EgressBatch, destination_table
 from gred.dataplane.layout import Destination, Received
 from gred.dataplane.trace import (
+    Everything,
     Tap,
     TracedPacket,
-    Watcher,
     copy_received,
     trace_received,
     trace_sent,
@@ -22,6 +22,7 @@ from tests.dataplane.benches import gre, outer
 from tests.dataplane.packets import Packet
 
 DATA = gre(Packet().ip(b"payload"))
+OWNERS = {1: "t1", 2: "t2"}
 HERE6, THERE6 = (socket.inet_pton(socket.AF_INET6, one) for one in ("fd00::1", "fd00::2"))
 
 
@@ -42,15 +43,32 @@ def traced(data: bytes, **fields: int | bytes) -> bytes:
 
 def tap_for(shown: list[TracedPacket]) -> Tap:
     tap = Tap()
-    tap.add(Watcher(shown.append))
+    tap.add(Everything(shown.append))
     return tap
 
 
 def shown(arrivals: Arrivals, count: int = 1) -> list[TracedPacket]:
     found = list[TracedPacket]()
-    copies = copy_received(arrivals, count)
-    trace_received(tap_for(found), arrivals, copies, {0: None, 1: "t1", 2: "t2"}.__getitem__)
+    tap = tap_for(found)
+    trace_received(tap, arrivals, count, copy_received(tap, arrivals, count), OWNERS.get)
     return found
+
+
+class Some:
+    """Takes packets of t2, while there is room."""
+
+    def __init__(self) -> None:
+        self.taken: list[TracedPacket] = []
+        self.take = self.taken.append
+        self.asked: list[tuple[str | None, DropReason, bytes, int]] = []
+        self.room = True
+
+    def ready(self) -> bool:
+        return self.room
+
+    def wants(self, tunnel: str | None, reason: DropReason, source: bytes, count: int) -> bool:
+        self.asked.append((tunnel, reason, source[:4], count))
+        return self.room and tunnel == "t2"
 
 
 def test_a_header_that_the_kernel_left_is_shown_as_it_is() -> None:
@@ -99,30 +117,47 @@ def test_what_is_sent_has_the_header_that_it_will_get(dont_fragment: int) -> Non
 
 
 def test_what_arrived_is_shown_as_it_was_with_what_became_of_it() -> None:
-    arrivals, found, others = Arrivals(), list[TracedPacket](), list[TracedPacket]()
+    arrivals, found, some = Arrivals(), list[TracedPacket](), Some()
     tap = tap_for(found)
-    asked = list[tuple[str | None, DropReason, bytes]]()
-
-    def wants(tunnel: str | None, reason: DropReason, source: bytes) -> bool:
-        asked.append((tunnel, reason, source[:4]))
-        return tunnel == "t2"
-
-    some = Watcher(others.append, wants)
     tap.add(some)
-    for index, length in enumerate((30, 40, 50)):
+    fates = ((0, 6), (0, 6), (1, 0), (1, 0), (2, 0), (2, 8))  # tunnel, verdict
+    for index, (tunnel, verdict) in enumerate(fates):
         entry = arrivals.datagram(index)
-        entry.offset, entry.length, entry.outer_length = 4096 * index, length, 20
+        entry.offset, entry.length, entry.outer_length = 4096 * index, 30 + index, 20
+        entry.tunnel, entry.verdict = tunnel, verdict
         entry.source[:4] = bytes([192, 0, 2, index])
-        arrivals.arena[entry.offset : entry.offset + length] = bytes([index]) * length
-    copies = copy_received(arrivals, 3)
-    arrivals.arena[:10000] = b"x" * 10000  # as decapsulation does
-    for index, verdict in enumerate((DropReason.NO_TUNNEL, DropReason.NONE, DropReason.CSUM_ERR)):
-        arrivals.datagram(index).tunnel, arrivals.datagram(index).verdict = index, verdict
-    trace_received(tap, arrivals, copies, {0: None, 1: "t1", 2: "t2"}.get)
-    assert [packet.data for packet in found] == [b"\0" * 30, b"\1" * 40, b"\2" * 50]
-    assert [packet.tunnel for packet in found] == [None, "t1", "t2"]
-    assert others == found[2:]
-    assert asked[0] == (None, DropReason.NO_TUNNEL, bytes([192, 0, 2, 0]))
+        arrivals.arena[entry.offset : entry.offset + entry.length] = bytes([index]) * entry.length
+    copies = copy_received(tap, arrivals, 6)
+    arrivals.arena[:30000] = b"x" * 30000  # as decapsulation does
+    trace_received(tap, arrivals, 6, copies, OWNERS.get)
+    assert [packet.data for packet in found] == [bytes([one]) * (30 + one) for one in range(6)]
+    assert [packet.tunnel for packet in found] == [None, None, "t1", "t1", "t2", "t2"]
+    assert [packet.reason for packet in found] == [verdict for _tunnel, verdict in fates]
+    assert some.taken == found[4:]
+    assert some.asked == [
+        (None, DropReason.NO_TUNNEL, bytes([192, 0, 2, 0]), 1),
+        (None, DropReason.NO_TUNNEL, bytes([192, 0, 2, 1]), 1),
+        ("t1", DropReason.NONE, bytes([192, 0, 2, 2]), 2),
+        ("t2", DropReason.NONE, bytes([192, 0, 2, 4]), 1),
+        ("t2", DropReason.CSUM_ERR, bytes([192, 0, 2, 5]), 1),
+    ]
+
+
+def test_nothing_is_copied_for_who_has_no_room() -> None:
+    arrivals, batch, some = Arrivals(), EgressBatch(), Some()
+    tap = Tap()
+    tap.add(some)
+    some.room = False
+    copies = copy_received(tap, arrivals, 9)
+    assert copies == []
+    trace_received(tap, arrivals, 9, copies, OWNERS.get)
+    trace_sent(tap, "t2", destination_table(1), batch, 2, 7, DropReason.DENIED)
+    trace_sent(tap, "t2", destination_table(1), batch, 7, 7)
+    assert some.taken == []
+    assert some.asked == [
+        (None, DropReason.NONE, bytes(4), 9),
+        ("t2", DropReason.DENIED, b"", 5),
+    ]
     tap.remove(some)
     tap.remove(some)
-    assert len(tap.watchers) == 1
+    assert tap.watchers == ()

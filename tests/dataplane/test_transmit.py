@@ -8,7 +8,7 @@ import pytest
 
 from gred.dataplane import transmit
 from gred.dataplane.batch import EgressBatch
-from gred.dataplane.trace import Tap, TracedPacket, Watcher
+from gred.dataplane.trace import Everything, Tap, TracedPacket
 from gred.dataplane.transmit import Transmitter
 from gred.dataplane.tunnels import Worker
 from gred.wire.drop import DropReason
@@ -89,7 +89,7 @@ def test_who_watches_sees_each_datagram_once_and_what_became_of_it(
     kernel = Kernel(2, errno.EPERM)
     transmitter.send(an_attachment(kernel), EgressBatch(), 5, lambda *_: False)
     assert seen == []
-    watcher = Watcher(watch)
+    watcher = Everything(watch)
     tap.add(watcher)
     kernel = Kernel(2, errno.EPERM)
     transmitter.send(an_attachment(kernel), EgressBatch(), 5, lambda *_: False)

@@ -4,6 +4,7 @@
     events   what happened lately, and with ``follow`` what happens from now on
     peers    the remotes of tunnels, and who sends what no tunnel takes
     drops    what tunnels have dropped, by reason, and what was no tunnel's
+    packets  what passes from now on, as long as it is read
     reload   read the configuration again; with ``dry_run`` only say what that would do, with
              ``confirm`` go back after so many seconds unless there is a
     confirm
@@ -14,6 +15,7 @@ Nothing here decides anything: the daemon, its events and the reload are handed 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from gred.control.events import Event
     from gred.control.peers import Peer
     from gred.control.snapshot import Snapshot
+    from gred.dataplane.trace import Tap
     from gred.dataplane.tunnels import Counters
+    from gred.management.control.packets import Packets
     from gred.management.reloading import Reloading
 
 REMEMBERED = 500  # events
@@ -56,6 +60,11 @@ class Asked(Protocol):
 
     def counters(self) -> "Iterator[tuple[str | None, Counters]]":
         """Yield each tunnel's name and counters; None: what is no tunnel's."""
+        ...
+
+    @property
+    def tap(self) -> "Tap":
+        """Where packets are watched."""
         ...
 
 
@@ -101,6 +110,7 @@ def commands(
     daemon: Asked, happenings: Happenings, reloading: "Reloading", facts: Mapping[str, object]
 ) -> dict[str, Command]:
     """Return what can be asked of *daemon*. *facts*: what is told of the process with a status."""
+    listening: Packets | None = None
 
     async def status(request: Mapping[str, Any]) -> Answers:
         brief = bool(request.get("brief"))
@@ -128,6 +138,17 @@ def commands(
                         yield {"drop": {**told, "reason": reason.name.lower(), "count": count}}
         yield {"done": {}}
 
+    async def packets(request: Mapping[str, Any]) -> Answers:
+        from gred.management.control import packets  # noqa: PLC0415 - paid for when asked for
+
+        nonlocal listening
+        listening = listening or packets.Packets(daemon.tap)
+        names = _wanted(request, daemon) if request.get("tunnels") else []
+        remotes = (peer.remote for name in names for peer in daemon.peers(name))
+        async with aclosing(listening.tell(packets.wanted(request, names, remotes))) as lines:
+            async for line in lines:
+                yield line
+
     async def reload(request: Mapping[str, Any]) -> Answers:
         confirm = _seconds(request.get("confirm"))
         dry_run = bool(request.get("dry_run"))
@@ -147,6 +168,7 @@ def commands(
         "events": Command(happenings.tell),
         "peers": Command(peers),
         "drops": Command(drops),
+        "packets": Command(packets),
         "reload": Command(reload, changes=True),
         "confirm": Command(confirm, changes=True),
     }

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ IDLE = 60.0  # seconds without a request
 RATE, BURST = 50.0, 50  # requests of one client: a second, at once
 MODE = 0o660
 
-Answers = AsyncIterator[Mapping[str, Any]]
+Answers = AsyncGenerator[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,10 @@ class Server:
     async def _answer(self, line: bytes, writer: asyncio.StreamWriter, *, may_change: bool) -> None:
         try:
             request = decode(line)
-            async for members in self._command(request, may_change=may_change).answer(request):
-                await _send(writer, members)
+            command = self._command(request, may_change=may_change)
+            async with contextlib.aclosing(command.answer(request)) as answers:
+                async for members in answers:
+                    await _send(writer, members)
         except ProtocolError as error:
             await _send(writer, _error(error.code, str(error)))
 
