@@ -4,6 +4,8 @@ Only looks at text. Nothing here reads a value or decides that one is bad.
 """
 
 import re
+import shlex
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_interface
 
 _QUOTES = "\"'\u2018\u2019\u201c\u201d\u00ab\u00bb`"
@@ -19,6 +21,8 @@ _UNITS |= dict.fromkeys(
     ("k", "kb", "kib", "m", "mb", "mib", "g", "ms", "min", "bit", "bits"), False
 )
 _NETMASK = re.compile(r"(?P<address>[0-9.]+)/(?P<mask>[0-9]+(\.[0-9]+){3})")
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "busybox"})
+_SHELL_WORDS = frozenset({"|", "||", "&", "&&", ";", "<", "<<"})
 _IP_WORDS = frozenset({"dev", "via", "peer", "netmask", "src", "brd", "scope", "metric", "table"})
 # Class selectors, assured and expedited forwarding, as whole TOS bytes. RFC 2474, 2597, 3246.
 _DSCP = {f"CS{number}": number << 5 for number in range(8)}
@@ -151,6 +155,40 @@ def mac_address(text: str) -> str:
     return hint(text)
 
 
+def open_quote(text: str) -> str:
+    """Return what helps with the command line *text*, a quote of which has no end."""
+    if text.endswith("\\"):
+        return "a value goes on in an indented line, without a backslash"
+    return 'a quote is not closed; a blank and "#" begin a comment, in quotes, too'
+
+
+def command(text: str, words: Sequence[str]) -> str:
+    """Return what helps with the command line *text*, which has *words* and begins with no path."""
+    if any("\n" in word for word in words):
+        return "an argument in quotes ends in the line where it begins"
+    name = words[0].lstrip("-@:+!") if words else ""
+    if name.startswith("/"):
+        return f"without {words[0][: -len(name)]} before the path"
+    if "/" in name or name.startswith("~"):
+        return "the path begins with /"
+    if "=" in name:
+        return "facts are in the environment; /usr/bin/env NAME=VALUE PROGRAM adds others"
+    if _NAME.fullmatch(name) and len(name) <= _LONGEST:
+        return f"no path is searched: write the whole, as /usr/sbin/{name}"
+    return hint(text)
+
+
+def shell_words(text: str) -> str:
+    """Return what a shell would do with the command line *text* and gred does not."""
+    words = shlex.split(text)
+    if not words or words[0].rpartition("/")[2] in _SHELLS:
+        return ""
+    for word in words[1:]:
+        if word in _SHELL_WORDS or word.startswith((">", "2>", "$", "~/", "%i")):
+            return f"there is no shell: {word[:_LONGEST]} is handed over as it stands"
+    return ""
+
+
 # What other programs write, and what says it here.
 _OPTIONS = {
     "name": "the name stands in the section: [Tunnel NAME]",
@@ -167,6 +205,8 @@ _OPTIONS = {
     "privatekey": "GRE encrypts nothing",
     "erspanindex": "ERSPAN is not there",
     "allowlocalremote": "Remote= may not be an address of this host",
+    "postdown": "PreDown= comes before the interface goes",
+    "preup": "PostUp= comes when the interface is there",
     "multicast": "the interface always has multicast",
 }
 _OTHERS_SECTIONS = {

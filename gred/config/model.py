@@ -23,6 +23,7 @@ Mode = Literal["gre", "gretap"]
 ChecksumPolicy = Literal["require", "accept", "refuse"]
 Carrier = Literal["keepalive", "always"]
 ProbeMtu = Literal["auto", "yes", "no"]
+Command = tuple[str, ...]
 LogFormat = Literal["auto", "console", "logfmt", "json"]
 
 
@@ -165,6 +166,18 @@ class TunnelConfig:
 
     carrier: Carrier = "keepalive"
     """Whether the interface has a carrier always, or while keepalives are answered."""
+
+    post_up: Command = ()
+    """What is run when the interface is there: a program's path and its arguments; or nothing."""
+
+    pre_down: Command = ()
+    """What is run before the interface goes because gred stops or lets the tunnel go."""
+
+    on_state_change: Command = ()
+    """What is run when the tunnel has another state."""
+
+    hook_timeout: float = 10.0
+    """Seconds that a program of those may take until it is ended."""
 
     @property
     def family(self) -> Literal[4, 6]:

@@ -48,6 +48,7 @@ _PACKET_SOCKET = kinds.choice(auto=True, no=False)
 _CARRIER = kinds.choice(keepalive="keepalive", always="always")
 _PROBE = kinds.choice(auto="auto", yes="yes", no="no")
 _KEEPALIVE = kinds.span(0.1, 32767, none="no")
+_HOOK_TIMEOUT = kinds.span(0.1, 3600)
 _RETRIES = kinds.number(1, 255)
 _TTL = kinds.number(1, 255, none="inherit")
 _TOS = kinds.number(0, 255, none="inherit", hexadecimal=True)
@@ -106,6 +107,10 @@ TUNNEL_OPTIONS: tuple[Option, ...] = (
     Option("KeepaliveTarget", ("keepalive_target",), "none", kinds.TARGET, "Inner address of the other end that is pinged (ICMP echo) instead, where it answers no keepalives."),
     Option("KeepaliveReply", ("keepalive_reply",), "yes", kinds.BOOLEAN, "Whether keepalives of the other end are answered, in the form of whichever vendor."),
     Option("Carrier", ("carrier",), "keepalive", _CARRIER, "With Keepalive=, keepalive takes the carrier of the interface away while the other end is dead, so that routes lead elsewhere; always leaves it."),
+    Option("PostUp", ("post_up",), "none", kinds.COMMAND, "Program that is run, without a shell, when the interface is there with its addresses and routes; facts are in its environment."),
+    Option("PreDown", ("pre_down",), "none", kinds.COMMAND, "Program that is run before gred takes the interface down; all of them together have five seconds."),
+    Option("OnStateChange", ("on_state_change",), "none", kinds.COMMAND, "Program that is run when the tunnel has another state; one at a time, and of states that follow one another meanwhile the newest."),
+    Option("HookTimeout", ("hook_timeout",), "10s", _HOOK_TIMEOUT, "How long a program of PostUp=, PreDown= or OnStateChange= may take; then it and what it started are ended."),
 )
 # fmt: on
 

@@ -5,6 +5,7 @@ things (010, 255.255.255.0 after a slash) is refused. Writing returns text that 
 """
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
@@ -25,6 +26,7 @@ _DOTTED_QUAD = re.compile(r"[0-9.]+", re.ASCII)
 _PREFIX = re.compile(r"[0-9]{1,3}", re.ASCII)
 _LIST_SEPARATOR = re.compile(r"[,\s]+")
 
+_BLANK_HASH = re.compile(r"(\s)#")
 _MAC_ADDRESS = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", re.ASCII)
 _MULTICAST_BIT = 1  # of a MAC address's first octet. IEEE 802-2014 section 8.2.2
 
@@ -308,7 +310,7 @@ def number(low: int, high: int, *, none: str = "", hexadecimal: bool = False) ->
     return optional(kind, none) if none else kind
 
 
-def span(low: float, high: float, *, none: str) -> Kind:
+def span(low: float, high: float, *, none: str = "") -> Kind:
     """Return a kind that reads a time span of *low* to *high* seconds, or *none* for None."""
 
     def read(text: str) -> float:
@@ -318,7 +320,8 @@ def span(low: float, high: float, *, none: str) -> Kind:
         return seconds
 
     limits = f"{_write_span(low)}..{_write_span(high)}"
-    return optional(Kind(f"a time of {limits}", read, _write_span), none)
+    kind = Kind(f"a time of {limits}", read, _write_span)
+    return optional(kind, none) if none else kind
 
 
 def optional(kind: Kind, none: str) -> Kind:
@@ -337,6 +340,26 @@ def _read_socket(text: str) -> str:
     if text == "auto" or (text.startswith("/") and len(text.encode()) <= SOCKET_PATH_MAX):
         return text
     raise BadValueError(Finding(text))
+
+
+def _read_command(text: str) -> tuple[str, ...]:
+    """Read a command line as systemd.service(5) and a shell split it; nothing is expanded."""
+    if text.lower() == "none":
+        return ()
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError:
+        raise BadValueError(Finding(text, hints.open_quote(text))) from None
+    if not words or not words[0].startswith("/") or any("\n" in word for word in words):
+        raise BadValueError(Finding(text, hints.command(text, words)))
+    if len(words) == 1 and " " in words[0] and text[0] in "\"'":
+        raise BadValueError(Finding(text, "without quotes around the whole"))
+    return words
+
+
+def _write_command(words: tuple[str, ...]) -> str:
+    # A blank and "#" would begin a comment, in quotes, too.
+    return _BLANK_HASH.sub(r"""\1'"#"'""", shlex.join(words)) or "none"
 
 
 def both(kind: Kind) -> Kind:
@@ -393,6 +416,9 @@ INTERFACES = replace(
 NETWORKS = many(Kind("NETWORK/PREFIX, ...", _read_network, str))
 SOCKET = optional(
     Kind(f"auto, an absolute path of at most {SOCKET_PATH_MAX} bytes", _read_socket, str), "none"
+)
+COMMAND = Kind(
+    "an absolute path, arguments or none", _read_command, _write_command, hints.shell_words
 )
 PROTOCOL = Kind("0x0600..0xffff, mpls or none", _read_protocol, _write_protocol)
 PEERS = many(Kind("INNER@OUTER, ...", _read_peer, _write_peer))

@@ -25,6 +25,7 @@ from gred.control.diagnoses import Diagnoses
 from gred.control.errors import SetupError, words
 from gred.control.events import Listener
 from gred.control.evidence import Evidence
+from gred.control.hooks import Hooks
 from gred.control.inquiries import Inquiries
 from gred.control.keepalives import Keepalives
 from gred.control.kernel.devices import open_device
@@ -107,6 +108,7 @@ class Daemon:
         self._loop = loop
         self._since: dict[str, tuple[TunnelState, float, int]] = {}
         self._listener = listener = partial(self._hear, listener)
+        self._hooks = Hooks(loop, self.tunnels, listener)
         self._plane = parts.make_plane(loop, trace, self._on_report)
         self._changed = asyncio.Event()
         self._neighbours = Neighbours(
@@ -336,6 +338,7 @@ class Daemon:
                 changes += tunnel.state is not (before or TunnelState.DOWN)
                 self._since[tunnel.name] = tunnel.state, self._loop.time(), changes
         listener(event)
+        self._hooks.note(event)
 
     # Bringing up.
 
@@ -353,6 +356,7 @@ class Daemon:
             await self._lifecycle.bring_up(tunnels, starting=starting)
             await self._reconciler.settle(starting=starting)
             self._route_mtus.settled()
+            self._hooks.settled()
         except BaseException:
             await self._discard(tunnels)
             raise
@@ -405,6 +409,7 @@ class Daemon:
         if any(tunnel.device is not None for tunnel in due):
             await self._reconciler.settle()
         self._route_mtus.settled()
+        self._hooks.settled()
 
     async def _wait_after(self, error: SetupError | OSError) -> None:
         """Tell of a pass that failed, once, and rest: it is no fault of any tunnel."""
@@ -435,6 +440,7 @@ class Daemon:
     # Taking down.
 
     async def _take_down(self) -> None:
+        await self._hooks.leave(self.tunnels.values())  # while packets still move
         self._monitor.close()
         self._errors.close()
         self._denials.close()
@@ -451,6 +457,7 @@ class Daemon:
 
     async def _discard(self, tunnels: Sequence[Tunnel]) -> None:
         """Take *tunnels* down, and forget them."""
+        await self._hooks.leave(tunnels)
         for tunnel in tunnels:
             self.tunnels.pop(tunnel.name, None)
             self._since.pop(tunnel.name, None)

@@ -355,6 +355,44 @@ class InterfaceDrops(Event):
     detail: str = "the interface's queue was full before gred read it: it needs more CPU"
 
 
+# --- programs that a tunnel runs ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookOutput(Event):
+    """A line that a program wrote. *hook*: the option that names the program."""
+
+    NAME = "hook_output"
+
+    hook: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookEnded(Event):
+    """A program ended well. *unheard*: lines of it beyond those that were told."""
+
+    NAME = "hook_ended"
+
+    hook: str
+    state: str
+    seconds: float
+    unheard: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookFailed(Event):
+    """A program did not start, ended badly or had to be ended."""
+
+    NAME = "hook_failed"
+    LEVEL = "warning"
+
+    hook: str
+    state: str
+    detail: str
+    unheard: int | None = None
+
+
 # --- the process ----------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import contextlib
 import grp
 import os
 import pwd
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ _UNITS = tuple(
     )
 )
 _HIDDEN = ("/home", "/root", "/run/user")  # by ProtectHome=yes. systemd.exec(5)
+_OTHERS = ("/tmp", "/var/tmp")  # noqa: S108 - hidden by PrivateTmp=yes
 
 
 def complaints(configuration: Path) -> Iterator[str]:
@@ -44,6 +46,43 @@ def complaints(configuration: Path) -> Iterator[str]:
             found = list(unreadable(_files(configuration)))
         yield from found
     yield from invisible(_UNITS)
+
+
+def unrunnable(programs: Iterable[Path]) -> dict[Path, str]:
+    """Return those of *programs* that nobody, or not the service's user, can run, and why."""
+    programs = list(programs)
+    found = {path: why for path in programs if (why := _refuse(path))}
+    try:
+        user = pwd.getpwnam(USER)
+    except KeyError:
+        return found
+    for path in programs:
+        hidden = (*_HIDDEN, *_OTHERS)
+        if any(path.resolve().is_relative_to(directory) for directory in hidden):
+            found.setdefault(path, "the service cannot see it: its sandbox hides the directory")
+    if os.geteuid() == 0:
+        groups = [group.gr_gid for group in grp.getgrall() if USER in group.gr_mem]
+        with _acting_as(user.pw_uid, user.pw_gid, groups):
+            for path in programs:
+                if why := _refuse(path):
+                    found.setdefault(path, f"user {USER} cannot run it: {why}")
+    return found
+
+
+def _refuse(program: Path) -> str:
+    """Return why this process cannot run *program*; empty when it can."""
+    try:
+        mode = program.stat().st_mode
+    except (OSError, ValueError) as error:
+        return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    if not stat.S_ISREG(mode):
+        return "it is no file"
+    if not os.access(program, os.X_OK, effective_ids=True):
+        return "it is not executable (chmod +x)"
+    interpreter = _interpreter(program)
+    if interpreter is not None and not interpreter.exists():
+        return f"{display(interpreter)}, which is to run it, is not there"
+    return ""
 
 
 def unreadable(paths: Iterable[Path]) -> Iterator[str]:

@@ -5,6 +5,7 @@ asked, what it would have said is left out.
 """
 
 import math
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from gred.config import Config, ConfigurationError, TunnelConfig, load, render
 from gred.config.model import IPAddress
+from gred.config.problems import display
 from gred.control import mtu
 from gred.control.errors import ExitCode
 from gred.control.kernel.parts import Kernel
@@ -43,7 +45,7 @@ def check(path: Path, *, quiet: bool = False) -> int:
         view = replace(view, others=Receivers().look())
     plan = [f"# {line}".rstrip() for line in describe(config, view)]
     print(render(config), *plan, sep="\n")
-    for warning in (*warnings(config, view), *account.complaints(path)):
+    for warning in (*warnings(config, view), *programs(config), *account.complaints(path)):
         print(f"warning: {warning}", file=sys.stderr)
     return int(ExitCode.OK)
 
@@ -138,6 +140,8 @@ def describe(config: Config, view: View) -> Iterator[str]:
             yield f"  {ip} route add {network} dev {tunnel.name}"
         for network, outer in tunnel.peers:
             yield f"  behind {outer}: {network}"
+        if tunnel.post_up:
+            yield f"  {shlex.join(tunnel.post_up)}"
         yield f"  {_arithmetic(tunnel, route)}"
         yield from (f"  {line}" for line in _asking(tunnel))
         if isinstance(route, RouteInfo):
@@ -166,6 +170,27 @@ def warnings(config: Config, view: View) -> Iterator[str]:
     yield from _loops(config, view)
     yield from _twins(config, view)
     yield from _others(config, view)
+
+
+def programs(config: Config) -> Iterator[str]:
+    """Yield what keeps programs of PostUp= and its like from running, a line each."""
+    written = [
+        (tunnel, option, Path(command[0]))
+        for tunnel in config.tunnels
+        for option, command in (
+            ("PostUp", tunnel.post_up),
+            ("PreDown", tunnel.pre_down),
+            ("OnStateChange", tunnel.on_state_change),
+        )
+        if command
+    ]
+    if not written:
+        return
+    bad = account.unrunnable(dict.fromkeys(program for _tunnel, _option, program in written))
+    for tunnel, option, program in written:
+        if program in bad:
+            where = f"{tunnel.place(option)}: [Tunnel {tunnel.name}] {option}"
+            yield f"{where}: {display(program)}: {bad[program]}"
 
 
 def _twins(config: Config, view: View) -> Iterator[str]:

@@ -58,6 +58,15 @@ def ends(draw: st.DrawFn) -> dict[str, object]:
     return {"local": address, "local_interface": interface}
 
 
+# What is cut or folded in a file must come back, too: blanks, "#", quotes, backslashes.
+WORDS_OF_COMMANDS = st.text(st.sampled_from("ab/ #\"'\\$;|\t\u00e9"), max_size=8)
+COMMANDS = st.just(()) | st.builds(
+    lambda program, arguments: (f"/{program}", *arguments),
+    WORDS_OF_COMMANDS,
+    st.lists(WORDS_OF_COMMANDS, min_size=1, max_size=3),
+)
+
+
 @st.composite
 def mac_addresses(draw: st.DrawFn) -> str:
     octets = draw(st.binary(min_size=6, max_size=6).filter(any))
@@ -105,6 +114,7 @@ TUNNELS = st.builds(
     mtu=st.none() | st.integers(68, 65535),
     offload=st.booleans(),
     packet_socket=st.booleans(),
+    on_state_change=COMMANDS,
 )
 CONFIGS = st.builds(
     Config,

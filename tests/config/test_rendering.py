@@ -53,6 +53,10 @@ def test_defaults_are_written_out() -> None:
         "KeepaliveTarget=none",
         "KeepaliveReply=yes",
         "Carrier=keepalive",
+        "PostUp=none",
+        "PreDown=none",
+        "OnStateChange=none",
+        "HookTimeout=10s",
     ]
 
 

@@ -344,3 +344,65 @@ def test_namespace(text: str) -> None:
 @pytest.mark.parametrize("text", [".", "..", "a/b", "../blue", "a b", "a\tb", "a\nb", "/a\0b"])
 def test_namespace_is_refused(text: str) -> None:
     assert refuses(values.NAMESPACE, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "written"),
+    [
+        ("none", (), "none"),
+        ("/bin/true", ("/bin/true",), "/bin/true"),
+        ("/sbin/ip  route add\n10.0.0.0/8", ("/sbin/ip", "route", "add", "10.0.0.0/8"), None),
+        ("/bin/a 'b c' \"d\"e f\\ g", ("/bin/a", "b c", "de", "f g"), "/bin/a 'b c' de 'f g'"),
+        ("/bin/a $GRED_STATE %i ~ *", ("/bin/a", "$GRED_STATE", "%i", "~", "*"), None),
+        ("'/opt/my programs/a' b", ("/opt/my programs/a", "b"), "'/opt/my programs/a' b"),
+        ("/bin/a ''", ("/bin/a", ""), "/bin/a ''"),
+        ("/bin/a b'  '\"#\"c", ("/bin/a", "b  #c"), "/bin/a 'b  '\"#\"'c'"),
+    ],
+)
+def test_a_command_is_split_as_a_shell_does_and_nothing_is_expanded(
+    text: str, words: tuple[str, ...], written: str | None
+) -> None:
+    assert values.COMMAND.read(text) == words
+    again = values.COMMAND.write(words)
+    assert again is not None
+    assert values.COMMAND.read(again) == words
+    assert written in {None, again}
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("ip route add", "no path is searched: write the whole, as /usr/sbin/ip"),
+        ("-/bin/a", "without - before the path"),
+        ("bin/a", "the path begins with /"),
+        ("~/a", "the path begins with /"),
+        ("A=b /bin/a", "/usr/bin/env NAME=VALUE PROGRAM"),
+        ('"/bin/a b"', "without quotes around the whole"),
+        ("/bin/a 'b", "a quote is not closed"),
+        ("/bin/a b \\", "without a backslash"),
+        ("/bin/a 'b\nc'", "ends in the line where it begins"),
+        ("''", ""),
+    ],
+)
+def test_other_text_is_no_command(text: str, hint: str) -> None:
+    (found,) = refuses(values.COMMAND, text)
+    assert hint in found
+
+
+@pytest.mark.parametrize(
+    ("text", "noted"),
+    [
+        ("/bin/a b | /bin/c", "|"),
+        ("/bin/a b && /bin/c", "&&"),
+        ("/bin/a b >/run/c", ">/run/c"),
+        ("/bin/a $GRED_STATE", "$GRED_STATE"),
+        ("/sbin/ip link show %i", "%i"),
+        ("/bin/sh -c '/bin/a | /bin/b'", ""),
+        ("/bin/sh -c $GRED_STATE", ""),
+        ("/bin/a b", ""),
+        ("none", ""),
+    ],
+)
+def test_what_only_a_shell_does_is_noted(text: str, noted: str) -> None:
+    note = values.COMMAND.note(text)
+    assert note == (f"there is no shell: {noted} is handed over as it stands" if noted else "")

@@ -123,3 +123,28 @@ def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_what_can_be_seen_is_fine(tmp_path: Path, command: str) -> None:
     unit(tmp_path, command)
     assert list(account.invisible([tmp_path])) == []
+
+
+def program(path: Path, mode: int) -> Path:
+    path.write_text("#!/bin/sh\n")
+    path.chmod(mode)
+    return path
+
+
+def test_programs_that_the_user_cannot_run_are_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "_OTHERS", ())
+    good, own = program(place / "good", 0o755), program(place / "own", 0o700)
+    (place / "closed").mkdir(mode=0o700)
+    closed = program(place / "closed" / "x", 0o755)
+    assert account.unrunnable([good, own, closed]) == {
+        own: "user nobody cannot run it: it is not executable (chmod +x)",
+        closed: "user nobody cannot run it: Permission denied",
+    }
+
+
+def test_programs_that_the_sandbox_hides_are_told(place: Path) -> None:
+    hidden = program(place / "good", 0o755)
+    assert "sandbox hides" in account.unrunnable([hidden])[hidden]
+    assert account.unrunnable([Path("/bin/sh")]) == {}

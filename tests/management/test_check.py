@@ -286,3 +286,26 @@ def test_who_is_asked(tmp_path: Path, options: str, expected: list[str]) -> None
     configuration = config(tmp_path, f"[Tunnel t]\n{options}\n")
     lines = [line.strip() for line in check.describe(configuration, check.View())]
     assert [line for line in lines if line.startswith(("asks", "pings", "probes"))] == expected
+
+
+def test_a_program_that_cannot_be_run_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    (tmp_path / "script").write_text("#!/nowhere/sh\n")
+    (tmp_path / "script").chmod(0o755)
+    configuration = config(
+        tmp_path,
+        f"[Tunnel t]\nPostUp={tmp_path}/none a\nPreDown={tmp_path}/data\nOnStateChange={tmp_path}\n"
+        f"[Tunnel u]\nKey=1\nPostUp=/bin/sh -c true\nPreDown={tmp_path}/script",
+    )
+    where, lost = tmp_path / "gred.conf", "/nowhere/sh, which is to run it, is not there"
+    assert list(check.programs(configuration)) == [
+        f"{where}:2: [Tunnel t] PostUp: {tmp_path}/none: No such file or directory",
+        f"{where}:3: [Tunnel t] PreDown: {tmp_path}/data: it is not executable (chmod +x)",
+        f"{where}:4: [Tunnel t] OnStateChange: {tmp_path}: it is no file",
+        f"{where}:8: [Tunnel u] PreDown: {tmp_path}/script: {lost}",
+    ]
+
+
+def test_the_plan_has_what_is_run_when_the_interface_is_there(tmp_path: Path) -> None:
+    lines = plan(config(tmp_path, "[Tunnel t]\nPostUp=/sbin/ip route add 'default'"))
+    assert "/sbin/ip route add default" in lines
