@@ -131,7 +131,7 @@ class Hooks:
                 task.cancel()  # it waits for its turn
             else:
                 runs.program.end_in(_FINISH_SECONDS, "ended because the tunnel goes")
-            await asyncio.wait([task], timeout=end - self._loop.time())
+            await asyncio.wait([task], timeout=max(0.0, end - self._loop.time()))
             task.cancel()  # only what cannot be killed is left
         if not tunnel.config.pre_down or runs.made is None or runs.made is not tunnel.attachment:
             return

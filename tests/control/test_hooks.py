@@ -201,8 +201,8 @@ def test_a_program_has_its_time(run: Run) -> None:
 
 @pytest.fixture
 def little_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "STOP_SECONDS", 0.4)
-    monkeypatch.setattr(hooks, "_FINISH_SECONDS", 0.1)
+    monkeypatch.setattr(hooks, "STOP_SECONDS", 1.5)
+    monkeypatch.setattr(hooks, "_FINISH_SECONDS", 0.05)
     monkeypatch.setattr(programs, "GRACE_SECONDS", 0.05)
 
 

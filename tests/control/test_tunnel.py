@@ -187,7 +187,7 @@ class TestProjection:
         *("underlay_device", "namespace"),
         *("mac_address", "addresses", "routes", "repair", "offload", "discover_path_mtu"),
         *("keepalive", "keepalive_retries", "keepalive_reply", "carrier", "probe_mtu"),
-        "keepalive_target",
+        *("keepalive_target", "post_up", "pre_down", "on_state_change", "hook_timeout"),
     }
     BENT: ClassVar = {"local", "ignore_dont_fragment", "mtu", "packet_socket"}
 
