@@ -20,6 +20,7 @@ from gred.control.kernel.changes import (
     NoLinkLocal,
     RemoveAddress,
     RemoveRoute,
+    SetAlias,
     SetMacAddress,
     SetMtu,
     SetQueue,
@@ -137,6 +138,8 @@ def changes(
     """
     first = given is None
     done = [*_link_changes(wanted, actual, first=first)]
+    if wanted.alias and wanted.alias != (given.alias if given else ""):
+        done.append(SetAlias(wanted.alias))
     if wanted.follows_carrier and not (given and given.follows_carrier):
         done.append(FollowCarrier())
     if wanted.mtu < FLOOR_IPV6 <= actual.mtu:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gred.config.model import IPAddress, TunnelConfig
 from gred.control import sentences
+from gred.control.alias import alias
 from gred.control.denial import Denial
 from gred.control.diagnosis import Diagnosis, Fault
 from gred.control.events import (
@@ -220,6 +221,7 @@ class Tunnel:
             mac_address=self.config.mac_address,
             namespace=self.config.namespace,
             follows_carrier=self.follows_carrier,
+            alias=alias(self.config),
         )
 
     def wanted_mtu(self, seen: Observation) -> int:

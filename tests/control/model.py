@@ -19,6 +19,7 @@ from gred.control.kernel.changes import (
     NoLinkLocal,
     RemoveAddress,
     RemoveRoute,
+    SetAlias,
     SetMacAddress,
     SetMtu,
     SetQueue,
@@ -40,6 +41,7 @@ class Interface:
     routes: set[Prefix] = field(default_factory=set)
     mac_address: bytes = bytes.fromhex("020000000001")
     queue: int = 500
+    alias: str = ""
     makes_link_local: bool = True
     has_ipv6: bool = True
     in_vrf: bool = False
@@ -85,6 +87,8 @@ class Interface:
                 self.mac_address = bytes.fromhex(mac.replace(":", ""))
             case SetQueue(length):
                 self.queue = length
+            case SetAlias(alias):
+                self.alias = alias
             case LeaveGroups():
                 assert not self.up
                 self.mtu = IPV6_MTU_MIN - 1

@@ -18,6 +18,7 @@ from gred.control.kernel.changes import (
     NoLinkLocal,
     RemoveAddress,
     RemoveRoute,
+    SetAlias,
     SetMacAddress,
     SetMtu,
     SetQueue,
@@ -151,6 +152,15 @@ def test_the_first_configuration_has_its_order() -> None:
         SetUp(),
         AddRoute(ip_network("20.1.3.0/24")),
     ]
+
+
+def test_the_alias_is_set_once_and_again_when_another_is_wanted() -> None:
+    """What somebody else has made of it stays: it is no part of what is compared."""
+    named, renamed = replace(WANTED, alias="GRE a"), replace(WANTED, alias="GRE b")
+    assert changes(named, WHOLE) == [NoLinkLocal(), SetAlias("GRE a")]
+    assert changes(named, WHOLE, named) == []
+    assert changes(renamed, WHOLE, named) == [SetAlias("GRE b")]
+    assert compare(named, WHOLE).sentence == ""
 
 
 def test_an_interface_without_ipv6_leaves_the_groups_of_a_router() -> None:

@@ -1,5 +1,6 @@
 """Metrics of a real daemon: by HTTP and in a file, through reloads, beside packets."""
 
+import json
 import socket
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from gred.lab.hosts import Host
 from gred.lab.traffic import ping
 from gred.lab.waiting import wait_for
+from tests import require
 from tests.netns.daemons import Daemons, events, wait_for_event
 from tests.netns.once import implementation  # noqa: F401 - control alone
-from tests.netns.test_reload import config, configuration, reload
+from tests.netns.test_reload import config, configuration, index, reload
 
 PORT = 10047
 
@@ -80,6 +82,27 @@ def test_what_is_counted_is_scraped(hosts: tuple[Host, Host], daemons: Daemons) 
     near.stop()
 
 
+def test_node_exporter_and_people_see_what_an_interface_is(
+    hosts: tuple[Host, Host], daemons: Daemons
+) -> None:
+    one = hosts[0]
+    near = daemons.start(one, config(0))
+    before = "GRE 192.0.2.1 -> 192.0.2.2 key 2 (gred)"
+    assert alias(one, "t2") == before
+    number = index(one, "t2")
+    reload(near, configuration(daemons, one), config(0).replace("Key=2", "Key=7"))
+    wait_for(lambda: alias(one, "t2") == before.replace("key 2", "key 7"), "it says the new key")
+    one.ip("link", "set", "t2", "alias", "uplink")
+    reload(near, configuration(daemons, one), config(0, "TTL=9").replace("Key=2", "Key=7"))
+    wait_for_event(near, "tunnel_changed", detail="TTL=64 -> 9")
+    assert (alias(one, "t2"), index(one, "t2")) == ("uplink", number)
+
+
+def alias(host: Host, name: str) -> str:
+    found: str = json.loads(host.ip("-json", "link", "show", name))[0].get("ifalias", "")
+    return found
+
+
 def test_a_reload_begins_moves_and_ends_it(
     hosts: tuple[Host, Host], daemons: Daemons, tmp_path: Path
 ) -> None:
@@ -119,9 +142,14 @@ def test_an_address_that_is_taken_is_told_once(
 def test_a_file_for_node_exporter(
     hosts: tuple[Host, Host], daemons: Daemons, tmp_path: Path
 ) -> None:
+    """Which is another user; and gred has the capabilities and the umask of the service."""
     one = hosts[0]
     file = tmp_path / "gred.prom"
-    near = daemons.start(one, with_metrics(config(0), f"MetricsTextfile={file}"))
+    setpriv = require.program("setpriv", package="util-linux")
+    kept = "-all,+net_admin,+net_raw"
+    limits = [setpriv, f"--bounding-set={kept}", f"--inh-caps={kept}", "--no-new-privs"]
+    wrapper = ["sh", "-c", 'umask 077; exec "$@"', "sh", *limits]
+    near = daemons.start(one, with_metrics(config(0), f"MetricsTextfile={file}"), wrapper=wrapper)
     wait_for(file.exists, "it is written")
     told = samples(file.read_text())
     assert of("gred_tunnel_up", tunnel="t1") in told

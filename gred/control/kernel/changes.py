@@ -31,6 +31,13 @@ class SetQueue:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAlias:
+    """Say for people what the interface is (IFLA_IFALIAS, SNMP's ifAlias)."""
+
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeaveGroups:
     """Leave all IPv6 groups but all nodes, and join none; the interface is down.
 
@@ -99,6 +106,7 @@ Change = (
     SetMtu
     | SetMacAddress
     | SetQueue
+    | SetAlias
     | LeaveGroups
     | NoLinkLocal
     | FollowCarrier
@@ -111,4 +119,4 @@ Change = (
 )
 
 # Not every kernel and sandbox can, and a tunnel works without.
-OPTIONAL = (SetQueue, LeaveGroups, NoLinkLocal, FollowCarrier)
+OPTIONAL = (SetQueue, SetAlias, LeaveGroups, NoLinkLocal, FollowCarrier)

@@ -23,6 +23,7 @@ from gred.control.kernel.changes import (
     NoLinkLocal,
     RemoveAddress,
     RemoveRoute,
+    SetAlias,
     SetMacAddress,
     SetMtu,
     SetQueue,
@@ -91,6 +92,8 @@ def _order(change: Change, settings: InterfaceSettings) -> Order:
         case SetQueue(length):
             request = messages.link(index, attributes=[("IFLA_TXQLEN", length)])
             return Order(request, f"set the queue to {length} packets")
+        case SetAlias(alias):
+            return Order(messages.link(index, attributes=[("IFLA_IFALIAS", alias)]), "set alias")
         case LeaveGroups():
             # On a router the kernel has let it join the group of all routers (ipv6_add_dev), and
             # would report that through a tunnel that carries no IPv6. Below IPv6's least MTU it

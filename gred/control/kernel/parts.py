@@ -28,7 +28,8 @@ class InterfaceSettings:
     *place* opens every error message. *link_local*: the IPv6 address that it gets beside
     *addresses*; the kernel makes none of its own. *ipv6*: whether it carries IPv6. *mac_address*:
     of an Ethernet interface; None leaves the kernel's. *namespace*: where it is.
-    *follows_carrier*: whether routes through it are dead while it has no carrier.
+    *follows_carrier*: whether routes through it are dead while it has no carrier. *alias*: what is
+    said of it to people; afterwards it is the administrator's.
     """
 
     place: str
@@ -42,6 +43,7 @@ class InterfaceSettings:
     mac_address: str | None = None
     namespace: str | None = None
     follows_carrier: bool = False
+    alias: str = ""
 
     @property
     def all_addresses(self) -> tuple[IPInterface, ...]:

@@ -1,6 +1,7 @@
 """Metrics begin, move and end as the configuration says; what cannot be had is told once."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -39,6 +40,7 @@ class FakeRenderer:
 
     def http(self, moment: Moment, accept: str) -> tuple[bytes, str]:
         self.made += 1
+        assert not gc.isenabled(), "packets would wait for it"
         return f"{moment.tunnels[0].name} {self.made} {accept}\n".encode(), "text/plain"
 
     def file(self, moment: Moment) -> bytes:
@@ -102,6 +104,7 @@ def test_it_follows_the_configuration(tmp_path: Path) -> None:
             assert it.log.lines == []
             await it.metrics.follow(at(first))
             assert await it.get(first) == "200 t1 1 \n"
+            assert gc.isenabled()
             assert first.stat().st_mode & 0o777 == exporter.SOCKET_MODE
             await it.metrics.follow(at(first))
             assert it.log.only("metrics").fields == {"listen": f"unix:{first}"}
