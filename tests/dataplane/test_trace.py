@@ -10,9 +10,11 @@ from scapy.layers.l2 import GRE
 from gred.dataplane.batch import Arrivals, EgressBatch, destination_table
 from gred.dataplane.layout import Destination, Received
 from gred.dataplane.trace import (
+    _REASONS,
     Everything,
     Tap,
     TracedPacket,
+    _rows,
     copy_received,
     trace_received,
     trace_sent,
@@ -62,9 +64,6 @@ class Some:
         self.take = self.taken.append
         self.asked: list[tuple[str | None, DropReason, bytes, int]] = []
         self.room = True
-
-    def ready(self) -> bool:
-        return self.room
 
     def wants(self, tunnel: str | None, reason: DropReason, source: bytes, count: int) -> bool:
         self.asked.append((tunnel, reason, source[:4], count))
@@ -161,3 +160,15 @@ def test_nothing_is_copied_for_who_has_no_room() -> None:
     tap.remove(some)
     tap.remove(some)
     assert tap.watchers == ()
+
+
+def test_what_is_read_of_what_arrived_is_what_it_has() -> None:
+    arrivals = Arrivals()
+    entry = arrivals.datagram(1)
+    names = [name for name, *_ in Received._fields_ if not name.startswith(("inner", "key"))]
+    for number, name in enumerate(names[:-2], 1):
+        setattr(entry, name, number)
+    entry.source[:], entry.destination[:] = HERE6, THERE6
+    _other, row = _rows(arrivals, 2)
+    assert row == (*range(1, 11), HERE6, THERE6)
+    assert tuple(map(DropReason, range(len(DropReason)))) == _REASONS

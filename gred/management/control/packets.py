@@ -75,6 +75,8 @@ class Listener:
         """There is something to tell."""
         self.lost: Counter[str] = Counter()
         """How many found no room since the last line, by tunnel; empty: no tunnel's."""
+        self.room = True
+        """Whether packets are taken; told again with each line."""
         self.is_behind = False
         """Whether more waits than went into the last line."""
         self._wanted = wanted
@@ -85,32 +87,25 @@ class Listener:
         self._queue: deque[tuple[int, TracedPacket]] = deque()
         self._waiting = 0
 
-    def ready(self) -> bool:
-        """Whether there is room."""
-        now = self._seconds()
-        earned = (now - self._filled) * self._wanted.rate
-        self._allowance = min(self._allowance + earned, float(QUEUE))
-        self._filled = now
-        return self._has_room()
-
     def wants(self, tunnel: str | None, reason: DropReason, source: bytes, count: int, /) -> bool:
         """Whether it takes such packets; those that are meant and find no room are counted."""
         if not self._wanted.has(tunnel, reason, source):
             return False
-        if self._has_room():
+        if self.room:
             return True
         self.lost[tunnel or ""] += count
         return False
 
     def take(self, packet: TracedPacket, /) -> None:
         """Let *packet* wait for the next line."""
-        if not self._has_room():  # used up by those before it
+        if not self.room:  # used up by those before it
             self.lost[packet.tunnel or ""] += 1
             return
         self._queue.append((self._clock(), packet))
         size = self._size(packet)
         self._waiting += size
         self._allowance -= size
+        self.room = self._allowance > 0 and self._waiting < QUEUE
         self.came.set()
 
     def line(self) -> dict[str, Any]:
@@ -125,11 +120,13 @@ class Listener:
         self.is_behind = bool(self._queue)
         if not self.is_behind:
             self.came.clear()
+        now = self._seconds()
+        earned = (now - self._filled) * self._wanted.rate
+        self._allowance = min(self._allowance + earned, float(QUEUE))
+        self._filled = now
+        self.room = self._allowance > 0 and self._waiting < QUEUE
         lost, self.lost = dict(self.lost), Counter()
         return {"packets": packets, "lost": lost}
-
-    def _has_room(self) -> bool:
-        return self._allowance > 0 and self._waiting < QUEUE
 
     def _size(self, packet: TracedPacket) -> int:
         return min(len(packet.data), self._wanted.snap) + OVERHEAD
@@ -161,7 +158,7 @@ class Packets:
             yield listener.line()  # from now on
             while True:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(BEAT):
+                    async with asyncio.timeout(BEAT if listener.room else GATHER):
                         await listener.came.wait()
                         await asyncio.sleep(0 if listener.is_behind else GATHER)
                 yield listener.line()

@@ -54,7 +54,7 @@ def test_a_tunnels_packets_and_those_of_its_remotes_that_are_nobodys(
 def test_a_line_has_what_came() -> None:
     async def scenario() -> None:
         one = listener(snap=4)
-        assert one.ready()
+        assert one.room
         one.take(packet(b"\x45abcdef", reason=DropReason.CSUM_ERR))
         assert one.came.is_set()
         one.take(packet(b"\x46", tunnel=None))
@@ -77,7 +77,7 @@ def test_what_finds_no_room_is_counted_by_tunnel() -> None:
         for _ in range(room):
             assert one.wants("t1", DropReason.NONE, b"", 1)
             one.take(packet(bytes(size)))
-        assert not one.ready()
+        assert not one.room
         assert not one.wants("t1", DropReason.NONE, b"", 64)
         assert not one.wants(None, DropReason.NO_TUNNEL, b"", 2)
         one.take(packet())
@@ -100,7 +100,7 @@ def test_a_rate_is_kept_and_what_came_first_is_told_meanwhile() -> None:
         for second in range(100):
             clock.now += 1
             for _ in range(1000):
-                if one.ready() and one.wants("t1", DropReason.NONE, b"", 1):
+                if one.wants("t1", DropReason.NONE, b"", 1):
                     one.take(packet(bytes(100)))
                     taken += second > 10
             while one.came.is_set():
