@@ -98,7 +98,9 @@ class DataPlane:
         if trace is not None:
             self.tap.add(Everything(trace))
         transmitter = Transmitter(worker, self.tap)
-        slow_path = SlowPath(loop, self.tunnels, worker, self._attachments, transmitter, report)
+        slow_path = SlowPath(
+            loop, self.tunnels, worker, self._attachments, transmitter, report, self.tap
+        )
         self.inject = Injector(loop, self.tunnels, worker, transmitter, slow_path)
         """Sends packets of gred's own."""
         self.punts = slow_path.punts

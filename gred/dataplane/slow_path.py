@@ -16,6 +16,7 @@ from gred.dataplane.icmp_errors import UnderlayError
 from gred.dataplane.layout import TunnelFlag
 from gred.dataplane.punt import Allowance, Punts, Report, inner_destination, report_refused
 from gred.dataplane.too_big import Outcome, TooBig
+from gred.dataplane.trace import Tap, trace_refused
 from gred.dataplane.transmit import SEND_ERRORS, Transmitter
 from gred.dataplane.tunnels import IPAddress, TunnelTable, Worker
 from gred.wire.drop import DropReason
@@ -42,12 +43,14 @@ class SlowPath:
         attachments: Mapping[int, Attachment],
         transmitter: Transmitter,
         report: Callable[[Report | UnderlayError], None] | None,
+        tap: Tap,
     ) -> None:
         self._tunnels = tunnels
         self._worker = worker
         self._loop = loop
         self._attachments = attachments
         self._report = report
+        self._tap = tap
         self._allowance = Allowance()
         self.punts = Punts(attachments)
         self._too_big = TooBig(tunnels, worker, transmitter, self.give_up)
@@ -119,6 +122,7 @@ class SlowPath:
             ):
                 continue
             if reason:
+                self._show(attachment, batch, index, reason)
                 self._tell_refused(attachment, batch, index, reason)
 
     def discarded(
@@ -131,12 +135,21 @@ class SlowPath:
         if not count:
             return
         self._worker.tx(attachment.index).tx_drops[reason] += count
+        for index in range(count if self._tap.watchers else 0):
+            self._show(attachment, batch, index, reason)
         if reason is not DropReason.OTHER:
             self.tell(attachment, reason, "other tunnels waited for too long")
         elif attachment.device.name not in self._stuck:
             self._stuck.add(attachment.device.name)
             length = batch.frame(0).length
             self.tell(attachment, reason, f"a frame of {length} bytes was neither sent nor refused")
+
+    def _show(
+        self, attachment: Attachment, batch: EgressBatch, index: int, reason: DropReason
+    ) -> None:
+        if self._tap.watchers:
+            name, is_ethernet = attachment.device.name, attachment.device.mode == "tap"
+            trace_refused(self._tap, name, batch, index, reason, is_ethernet=is_ethernet)
 
     def _tell_refused(
         self, attachment: Attachment, batch: EgressBatch, index: int, reason: DropReason

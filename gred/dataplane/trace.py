@@ -27,6 +27,7 @@ _REASONS = tuple(DropReason)
 class TracedPacket:
     """One packet as it left or arrived.
 
+    *inside*: what *data* is of a packet that was refused before it had an outer header; empty:
     *data* begins with the outer IP header. On the way out the kernel builds that header, so that
     source (if left to routing), identification and header checksum are zero here.
     """
@@ -35,6 +36,7 @@ class TracedPacket:
     tunnel: str | None
     data: bytes
     reason: DropReason
+    inside: Literal["", "ip", "ethernet"] = ""
 
 
 class Watcher(Protocol):
@@ -145,6 +147,20 @@ def trace_sent(
         packet = TracedPacket("tx", tunnel, outer + head + body, reason)
         for taker in takers:
             taker.take(packet)
+
+
+def trace_refused(
+    tap: Tap, tunnel: str, batch: EgressBatch, index: int, reason: DropReason, *, is_ethernet: bool
+) -> None:
+    """Show frame *index* of the batch, which leaves for nowhere."""
+    takers = tap.takers(1, tunnel, reason)
+    if not takers:
+        return
+    frame = batch.frame(index)
+    data = _slice(batch.arena, frame.offset, frame.length)
+    packet = TracedPacket("tx", tunnel, data, reason, "ethernet" if is_ethernet else "ip")
+    for taker in takers:
+        taker.take(packet)
 
 
 def copy_received(tap: Tap, arrivals: Arrivals, count: int) -> list[bytes]:

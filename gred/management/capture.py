@@ -48,11 +48,12 @@ class Packet:
     reason: DropReason
     length: int
     data: bytes
+    inside: Literal["", "ip", "ethernet"] = ""
 
     @property
     def traced(self) -> TracedPacket:
         """The packet as the data plane had it."""
-        return TracedPacket(self.direction, self.tunnel, self.data, self.reason)
+        return TracedPacket(self.direction, self.tunnel, self.data, self.reason, self.inside)
 
 
 class Feed:
@@ -112,7 +113,10 @@ class Feed:
 def _packet(told: dict[str, Any]) -> Packet:
     reason = DropReason[told.get("reason", "none").upper()]
     data = binascii.a2b_base64(told["data"])
-    return Packet(told["time"], told["direction"], told["tunnel"], reason, told["length"], data)
+    inside = told.get("inside", "")
+    return Packet(
+        told["time"], told["direction"], told["tunnel"], reason, told["length"], data, inside
+    )
 
 
 def trace(path: Path, names: list[str], *, count: int | None) -> int:
@@ -200,10 +204,10 @@ class Writer:
     """Packets -> blocks of a capture file, each tunnel an interface of it. *snap*: as told."""
 
     def __init__(self, snap: int) -> None:
-        self.written: Counter[str] = Counter()
-        """How many packets of each tunnel there are; empty: no tunnel's."""
+        self.written: Counter[tuple[str, str]] = Counter()
+        """How many packets of each interface there are."""
         self._snap = snap
-        self._interfaces: dict[str, int] = {}
+        self._interfaces: dict[tuple[str, str], int] = {}
 
     def begin(self) -> bytes:
         """Return what the file begins with."""
@@ -211,8 +215,9 @@ class Writer:
 
     def packet(self, packet: Packet) -> bytes:
         """Return what *packet* adds."""
-        described, number = self._interface(packet.tunnel or "")
-        self.written[packet.tunnel or ""] += 1
+        where = packet.tunnel or "", packet.inside
+        described, number = self._interface(*where)
+        self.written[where] += 1
         return described + pcapng.packet(
             number, packet.time, packet.data, packet.length, packet.direction, comment(packet)
         )
@@ -220,20 +225,24 @@ class Writer:
     def end(self, lost: Counter[str], now: int) -> bytes:
         """Return what the file ends with. *lost*: what it lacks, by tunnel; *now*: as packets'."""
         blocks = [self._interface(name)[0] for name in lost]
-        for name, number in self._interfaces.items():
-            passed = self.written[name] + lost[name]
-            text = f"{_packets(lost[name])} lost: {LOST}" if lost[name] else ""
-            blocks.append(pcapng.statistics(number, now, passed, lost[name], text))
+        for (name, inside), number in self._interfaces.items():
+            missed = 0 if inside else lost[name]
+            passed = self.written[name, inside] + missed
+            text = f"{_packets(missed)} lost: {LOST}" if missed else ""
+            blocks.append(pcapng.statistics(number, now, passed, missed, text))
         return b"".join(blocks)
 
-    def _interface(self, name: str) -> tuple[bytes, int]:
+    def _interface(self, name: str, inside: str = "") -> tuple[bytes, int]:
         """Return the number of a tunnel's interface, and what describes it the first time."""
-        known = self._interfaces.get(name)
+        known = self._interfaces.get((name, inside))
         if known is not None:
             return b"", known
-        number = self._interfaces[name] = len(self._interfaces)
+        number = self._interfaces[name, inside] = len(self._interfaces)
         about = "outer packets of a GRE tunnel" if name else "GRE packets that no tunnel takes"
-        return pcapng.interface(name or NOBODYS, pcapng.RAW, self._snap, about), number
+        if inside:
+            about = "inner packets that were not sent"
+        link = pcapng.ETHERNET if inside == "ethernet" else pcapng.RAW
+        return pcapng.interface(name or NOBODYS, link, self._snap, about), number
 
 
 LOST = "more passed than is copied, or was written in time"

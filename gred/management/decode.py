@@ -68,15 +68,27 @@ class Decoder:
     def line(self, packet: "TracedPacket") -> str:
         """Return the packet as one line, with the reason when it was dropped."""
         tail = f" DROP {packet.reason.name.lower()}" if packet.reason else ""
-        return f"{packet.direction} {packet.tunnel or '-'} {self.summary(packet.data)}{tail}"
+        text = self._refused(packet) if packet.inside else self.summary(packet.data)
+        return f"{packet.direction} {packet.tunnel or '-'} {text}{tail}"
 
     def summary(self, data: bytes) -> str:
         """Return ``outer: GRE: inner`` for a whole outer packet, or its first bytes in hex."""
         try:
             return self._outer(data)
         except Exception:  # noqa: BLE001 - scapy raises anything over a packet that is cut short
-            more = "..." if len(data) > _SHOWN_BYTES else ""
-            return f"undecodable, {len(data)} bytes: {data[:_SHOWN_BYTES].hex()}{more}"
+            return _undecodable(data)
+
+    def _refused(self, packet: "TracedPacket") -> str:
+        """Return the inner packet of one that has no outer header yet."""
+        data, text = packet.data, ""
+        try:
+            if packet.inside == "ip":
+                text = self._ip(data)
+            elif len(data) >= 14:
+                text = self._ethernet(data)
+        except Exception:  # noqa: BLE001, S110 - as above
+            pass
+        return f"not sent: {f'{text} len {len(data)}' if text else _undecodable(data)}"
 
     def _outer(self, data: bytes) -> str:
         outer = self._inet6.IPv6(data) if data[0] >> 4 == 6 else self._inet.IP(data)
@@ -173,6 +185,11 @@ class Decoder:
                 return f"{text} {ports}"
             layer = layer.payload
         return f"{text} {inner.sprintf('%IPv6.nh%')}"
+
+
+def _undecodable(data: bytes) -> str:
+    more = "..." if len(data) > _SHOWN_BYTES else ""
+    return f"undecodable, {len(data)} bytes: {data[:_SHOWN_BYTES].hex()}{more}"
 
 
 def _arp(arp: Any) -> str:

@@ -253,6 +253,8 @@ def test_a_tunnel_without_remote_receives_only(play: Play) -> None:
         right.far.send(PACKET)
         await until(lambda: right_port.counters().tx_drops)
         assert right_port.counters().tx_drops == {DropReason.NO_REMOTE: 1}
+        refused = TracedPacket("tx", right.name, PACKET, DropReason.NO_REMOTE, "ip")
+        assert bench.traced[2:] == ([refused] if bench.traced else [])
 
     play(scenario)
 
@@ -265,6 +267,9 @@ def test_an_unroutable_remote_is_counted_as_no_route_and_not_as_sent(play: Play)
         counters = attachment.counters()
         assert counters.tx_drops == {DropReason.NO_ROUTE: 1}
         assert (counters.tx_packets, counters.tx_bytes) == (0, 0)
+        if bench.traced:
+            (packet,) = bench.traced
+            assert (packet.direction, packet.reason) == ("tx", DropReason.NO_ROUTE)
 
     play(scenario)
 

@@ -1,6 +1,7 @@
 """What people who watch are shown begins with an outer header, whoever has it."""
 
 import socket
+from typing import Literal
 
 import pytest
 from scapy.layers.inet import IP
@@ -17,6 +18,7 @@ from gred.dataplane.trace import (
     _rows,
     copy_received,
     trace_received,
+    trace_refused,
     trace_sent,
 )
 from gred.wire.drop import DropReason
@@ -172,3 +174,19 @@ def test_what_is_read_of_what_arrived_is_what_it_has() -> None:
     _other, row = _rows(arrivals, 2)
     assert row == (*range(1, 11), HERE6, THERE6)
     assert tuple(map(DropReason, range(len(DropReason)))) == _REASONS
+
+
+@pytest.mark.parametrize("is_ethernet", [False, True])
+def test_what_is_not_sent_is_shown_as_it_is_inside(is_ethernet: bool) -> None:
+    batch, seen, some = EgressBatch(), list[TracedPacket](), Some()
+    batch.arena[64:70] = b"packet"
+    batch.frame(3).offset, batch.frame(3).length = 64, 6
+    tap = tap_for(seen)
+    trace_refused(tap, "t1", batch, 3, DropReason.NO_REMOTE, is_ethernet=is_ethernet)
+    link: Literal["ip", "ethernet"] = "ethernet" if is_ethernet else "ip"
+    assert seen == [TracedPacket("tx", "t1", b"packet", DropReason.NO_REMOTE, link)]
+    tap = Tap()
+    tap.add(some)
+    trace_refused(tap, "t1", batch, 3, DropReason.NO_REMOTE, is_ethernet=is_ethernet)
+    assert some.taken == []
+    assert some.asked == [("t1", DropReason.NO_REMOTE, b"", 1)]

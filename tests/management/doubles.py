@@ -75,6 +75,7 @@ class Packet:
     direction: str = "rx"
     tunnel: str | None = "Tunnel-1"
     reason: DropReason = DropReason.NONE
+    inside: str = ""
 
 
 def counters(

@@ -104,6 +104,27 @@ def test_a_capture_has_an_interface_for_each_tunnel_and_says_why(
     assert b"1 packet lost: more passed" in file.read_bytes()
 
 
+def test_what_was_not_sent_is_at_an_interface_of_its_own(
+    answers: list[Any], tmp_path: Path
+) -> None:
+    data = b64encode(PACKET[28:]).decode()
+    inner = told(direction="tx", reason="no_remote", length=28, data=data, inside="ip")
+    frame = bytes(12) + b"\x08\x00" + PACKET[28:]
+    more = {"length": 42, "data": b64encode(frame).decode(), "inside": "ethernet"}
+    answers += [BEGUN, line(told(), inner, inner | more, t1=2), GONE]
+    file = tmp_path / "file"
+    assert write(file) == 1
+    assert [
+        (packet["frame.interface_name"], packet["frame.interface_id"], packet["ip.dst"])
+        for packet in tshark(file, "frame.interface_name", "frame.interface_id", "ip.dst")
+    ] == [
+        (["t1"], ["0"], ["192.0.2.1", "10.0.0.1"]),
+        (["t1"], ["1"], ["10.0.0.1"]),
+        (["t1"], ["2"], ["10.0.0.1"]),
+    ]
+    assert file.read_bytes().count(b"2 packets lost") == 1
+
+
 def test_every_reason_has_its_words() -> None:
     for reason in DropReason:
         packet = capture.Packet(NOW, "rx", "t1", reason, 1, b"E")

@@ -14,6 +14,7 @@ IPV4_GRE = bytes.fromhex(
     # 192.168.1.13 > 192.168.1.10, TTL 64, protocol 47, then K and S, IPv4, key 42, sequence 7
     "4500007c000040004 02f0000c0a8010dc0a8010a".replace(" ", "") + "300008000000002a00000007"
 )
+MACS = "00:00:00:00:00:00 > 00:00:00:00:00:00"
 ECHO_TEXT = "IPv4 10.1.2.2 > 10.1.2.1 ttl 64 ICMP echo-request id 1 seq 3"
 ECHO = bytes.fromhex("4500005400000000400100000a0102020a010201" + "0800000000010003") + bytes(56)
 
@@ -185,6 +186,22 @@ def test_an_ipv6_underlay_with_a_destination_option_is_read(decoder: Decoder) ->
     assert summary.startswith("2001:db8::1 > 2001:db8::2 ttl 64: GRE: IPv4 10.1.2.2 > 10.1.2.1")
 
 
+@pytest.mark.parametrize(
+    ("inside", "data", "text"),
+    [
+        ("ip", ECHO, f"{ECHO_TEXT} len 84"),
+        ("ethernet", bytes(12) + b"\x08\x00" + ECHO, f"{MACS} {ECHO_TEXT} len 98"),
+        ("ip", b"\x45", "undecodable, 1 bytes: 45"),
+        ("ethernet", b"", "undecodable, 0 bytes: "),
+    ],
+)
+def test_what_was_not_sent_is_shown_as_it_is_inside(
+    decoder: Decoder, inside: str, data: bytes, text: str
+) -> None:
+    given = packet(data, direction="tx", reason=DropReason.NO_REMOTE, inside=inside)
+    assert decoder.line(given) == f"tx Tunnel-1 not sent: {text} DROP no_remote"
+
+
 @pytest.mark.parametrize("length", range(len(IPV4_GRE + ECHO)))
 def test_a_truncated_packet_is_still_a_line(decoder: Decoder, length: int) -> None:
     assert decoder.summary((IPV4_GRE + ECHO)[:length])
@@ -192,8 +209,8 @@ def test_a_truncated_packet_is_still_a_line(decoder: Decoder, length: int) -> No
 
 @given(data=st.binary(max_size=200), prefix=st.sampled_from([b"", IPV4_GRE, b"\x60", b"\x45"]))
 def test_no_bytes_raise(decoder: Decoder, data: bytes, prefix: bytes) -> None:
-    line = decoder.line(packet(prefix + data))
-    assert line.isprintable()
+    for inside in ("", "ip", "ethernet"):
+        assert decoder.line(packet(prefix + data, inside=inside)).isprintable()
 
 
 @given(data=st.binary(min_size=1, max_size=120), flags=st.integers(0, 0xFFFF))

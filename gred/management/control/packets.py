@@ -136,6 +136,8 @@ def _members(when: int, packet: TracedPacket, data: bytes) -> dict[str, Any]:
     told: dict[str, Any] = {"time": when, "direction": packet.direction, "tunnel": packet.tunnel}
     if packet.reason:
         told["reason"] = packet.reason.name.lower()
+    if packet.inside:
+        told["inside"] = packet.inside
     text = binascii.b2a_base64(data, newline=False).decode()
     return {**told, "length": len(packet.data), "data": text}
 
