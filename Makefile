@@ -135,7 +135,7 @@ install:
 	umask 022; mkdir -p $(HERE)/share/doc/gred/docs $(HERE)/share/doc/gred/examples \
 	    $(HERE)/share/doc/gred/monitoring
 	install -m 644 README.md CHANGELOG.md LICENSE $(HERE)/share/doc/gred/
-	install -m 644 docs/*.md $(HERE)/share/doc/gred/docs/
+	install -m 644 docs/*.md docs/*.json $(HERE)/share/doc/gred/docs/
 	install -m 644 conf/gred.conf conf/examples/*.conf $(HERE)/share/doc/gred/examples/
 	install -m 644 conf/monitoring/* $(HERE)/share/doc/gred/monitoring/
 	umask 022; mkdir -p $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(BASHDIR) \

@@ -64,7 +64,7 @@ function _shtab_gred_using
   test "$_shtab_gred_cmdpath" = "$argv"
 end
 
-set -g _shtab_gred_commands check convert doctor status peers drops events trace capture reload confirm show demo
+set -g _shtab_gred_commands check convert doctor status peers drops top events trace capture reload confirm show demo
 set -g _shtab_gred_opts_with_value --as --config --confirm --count --from --pcap --root --snaplen --write -c -n -s -w
 
 complete -c gred -e
@@ -104,6 +104,11 @@ complete -c gred -n '_shtab_gred_using drops' -s h -l help -d 'show this help me
 complete -c gred -n '_shtab_gred_using drops' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'main configuration file (default /etc/gred/gred.conf); drop-ins beside it are read after it: FILE less its suffix plus .conf.d/*.conf, as in /etc/gred/gred.conf.d/*.conf'
 complete -c gred -n '_shtab_gred_using drops' -l json -d 'for machines'
 complete -c gred -n '_shtab_gred_using drops; and test $_shtab_gred_npos -ge 0' -ka "(_gred_tunnels)" -d TUNNEL
+complete -c gred -n '_shtab_gred_using; and test $_shtab_gred_npos -eq 0' -a top -d 'Show the rates of all tunnels, or of those that are named, every second and the busiest first: inner bits and packets, drops, the round trip of keepalives, and how it was in the last half minute. An interrupt (ctrl-C) ends it.'
+complete -c gred -n '_shtab_gred_using top' -s h -l help -d 'show this help message and exit'
+complete -c gred -n '_shtab_gred_using top' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'main configuration file (default /etc/gred/gred.conf); drop-ins beside it are read after it: FILE less its suffix plus .conf.d/*.conf, as in /etc/gred/gred.conf.d/*.conf'
+complete -c gred -n '_shtab_gred_using top' -s n -l count -x -d 'show it N times, then end'
+complete -c gred -n '_shtab_gred_using top; and test $_shtab_gred_npos -ge 0' -ka "(_gred_tunnels)" -d TUNNEL
 complete -c gred -n '_shtab_gred_using; and test $_shtab_gred_npos -eq 0' -a events -d 'Show the last events, the log'"'"'s lines about tunnels, the oldest first.'
 complete -c gred -n '_shtab_gred_using events' -s h -l help -d 'show this help message and exit'
 complete -c gred -n '_shtab_gred_using events' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'main configuration file (default /etc/gred/gred.conf); drop-ins beside it are read after it: FILE less its suffix plus .conf.d/*.conf, as in /etc/gred/gred.conf.d/*.conf'

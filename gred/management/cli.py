@@ -35,7 +35,9 @@ signals:
 """
 SNAP = 256 * 1024  # bytes of a packet: more than any has
 _DIALECTS = ("ip-json", "networkd", "mikrotik", "cisco", "ip")
-_ASKING = frozenset({"status", "peers", "drops", "events", "trace", "capture", "reload", "confirm"})
+_ASKING = frozenset(
+    {"status", "peers", "drops", "top", "events", "trace", "capture", "reload", "confirm"}
+)
 _FORMS = ("gred", "ip", "networkd", "cisco", "mikrotik")
 _NOBODY_READS = 141  # what a shell shows for a program that SIGPIPE ended
 _INTERRUPTED = 130  # what a shell shows for a program that SIGINT ended
@@ -216,6 +218,18 @@ def parser() -> argparse.ArgumentParser:
         inspecting.add_argument("tunnels", metavar="TUNNEL", nargs="*")
         inspecting.add_argument("--json", action="store_true", help="for machines")
 
+    rates = commands.add_parser(
+        "top",
+        help="show what the tunnels of the running daemon move, as it happens",
+        description="Show the rates of all tunnels, or of those that are named, every second and"
+        " the busiest first: inner bits and packets, drops, the round trip of keepalives, and how"
+        " it was in the last half minute. An interrupt (ctrl-C) ends it.",
+        epilog="exit codes: 0 fine, 1 the daemon does not answer",
+    )
+    _add_configuration(rates, default=argparse.SUPPRESS)
+    rates.add_argument("tunnels", metavar="TUNNEL", nargs="*")
+    rates.add_argument("-n", "--count", metavar="N", type=_count, help="show it N times, then end")
+
     telling = commands.add_parser(
         "events",
         help="show what happened to the tunnels of the running daemon",
@@ -364,6 +378,10 @@ def _ask(arguments: argparse.Namespace) -> int:
                 return _print(lambda: capture.trace(path, names, count=count))
             how = {"write": arguments.write, "snap": min(arguments.snaplen, SNAP), "count": count}
             return _print(lambda: capture.capture(path, names, **how))
+        case "top":
+            from gred.management.top import top  # noqa: PLC0415 - as above
+
+            return _print(lambda: top(path, arguments.tunnels, count=arguments.count))
         case "confirm":
             return status.confirm(path)
         case _:

@@ -12,6 +12,15 @@ def size(number: float) -> str:
     return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
 
 
+def bit_rate(number: float) -> str:
+    """Return a number of bits in a second with its unit, in powers of ten as the field has it."""
+    for unit in ("bit/s", "kbit/s", "Mbit/s"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "bit/s" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.2f} Gbit/s"
+
+
 def span(seconds: float) -> str:
     """Return a time in its two largest units."""
     parts: list[str] = []

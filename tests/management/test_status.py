@@ -20,6 +20,7 @@ def told(name: str, state: str = "up", detail: str = "", **more: Any) -> dict[st
         "state": state,
         "detail": detail,
         "since": 3700.0,
+        "transitions": 1,
         "mode": "gre",
         "family": 4,
         "local": "any",

@@ -9,12 +9,14 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from gred.lab.hosts import Host
 from gred.lab.traffic import ping
 from gred.lab.waiting import wait_for
 from gred.management.places import socket_path
+from tests.management.test_schema import SCHEMA
 from tests.netns.daemons import Daemons, events, wait_for_event
 from tests.netns.once import implementation  # noqa: F401 - control alone
 from tests.netns.test_reload import config, configuration
@@ -44,7 +46,9 @@ def test_a_newcomers_path(hosts: tuple[Host, Host], daemons: Daemons) -> None:
     assert block.returncode == 0
     assert block.stdout.startswith("t1: up for ")
     assert "  key: 1\n" in block.stdout
-    (tunnel,) = json.loads(gred(daemons, one, "status", "t1", "--json").stdout)["tunnels"]
+    status = json.loads(gred(daemons, one, "status", "t1", "--json").stdout)
+    jsonschema.validate(status, SCHEMA)
+    (tunnel,) = status["tunnels"]
     assert tunnel["tx_packets"] >= 3
     assert tunnel["addresses"] == ["10.7.1.1/24"]
     for here, host in enumerate(hosts):
@@ -78,6 +82,22 @@ def test_a_bad_configuration_is_told_by_line(hosts: tuple[Host, Host], daemons: 
     assert gred(daemons, one, "status", "t3").stderr == (
         "gred: there is no tunnel t3; there is t1, t2\n"
     )
+
+
+def test_rates_are_shown_while_packets_pass(hosts: tuple[Host, Host], daemons: Daemons) -> None:
+    one, other = hosts
+    daemons.start(one, config(0))
+    daemons.start(other, config(1))
+    load = one.start(
+        ["ping", "-q", "-i", "0.01", "-c", "1000", "10.7.2.2"], stdout=subprocess.DEVNULL
+    )
+    head, busy, idle = gred(daemons, one, "top", "-n", "1").stdout.splitlines()
+    load.terminate()
+    load.wait(10)
+    assert head.split()[:2] == ["tunnel", "state"]
+    assert busy.split()[:2] == ["t2", "up"]
+    assert "kbit/s" in busy
+    assert idle.split()[0] == "t1"
 
 
 def test_a_reload_that_nobody_confirms_goes_back(
