@@ -5,7 +5,6 @@ asked, what it would have said is left out.
 """
 
 import math
-import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -18,13 +17,12 @@ from gred.control import mtu
 from gred.control.errors import ExitCode
 from gred.control.kernel.parts import Kernel
 from gred.control.kernel.routes import NoRoute, Route, RouteInfo, RouteQuery
-from gred.control.link_local import link_local
 from gred.control.overlaps import shared
 from gred.control.paths import cycles
 from gred.control.probing import is_probing
 from gred.control.receivers import Others, Receivers, kernels, rivals
 from gred.control.twins import Claim, claim
-from gred.management import account
+from gred.management import account, terms
 from gred.management.logs import complain
 
 
@@ -124,24 +122,8 @@ def describe(config: Config, view: View) -> Iterator[str]:
     for tunnel in config.tunnels:
         route = view.routes.get(tunnel.name)
         yield ""
-        yield f"{tunnel.name}: {_outer(tunnel)}"
-        yield f"  ip tuntap add dev {tunnel.name} mode {_device_mode(tunnel)}"
-        ip = "ip"
-        if tunnel.namespace is not None:
-            yield f"  ip link set dev {tunnel.name} netns {tunnel.namespace}"
-            ip = f"ip -n {tunnel.namespace}"
-        mac = f" address {tunnel.mac_address}" if tunnel.mac_address is not None else ""
-        yield f"  {ip} link set dev {tunnel.name}{mac} mtu {_mtu(tunnel, route)} up"
-        for address in tunnel.addresses:
-            yield f"  {ip} address add {address} dev {tunnel.name}"
-        if (own := link_local(tunnel)) is not None:
-            yield f"  {ip} address add {own} dev {tunnel.name}"
-        for network in tunnel.routes:
-            yield f"  {ip} route add {network} dev {tunnel.name}"
-        for network, outer in tunnel.peers:
-            yield f"  behind {outer}: {network}"
-        if tunnel.post_up:
-            yield f"  {shlex.join(tunnel.post_up)}"
+        yield f"{tunnel.name}: {terms.outer(tunnel)}"
+        yield from (f"  {line}" for line in terms.making(tunnel, _mtu(tunnel, route)))
         yield f"  {_arithmetic(tunnel, route)}"
         yield from (f"  {line}" for line in _asking(tunnel))
         if isinstance(route, RouteInfo):
@@ -296,38 +278,6 @@ def _entered(config: Config, tunnel: TunnelConfig) -> str | None:
             if tunnel.remote is not None and tunnel.remote in network:
                 best = max(best or (-1, ""), (network.prefixlen, other.name))
     return best[1] if best else None
-
-
-def _outer(tunnel: TunnelConfig) -> str:
-    local = tunnel.local or (f"%{tunnel.local_interface}" if tunnel.local_interface else "any")
-    words = [f"{tunnel.mode} from {local} to {tunnel.remote or 'any'}"]
-    words += [f"dev {tunnel.underlay_device}"] if tunnel.underlay_device is not None else []
-    words += [f"fwmark {tunnel.firewall_mark}"] if tunnel.firewall_mark else []
-    if tunnel.input_key == tunnel.output_key:
-        words += [f"key {tunnel.output_key}"] if tunnel.output_key is not None else []
-    else:
-        words += [
-            f"{name} {key}"
-            for name, key in (("ikey", tunnel.input_key), ("okey", tunnel.output_key))
-            if key is not None
-        ]
-    for wanted, word in (
-        (tunnel.output_checksum, "ocsum"),
-        (tunnel.input_checksum == "require", "icsum"),
-        (tunnel.output_sequence, "oseq"),
-        (tunnel.input_sequence, "iseq"),
-    ):
-        words += [word] if wanted else []
-    words.append(f"ttl {'inherit' if tunnel.ttl is None else tunnel.ttl}")
-    words.append(f"tos {'inherit' if tunnel.tos is None else hex(tunnel.tos)}")
-    words += [] if tunnel.discover_path_mtu else ["nopmtudisc"]
-    return " ".join(words)
-
-
-def _device_mode(tunnel: TunnelConfig) -> str:
-    if tunnel.mode == "gretap":
-        return "tap"
-    return "tun" if tunnel.protocol is None else "tun pi"
 
 
 def _mtu(tunnel: TunnelConfig, route: Route | None) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from gred.control.errors import ExitCode, SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
@@ -39,11 +39,15 @@ class Reloadable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of it. *problems*: a line each; with any of them nothing was changed."""
+    """What became of it. *problems*: a line each; with any of them nothing was changed.
+
+    *terms*: what each step does in the words of ip(8), by tunnel; only of a dry run.
+    """
 
     plan: "Plan | None" = None
     problems: tuple[str, ...] = ()
     exit_code: ExitCode = ExitCode.OK
+    terms: "Mapping[str, tuple[str, ...]]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,10 @@ class Reloading:
             try:
                 config = await asyncio.get_running_loop().run_in_executor(None, self.read)
                 if dry_run:
-                    return Outcome(self.daemon.plan(config))
+                    from gred.management import terms  # noqa: PLC0415 - only now needed
+
+                    plan = self.daemon.plan(config)
+                    return Outcome(plan, terms=terms.reload(plan, before.tunnels, config.tunnels))
                 outcome = Outcome(await self.daemon.reload(config))
                 await self.follow(config.daemon)
             except ConfigurationError as error:

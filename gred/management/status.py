@@ -66,6 +66,8 @@ def reload(path: Path, *, dry_run: bool, confirm: float | None) -> int:
         for line in ask(path, "reload", patience=None, dry_run=dry_run, confirm=confirm):
             if "step" in line:
                 print(line["step"]["text"])
+                for term in line["step"].get("terms", ()):
+                    print(f"  {term}")
             done = line.get("done", done)
     except (NoAnswerError, RefusedError) as error:
         return complain(error)

@@ -93,9 +93,9 @@ def test_the_way_of_the_outer_packets_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("Mode=gretap\nMACAddress=02:00:00:00:00:01\n", "gretap from 192.0.2.1"),
+        ("Mode=gretap\nMACAddress=02:00:00:00:00:01\n", "gretap local 192.0.2.1"),
         ("Device=eth0\nFirewallMark=7\n", "dev eth0 fwmark 7 ttl"),
-        ("", "gre from 192.0.2.1 to 192.0.2.2 ttl 64 tos inherit"),
+        ("", "gre local 192.0.2.1 remote 192.0.2.2 ttl 64 tos inherit"),
         ("Key=5\nTTL=inherit\nTOS=0x10\n", "key 5 ttl inherit tos 0x10"),
         ("InputKey=5\nOutputKey=6\n", "ikey 5 okey 6 ttl"),
         ("InputKey=5\n", "192.0.2.2 ikey 5 ttl"),

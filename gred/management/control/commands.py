@@ -155,10 +155,11 @@ def commands(
         outcome = await reloading.reload(dry_run=dry_run, confirm=confirm)
         steps = () if outcome.plan is None else outcome.plan.steps
         for step in steps:
-            yield {"step": {"tunnel": step.name, "what": step.word, "text": str(step)}}
+            told = {"tunnel": step.name, "what": step.word, "text": str(step)}
+            yield {"step": {**told, "terms": outcome.terms.get(step.name, ())}}
         detail = "" if outcome.plan is None else outcome.plan.detail
-        told = {"problems": outcome.problems, "exit_code": int(outcome.exit_code), "detail": detail}
-        yield {"done": told}
+        done = {"problems": outcome.problems, "exit_code": int(outcome.exit_code), "detail": detail}
+        yield {"done": done}
 
     async def confirm(_request: Mapping[str, Any]) -> Answers:
         yield {"done": {"confirmed": reloading.confirm()}}
