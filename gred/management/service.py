@@ -124,7 +124,7 @@ class Service:
         for number in (*useless, signals.REPORT):
             # The loop would leave a deadly default behind, or itself: neither while we leave.
             self._loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
+            signals.ignore(number)
         return int(self._exit_code)
 
     @property

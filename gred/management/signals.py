@@ -28,14 +28,23 @@ def useless() -> list[int]:
         number
         for number in sorted(signal.valid_signals() - taken)
         if name(number) not in _LEFT
-        and signal.getsignal(number) in {signal.SIG_DFL, signal.SIG_IGN}
+        and signal.getsignal(number) in {signal.SIG_DFL, signal.SIG_IGN, _nothing}
     ]
 
 
 def ignore_useless() -> None:
     """Ignore what would end gred before a service is there to say so."""
     for number in (*useless(), REPORT):
-        signal.signal(number, signal.SIG_IGN)
+        ignore(number)
+
+
+def ignore(number: int) -> None:
+    """Let a signal do nothing here; programs that are started inherit SIG_IGN, but no handler."""
+    signal.signal(number, _nothing)
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    """Take a signal."""
 
 
 def name(number: int) -> str:
