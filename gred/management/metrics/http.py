@@ -6,14 +6,18 @@ Nothing here knows what is answered, nor a tunnel.
 import asyncio
 import contextlib
 import gzip
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from gred.management.ratelimit import TokenBucket
+
 CLIENTS = 16
 HEAD_MAX = 8192  # bytes of a request
 PATIENCE = 5.0  # seconds for a request, and for reading the answer
+RATE, BURST = 50.0, 50  # requests: a second, at once; who asks faster waits
 _WORTH_IT = 1024  # bytes from which on an answer is compressed
 
 
@@ -51,6 +55,8 @@ class HttpServer:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._clients: set[asyncio.Task[None]] = set()
+        self._bucket = TokenBucket(rate=RATE, burst=BURST, clock=time.monotonic)
+        self._turn = asyncio.Lock()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one client, and let it go."""
@@ -81,6 +87,9 @@ class HttpServer:
                 head = await reader.readuntil(b"\r\n\r\n")
             method, request, encodings = parse(head)
             has_body = method != "HEAD"
+            async with self._turn:
+                if not self._bucket.take():
+                    await asyncio.sleep(1 / RATE)
             response = await self._answer(request)
             if "gzip" in encodings and len(response.body) >= _WORTH_IT:
                 encoding = "gzip"

@@ -102,6 +102,26 @@ def test_no_bytes_are_too_odd(head: bytes) -> None:
         parse(head + b"\r\n\r\n")
 
 
+def test_who_asks_too_often_waits_and_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "RATE", 1000.0)
+    monkeypatch.setattr(http, "BURST", 1)
+
+    async def run() -> None:
+        async with serving() as port:
+
+            async def one() -> bytes:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+                told = await asyncio.wait_for(reader.read(), 10)
+                writer.close()
+                return told
+
+            told = await asyncio.gather(*(one() for _number in range(http.CLIENTS)))
+            assert all(answer.endswith(BODY) for answer in told)
+
+    asyncio.run(run())
+
+
 def test_who_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "PATIENCE", 0.05)
     assert ask(b"GET /metrics HTTP/1.1\r\n") == b""
