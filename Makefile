@@ -138,10 +138,11 @@ install:
 	install -m 644 docs/*.md docs/*.json $(HERE)/share/doc/gred/docs/
 	install -m 644 conf/gred.conf conf/examples/*.conf $(HERE)/share/doc/gred/examples/
 	install -m 644 conf/monitoring/* $(HERE)/share/doc/gred/monitoring/
-	umask 022; mkdir -p $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(BASHDIR) \
-	    $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	umask 022; mkdir -p $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 \
+	    $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	install -m 644 man/gred.8 $(DESTDIR)$(MANDIR)/man8/
 	install -m 644 man/gred.conf.5 $(DESTDIR)$(MANDIR)/man5/
+	install -m 644 man/gred-metrics.7 $(DESTDIR)$(MANDIR)/man7/
 	install -m 644 completion/bash/gred $(DESTDIR)$(BASHDIR)/
 	install -m 644 completion/zsh/_gred $(DESTDIR)$(ZSHDIR)/
 	install -m 644 completion/fish/gred.fish $(DESTDIR)$(FISHDIR)/
@@ -164,6 +165,7 @@ uninstall:
 	test -n "$(DESTDIR)" || systemctl disable --quiet gred
 	rm -f $(DESTDIR)$(SBINDIR)/gred $(DESTDIR)$(UNITDIR)/gred.service $(DESTDIR)$(SYSUSERS)/gred.conf
 	rm -f $(DESTDIR)$(MANDIR)/man8/gred.8 $(DESTDIR)$(MANDIR)/man5/gred.conf.5 \
+	    $(DESTDIR)$(MANDIR)/man7/gred-metrics.7 \
 	    $(DESTDIR)$(BASHDIR)/gred $(DESTDIR)$(ZSHDIR)/_gred $(DESTDIR)$(FISHDIR)/gred.fish
 	test ! -e $(HERE)/pyvenv.cfg || rm -rf $(HERE)
 	$(IF_SYSTEMD) systemctl daemon-reload

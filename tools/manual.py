@@ -1,7 +1,9 @@
-"""gred(8) and gred.conf(5), from the argument parser and the option table, as mdoc(7).
+"""gred(8), gred.conf(5) and gred-metrics(7) as mdoc(7).
 
-Nothing about a command, an option or an exit code is written here; what gred is, and how the parts
-go together, is. Lines are filled by the reader's formatter.
+They are made of the argument parser, the option table, and the table of metrics that
+docs/monitoring.md has and a test compares with what is handed out. Nothing about a command, an
+option, an exit code or a metric is written here; what gred is, and how the parts go together, is.
+Lines are filled by the reader's formatter.
 """
 
 import argparse
@@ -44,13 +46,37 @@ Address=10.1.2.1/24
 Route=20.1.3.0/24
 Key=42"""
 
-_ALSO_PROGRAM = ("gred.conf 5", "ip 8", "systemctl 1", "systemd-networkd.service 8")
-_ALSO_FILE = ("gred 8", "ip-tunnel 8", "systemd.netdev 5", "systemd.network 5")
+_METRICS = """\
+With MetricsListen= in the [Daemon] section of gred.conf(5), gred hands out metrics for Prometheus
+by HTTP at /metrics, says at /healthz whether its event loop answers, and at /ready whether it has
+started. With MetricsTextfile= it writes the same to a file every 15 seconds, for the textfile
+collector of node_exporter.
+
+Every configured tunnel is there from the first scrape, and its series stay as long as it is
+configured. What is not known is NaN; a time that never was is 0. To receive is out of the tunnel,
+to transmit into it. By HTTP there are the usual metrics of a process, too."""
+
+_MONITORING = Path(__file__).parents[1] / "docs" / "monitoring.md"
+_METRIC = re.compile(r"\| `(gred_\w+)(?:\{(.+)\})?` \| (.+) \|", re.ASCII)
+
+_ALSO_METRICS = ("gred 8", "gred.conf 5", "prometheus 1", "prometheus-node-exporter 1")
+_ALSO_PROGRAM = (
+    "gred-metrics 7",
+    "gred.conf 5",
+    "ip 8",
+    "systemctl 1",
+    "systemd-networkd.service 8",
+)
+_ALSO_FILE = ("gred-metrics 7", "gred 8", "ip-tunnel 8", "systemd.netdev 5", "systemd.network 5")
 
 
 def pages() -> dict[Path, str]:
     """Return the text of each page, by the path of its file."""
-    return {Path("man/gred.8"): program(), Path("man/gred.conf.5"): configuration()}
+    return {
+        Path("man/gred.8"): program(),
+        Path("man/gred.conf.5"): configuration(),
+        Path("man/gred-metrics.7"): metrics(),
+    }
 
 
 def program() -> str:
@@ -96,6 +122,19 @@ def configuration() -> str:
     lines += [".Sh EXAMPLES", "A tunnel with a key, and a network behind its other end:"]
     lines += [".Bd -literal -offset indent", *map(_plain, _EXAMPLE.splitlines()), ".Ed"]
     return _page([*lines, ".Sh SEE ALSO", *_references(_ALSO_FILE)])
+
+
+def metrics() -> str:
+    """Return gred-metrics(7)."""
+    lines = [*_head("GRED-METRICS", 7), ".Sh NAME", ".Nm gred-metrics"]
+    lines += [".Nd metrics of gred for Prometheus", ".Sh DESCRIPTION", *_paragraphs(_METRICS)]
+    lines += [".Ss Metrics", ".Bl -tag -width Ds"]
+    for name, labels, meaning in _METRIC.findall(_MONITORING.read_text(encoding="utf-8")):
+        lines.append(f".It Ic {name}" + (f" Pq {labels.replace(',', ', ')}" if labels else ""))
+        lines += _text(_sentence(re.sub(r"`(.+?)`", r"\1", meaning)))
+    lines += [".El", ".Sh FILES", ".Bl -tag -width Ds"]
+    lines += [".It Pa /opt/gred/share/doc/gred/monitoring", "Alert rules and a dashboard.", ".El"]
+    return _page([*lines, ".Sh SEE ALSO", *_references(_ALSO_METRICS)])
 
 
 def _head(title: str, section: int) -> list[str]:

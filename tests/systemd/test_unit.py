@@ -33,7 +33,7 @@ def test_systemd_finds_nothing_wrong(unit: Path, tmp_path: Path) -> None:
     """Nor with its documentation: a man page that is not there would be wrong, too."""
     analyze = require.program("systemd-analyze", package="systemd")
     require.program("man", package="man-db")
-    for page in ("gred.8", "gred.conf.5"):
+    for page in ("gred.8", "gred.conf.5", "gred-metrics.7"):
         directory = tmp_path / f"man/man{page[-1]}"
         directory.mkdir(parents=True)
         (directory / page).symlink_to(ROOT / "man" / page)

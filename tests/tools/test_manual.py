@@ -13,7 +13,7 @@ from tests import require
 from tools import manual
 
 MAN = Path(gred.__file__).parent.parent / "man"
-PAGES = ["gred.8", "gred.conf.5"]
+PAGES = ["gred.8", "gred.conf.5", "gred-metrics.7"]
 # Which pages this machine has is nothing of ours.
 _OTHERS = ("referenced manual not found", "mandoc.db")
 
@@ -55,6 +55,15 @@ def test_every_option_of_the_configuration_is_told() -> None:
     for option in DAEMON_OPTIONS + TUNNEL_OPTIONS:
         assert f"{option.name}= {option.sentence}" in text.replace(".  ", ". ")
         assert f"Takes {option.kind.expected}; the default is {option.default}." in text
+
+
+def test_every_metric_is_told() -> None:
+    rows = manual._METRIC.findall(manual._MONITORING.read_text())
+    text = shown("gred-metrics.7")
+    assert len(rows) == 26
+    for name, labels, _meaning in rows:
+        assert f"{name} ({labels.replace(',', ', ')})" in text if labels else name in text
+    assert "`" not in text
 
 
 def test_every_command_is_told() -> None:
