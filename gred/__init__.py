@@ -38,6 +38,8 @@ sources, in pure_*.py their twin):
                too_big     what may be cut or answered; leaves by transmit, never by egress again
                learning    what arrives teaches where inner addresses are
 
+    watched    trace       copies for whoever watches, on both ways; nothing while nobody does
+
     memory     layout      structures and numbers that C has, too
                batch       frames and datagrams under way
                tunnels     a tunnel's record; what a worker keeps of it; what it writes to
