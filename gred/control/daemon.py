@@ -28,10 +28,10 @@ from gred.control.evidence import Evidence
 from gred.control.hooks import Hooks
 from gred.control.inquiries import Inquiries
 from gred.control.keepalives import Keepalives
-from gred.control.kernel.devices import open_device
+from gred.control.kernel.devices import adopt_device, open_device
 from gred.control.kernel.monitor import LinkMonitor
 from gred.control.kernel.netlink import Netlink
-from gred.control.kernel.parts import Kernel, OpenDevice
+from gred.control.kernel.parts import AdoptDevice, Kernel, OpenDevice
 from gred.control.lifecycle import Lifecycle
 from gred.control.neighbours import Neighbours
 from gred.control.parts import Plane
@@ -45,6 +45,8 @@ from gred.control.reload import Plan, plan
 from gred.control.retry import Retry
 from gred.control.route_mtus import RouteMtus
 from gred.control.snapshot import Snapshot, take
+from gred.control.store import NoStore, Store
+from gred.control.threads import in_thread
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.control.underlay_errors import UnderlayErrors
 from gred.control.unknown_senders import Nearest, UnknownSenders, members
@@ -88,6 +90,7 @@ class Parts:
     make_plane: Callable[[asyncio.AbstractEventLoop, Trace | None, Reporter], Plane] = _make_plane
     make_monitor: Callable[[asyncio.AbstractEventLoop, Callable[[], None]], Monitor] = LinkMonitor
     receivers: Receivers | None = None
+    adopt_device: AdoptDevice = adopt_device
 
 
 class Daemon:
@@ -101,6 +104,7 @@ class Daemon:
         listener: Listener,
         trace: Trace | None = None,
         parts: Parts | None = None,
+        store: Store | None = None,
     ) -> None:
         parts = parts or Parts(kernel=Netlink(), open_device=open_device, receivers=Receivers())
         self.tunnels: dict[str, Tunnel] = {}
@@ -119,8 +123,16 @@ class Daemon:
             present=self._plane.others_receive,
         )
         self._progress = Progress()
+        self._store: Store = store or NoStore()
         self._lifecycle = Lifecycle(
-            loop, parts.kernel, parts.open_device, self._plane, listener, self._progress
+            loop,
+            parts.kernel,
+            parts.open_device,
+            self._plane,
+            listener,
+            self._progress,
+            self._store,
+            parts.adopt_device,
         )
         inquiries = Inquiries(loop, self._plane)
         self._errors = UnderlayErrors(
@@ -177,6 +189,7 @@ class Daemon:
                 await self._neighbours.start()
                 tunnels = [Tunnel(config) for config in self._config.tunnels]
                 await self._bring_up(tunnels, starting=True)
+                await in_thread(self._store.drop_rest)
             except BaseException:
                 await self._take_down()
                 raise
@@ -276,6 +289,8 @@ class Daemon:
         packet_socket = {"packet_socket": ", ".join(said)} if found else {}
         down = sum(tunnel.device is None for tunnel in self.tunnels.values())
         counts = {"tunnels": len(self.tunnels)} | ({"down": down} if down else {})
+        if self._lifecycle.adopted:
+            counts["adopted"] = self._lifecycle.adopted
         return {**counts, **self._plane.features(), **packet_socket}
 
     def counters(self) -> Iterator[tuple[str | None, Counters]]:
@@ -358,7 +373,7 @@ class Daemon:
             self._route_mtus.settled()
             self._hooks.settled()
         except BaseException:
-            await self._discard(tunnels)
+            await self._discard(tunnels, leave=starting)
             raise
 
     # Keeping in step.
@@ -440,6 +455,7 @@ class Daemon:
     # Taking down.
 
     async def _take_down(self) -> None:
+        leave = not await self._store.ends_for_good()
         await self._hooks.leave(self.tunnels.values())  # while packets still move
         self._monitor.close()
         self._errors.close()
@@ -453,16 +469,16 @@ class Daemon:
         if not self._stopped:
             self._stopped = True
             self._plane.close()
-        await self._discard(list(self.tunnels.values()))
+        await self._discard(list(self.tunnels.values()), leave=leave)
 
-    async def _discard(self, tunnels: Sequence[Tunnel]) -> None:
-        """Take *tunnels* down, and forget them."""
+    async def _discard(self, tunnels: Sequence[Tunnel], *, leave: bool = False) -> None:
+        """Take *tunnels* down, and forget them; *leave* as of ``Lifecycle.take_down``."""
         await self._hooks.leave(tunnels)
         for tunnel in tunnels:
             self.tunnels.pop(tunnel.name, None)
             self._since.pop(tunnel.name, None)
             self._reconciler.broken.pop(tunnel.name, None)
-        await self._lifecycle.take_down(tunnels)
+        await self._lifecycle.take_down(tunnels, leave=leave)
 
     # What the data plane tells.
 

@@ -112,7 +112,7 @@ class Keepalives:
             life.change(interval, config.keepalive_retries, self._now())
             return life
         life = Liveness(interval, config.keepalive_retries, f"{config.name} {remote}".encode())
-        if tunnel.state is TunnelState.UP:
+        if tunnel.state is TunnelState.UP or tunnel.was_alive:
             life.presume(self._now())
         return life
 

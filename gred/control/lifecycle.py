@@ -2,6 +2,7 @@
 
     up:    open devices -> routes -> MTUs -> configure interfaces -> attach to the data plane
     down:  out of the data plane -> delete interfaces -> close devices
+    left:  out of the data plane -> close devices, of which the store has copies (store.py)
 
 What fails on its way up is taken down, all of it: it is ``DOWN`` with the reason as its detail,
 told when that changes, and has a time to be tried again. The others go on. Orders to the kernel go
@@ -13,6 +14,7 @@ reconciler.py's.
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -29,12 +31,13 @@ from gred.control.events import (
 )
 from gred.control.kernel.changes import OPTIONAL, AddAddress
 from gred.control.kernel.devices import describe_node
-from gred.control.kernel.parts import Actual, Device, Kernel, OpenDevice
+from gred.control.kernel.parts import Actual, AdoptDevice, Device, Kernel, OpenDevice
 from gred.control.ordering import Work, order
 from gred.control.overlaps import shared
 from gred.control.parts import Attachment, Plane
 from gred.control.progress import Progress
 from gred.control.slices import in_slices
+from gred.control.store import Store, device_name
 from gred.control.survey import Observation, interfaces, survey
 from gred.control.threads import in_thread
 from gred.control.tunnel import Tunnel
@@ -60,6 +63,8 @@ class Lifecycle:
         plane: Plane,
         listener: Listener,
         progress: Progress,
+        store: Store,
+        adopt_device: AdoptDevice,
     ) -> None:
         self._loop = loop
         self._kernel = kernel
@@ -67,8 +72,12 @@ class Lifecycle:
         self._plane = plane
         self._listener = listener
         self._progress = progress
+        self._store = store
+        self._adopt_device = adopt_device
         self.past: dict[str | None, Counters] = {}
         """What tunnels have counted that are gone, or were made anew."""
+        self.adopted = 0
+        """How many devices came from the store."""
 
     def counted(self, name: str, attachment: Attachment) -> Counters:
         """Return what a tunnel has counted since its first interface was made."""
@@ -102,7 +111,7 @@ class Lifecycle:
         except BaseException:
             for tunnel, _device in with_device(tunnels):
                 tunnel.retry.failed(self._loop.time())
-            await self.delete(tunnels)
+            await self.delete(tunnels, leave=starting)
             raise
         self._progress.begin("up", len(with_device(tunnels)))
 
@@ -177,14 +186,18 @@ class Lifecycle:
     def lose(self, tunnel: Tunnel, device: Device, detail: str) -> None:
         """Give up what is left of a tunnel whose interface is gone or can be read no more."""
         self._detach(tunnel)
+        self._store.remove(device_name(tunnel.name))
         device.close()  # does not wait: as a rule the interface is gone
         tunnel.lose()
         tunnel.detail = detail
         tunnel.retry.broke(self._loop.time())
         self._listener(InterfaceDeleted(tunnel=tunnel.name, detail=detail))
 
-    async def take_down(self, tunnels: Sequence[Tunnel]) -> None:
-        """Take *tunnels* out of the data plane and out of the kernel, because they are to go."""
+    async def take_down(self, tunnels: Sequence[Tunnel], *, leave: bool = False) -> None:
+        """Take *tunnels* out of the data plane and out of the kernel, because they are to go.
+
+        *leave*: not out of the kernel, as far as the store has them.
+        """
         self._progress.begin("let go", len(tunnels))
         for number, tunnel in enumerate(tunnels, 1):
             if self._detach(tunnel):
@@ -192,18 +205,33 @@ class Lifecycle:
             self._progress.advance()
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
-        await self.delete(tunnels)
+        await self.delete(tunnels, leave=leave)
 
-    async def delete(self, tunnels: Sequence[Tunnel]) -> None:
-        """Delete the interfaces of *tunnels* and close their devices. The data plane let go."""
+    async def delete(self, tunnels: Sequence[Tunnel], *, leave: bool = False) -> None:
+        """Delete the interfaces of *tunnels* and close their devices. The data plane let go.
+
+        *leave*: let those be that the store has. If it has them not, they go as they are closed.
+        """
         devices = [device for _tunnel, device in with_device(tunnels)]
+        names = [device_name(tunnel.name) for tunnel, _device in with_device(tunnels)]
         for tunnel in tunnels:
             tunnel.lose()
         if not devices:
             return
         self._progress.begin("deleted", len(devices))  # the kernel does it in one step
+
+        def delete() -> None:
+            going = []
+            for name, device in zip(names, devices, strict=True):
+                if leave and self._store.holds(name):
+                    continue
+                self._store.remove(name)  # else the interface stays, or is adopted
+                going.append(device)
+            if going:
+                self._kernel.delete(going)
+
         try:
-            await in_thread(lambda: self._kernel.delete(devices))
+            await in_thread(delete)
         except OSError as error:
             # Closing deletes them as well, one by one.
             self._listener(DeleteFailed(detail=words(error)))
@@ -221,12 +249,14 @@ class Lifecycle:
         failures: Failures = {}
         for tunnel in tunnels:
             try:
-                tunnel.device = self._open_device(
+                tunnel.device = self._adopt(tunnel) or self._open_device(
                     tunnel.name,
                     offload=tunnel.config.offload,
                     mode=tunnel.device_mode,
                     namespace=tunnel.config.namespace,
                 )
+                if not tunnel.device.adopted:
+                    self._store.keep(device_name(tunnel.name), tunnel.device.fileno())
             except OSError as error:
                 failures[tunnel] = device_refused(
                     error,
@@ -237,6 +267,28 @@ class Lifecycle:
                 )
             self._progress.advance()
         return failures
+
+    def _adopt(self, tunnel: Tunnel) -> Device | None:
+        """Return the device that is kept for *tunnel*, if it fits; else it is kept no longer."""
+        name = device_name(tunnel.name)
+        descriptor = self._store.take(name)
+        if descriptor is None:
+            return None
+        try:
+            device = self._adopt_device(
+                descriptor,
+                offload=tunnel.config.offload,
+                mode=tunnel.device_mode,
+                namespace=tunnel.config.namespace,
+            )
+        except OSError:
+            self._store.remove(name)
+            os.close(descriptor)
+            self._store.settle()  # the name is free once nobody has the device
+            return None
+        tunnel.was_alive = device.was_running
+        self.adopted += 1
+        return device
 
     def _close(self, devices: Iterable[Device]) -> None:
         for device in devices:

@@ -116,6 +116,8 @@ class Tunnel:
         """What keepalives say of each remote; empty without them."""
         self.silence = ""
         """Why no remote is known to be alive, in words; empty when one is, or nobody asks."""
+        self.was_alive = False
+        """Whether its interface, which was there before this process, had a carrier."""
         self._awaited = False
         self._at_questions = 0, 0  # packets received when the last two keepalives left
         self._told = TunnelState.DOWN
@@ -395,6 +397,7 @@ class Tunnel:
         self.diagnosis = Diagnosis(self.config)
         self.upkeep = Upkeep(repair=self.config.repair)
         self.lives, self.silence, self._awaited, self._at_questions = {}, "", False, (0, 0)
+        self.was_alive = False
         self.state = self._told = TunnelState.DOWN
 
     def fail(self, detail: str) -> list[Event]:

@@ -4,11 +4,14 @@ Nothing here fails upwards: a service manager that does not listen is no reason 
 """
 
 import os
+import select
 import socket
 import time
+from array import array
 from collections.abc import Mapping
 
 _SEND_SECONDS = 0.5  # a deaf service manager must not hold up the loop for longer
+_BARRIER_SECONDS = 2.0
 
 
 class Notifier:
@@ -47,15 +50,46 @@ class Notifier:
         """Say that the stop has begun."""
         self._send("STOPPING=1\nSTATUS=stopping")
 
-    def _send(self, message: str) -> None:
+    def store(self, name: str, descriptor: int) -> bool:
+        """Have a copy of *descriptor* kept as *name*; return whether that was said.
+
+        Without FDPOLL=0: a device whose interface was deleted goes from the store by itself.
+        """
+        return self._send(f"FDSTORE=1\nFDNAME={name}", descriptor)
+
+    def unstore(self, name: str) -> None:
+        """Have what is kept as *name* kept no longer."""
+        self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
+    def barrier(self) -> bool:
+        """Wait until all that was said has been obeyed; return whether it was, in time."""
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        try:
+            said = self._send("BARRIER=1", writing)
+        finally:
+            os.close(writing)
+        try:
+            if not said:
+                return False
+            poller = select.poll()
+            poller.register(reading, 0)  # POLLHUP: the manager has closed the other end
+            return bool(poller.poll(_BARRIER_SECONDS * 1000))
+        finally:
+            os.close(reading)
+
+    def _send(self, message: str, *descriptors: int) -> bool:
         if self._address is None:
-            return
+            return False
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
                 line.settimeout(_SEND_SECONDS)
-                line.sendto(message.encode(), self._address)
+                # Not socket.send_fds(): it forgets the address.
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))]
+                control = rights if descriptors else []
+                line.sendmsg([message.encode()], control, 0, self._address)
         except OSError:
-            return
+            return False
+        return True
 
 
 def _address(text: str) -> str | None:

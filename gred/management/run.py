@@ -33,6 +33,7 @@ from gred.management.notify import Notifier
 from gred.management.places import socket_path
 from gred.management.reloading import Reloadable, Reloading
 from gred.management.service import Service, Startable
+from gred.management.store import DescriptorStore
 from gred.management.tracing import PacketTracer
 
 if TYPE_CHECKING:
@@ -114,12 +115,15 @@ async def _serve(
         service.status_changed()
 
     loop = asyncio.get_running_loop()
-    daemon = make_daemon(config, loop, listener=listen, trace=tracer)
+    notifier = Notifier(os.environ)
+    store = DescriptorStore.of(os.environ, notifier)
+    kept = {} if store is None else {"store": store}
+    daemon = make_daemon(config, loop, listener=listen, trace=tracer, **kept)
     reloading = Reloading(daemon, read_again, log)
     service = Service(
         daemon,
         log,
-        Notifier(os.environ),
+        notifier,
         facts={"version": __version__, "loop": loop_name},
         reload=reloading.reload,
         on_interval=tracer.flush if tracer else lambda: None,

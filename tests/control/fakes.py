@@ -78,6 +78,8 @@ def configuration(*tunnels: TunnelConfig) -> Config:
 
 class FakeDevice:
     offload = "none (fake)"
+    adopted = False
+    was_running = False
 
     def __init__(
         self,

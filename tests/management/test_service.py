@@ -71,9 +71,10 @@ class RememberingNotifier(Notifier):
         self.sent: list[str] = []
         self.heard = asyncio.Event()
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str, *_descriptors: int) -> bool:
         self.sent.append(message)
         self.heard.set()
+        return True
 
 
 @dataclass

@@ -25,6 +25,11 @@ CELLS = (
     "a_bad_configuration_is_not_tried_again",
     "an_unreadable_configuration_is_told",
     "no_tunnel_device_is_not_tried_again",
+    "a_restart_keeps_the_tunnel",
+    "a_crash_keeps_the_tunnel",
+    "a_stop_leaves_nothing",
+    "an_end_without_a_job_leaves_nothing",
+    "a_restart_that_fails_leaves_nothing",
     "many_tunnels_start_and_stop",
 )
 MANY = 100

@@ -97,3 +97,10 @@ def test_the_user_of_the_unit_is_made_by_sysusers(tmp_path: Path) -> None:
     users = (tmp_path / "etc/passwd").read_text().split(":")
     assert users[0] == settings()["User"][0] == settings()["Group"][0]
     assert users[-1].strip().endswith("nologin")
+
+
+def test_there_is_room_for_thousands_of_devices() -> None:
+    """And for their names in LISTEN_FDNAMES: one variable is at most 128 KiB (execve(2))."""
+    (room,) = settings()["FileDescriptorStoreMax"]
+    assert f"FDSTORE={room}" in settings()["Environment"]
+    assert 1000 < int(room) <= 128 * 1024 // len("tun-a-longest-name:")

@@ -4,19 +4,24 @@ The daemon closes what is opened here. No packet passes through this file, and n
 interface but its place.
 """
 
+import errno
+import fcntl
 import os
 import socket
 import stat
 from pathlib import Path
 
 from gred.control.kernel import messages
-from gred.control.kernel.namespaces import NamespaceError, inside, open_namespace
+from gred.control.kernel.namespaces import NamespaceError, inside, namespace_path, open_namespace
 from gred.control.kernel.parts import DeviceMode
 from gred.control.kernel.rtnetlink import Rtnetlink
-from gred.dataplane.tun import NODE, NODE_NUMBERS, TunDevice
+from gred.dataplane.tun import NODE, NODE_NUMBERS, TunDevice, find
 
 # The kernel puts a number in place of %d. The tunnel's own name may be another interface's here.
 _ON_ITS_WAY = "gred%d"
+
+_TUNGETDEVNETNS = 0x54E3  # linux/if_tun.h, Linux 5.8
+_OWN_NAMESPACE = Path("/proc/thread-self/ns/net")
 
 _KINDS = {
     stat.S_IFREG: "a plain file",
@@ -43,6 +48,34 @@ def open_device(name: str, *, offload: bool, mode: DeviceMode, namespace: str | 
         device.close()
         raise
     return device
+
+
+def adopt_device(
+    descriptor: int, *, offload: bool, mode: DeviceMode, namespace: str | None
+) -> TunDevice:
+    """Go on with a device that another process has opened, as ``open_device`` would make it.
+
+    Raises OSError where it is not so, or no longer; then *descriptor* stays the caller's.
+    """
+    _is_in(descriptor, namespace)
+    device = TunDevice.adopt(
+        descriptor, lambda found: inside(namespace, lambda: find(found)), offload=offload, mode=mode
+    )
+    if namespace is not None:
+        device.moved(namespace, device.name, device.index)
+    return device
+
+
+def _is_in(descriptor: int, namespace: str | None) -> None:
+    """Raise OSError unless the interface is in *namespace*; None: our own."""
+    found = fcntl.ioctl(descriptor, _TUNGETDEVNETNS)
+    try:
+        there = os.fstat(found)
+    finally:
+        os.close(found)
+    wanted = (_OWN_NAMESPACE if namespace is None else namespace_path(namespace)).stat()
+    if (there.st_dev, there.st_ino) != (wanted.st_dev, wanted.st_ino):
+        raise OSError(errno.EXDEV, "it is in another network namespace")
 
 
 def describe_node() -> str:

@@ -155,6 +155,16 @@ class Device(Protocol):
         """What the kernel hands over in large segments, or why nothing."""
         ...
 
+    @property
+    def adopted(self) -> bool:
+        """Whether its interface was there before this process."""
+        ...
+
+    @property
+    def was_running(self) -> bool:
+        """Whether it was up then, and had a carrier."""
+        ...
+
     def fileno(self) -> int:
         """Return the descriptor."""
         ...
@@ -173,6 +183,16 @@ class OpenDevice(Protocol):
         self, name: str, *, offload: bool, mode: DeviceMode, namespace: str | None
     ) -> Device:
         """Make the interface *name* in *namespace*, or here. Raises OSError."""
+        ...
+
+
+class AdoptDevice(Protocol):
+    """How one is taken over that another process has opened."""
+
+    def __call__(
+        self, descriptor: int, *, offload: bool, mode: DeviceMode, namespace: str | None
+    ) -> Device:
+        """Go on with it. Raises OSError where it is not as it would be opened."""
         ...
 
 

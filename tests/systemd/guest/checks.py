@@ -296,6 +296,71 @@ def no_tunnel_device_is_not_tried_again() -> None:
         Path("/dev/net/tun.away").rename(device)
 
 
+def a_restart_keeps_the_tunnel() -> str:
+    _starts()
+    return _crosses(lambda: run("systemctl", "restart", UNIT))
+
+
+def a_crash_keeps_the_tunnel() -> str:
+    def crash() -> None:
+        before = show("MainPID")
+        run("systemctl", "kill", "--signal=KILL", UNIT)
+        _until(lambda: show("MainPID") not in {"0", before} and show("ActiveState") == "active")
+
+    return _crosses(crash)
+
+
+def _crosses(happens: Callable[[], object]) -> str:
+    """Ping both ways while it *happens*; the interface must stay. Return how many were lost."""
+    run("ip", "route", "replace", "10.99.0.0/16", "dev", "tunnel")
+    before = _interface()
+    count = 300
+    flags = ("-n", "-q", "-c", str(count), "-i", "0.02", "-W", "4")
+    both = [
+        subprocess.Popen([*inside, "ping", *flags, address], stdout=subprocess.PIPE, text=True)
+        for inside, address in (
+            ((), INNER["peer"]),
+            (("ip", "netns", "exec", "peer"), INNER["gred"]),
+        )
+    ]
+    happens()
+    told = [one.communicate(timeout=120)[0] for one in both]
+    assert _interface() == before, messages()
+    assert "adopted=1" in messages(), messages()
+    run("ip", "route", "delete", "10.99.0.0/16")
+    lost = [count - int(text.split(" received")[0].split()[-1]) for text in told]
+    assert lost[0] < count // 3, told
+    return f"of {count} pings there lost {lost[0]}, of those back {lost[1]}"
+
+
+def _interface() -> tuple[str, str]:
+    """Return the index, and all addresses and routes."""
+    index = Path("/sys/class/net/tunnel/ifindex").read_text()
+    return index, run("ip", "-oneline", "address", "show", "tunnel") + run("ip", "route")
+
+
+def a_stop_leaves_nothing() -> None:
+    _starts()
+    run("systemctl", "stop", UNIT)
+    assert not Path("/sys/class/net/tunnel").exists(), messages()
+
+
+def an_end_without_a_job_leaves_nothing() -> None:
+    """gred cannot know that it will not be started again; systemd does."""
+    _starts()
+    run("systemctl", "kill", "--signal=TERM", UNIT)
+    _until(lambda: show("ActiveState") == "inactive")
+    _until(lambda: not Path("/sys/class/net/tunnel").exists())
+
+
+def a_restart_that_fails_leaves_nothing() -> None:
+    _starts()
+    with _drop_in("[Tunnel tunnel2]\nRemot=192.0.2.9\n"):
+        run("systemctl", "restart", UNIT, check=False)
+        _until(lambda: show("ActiveState") == "failed")
+        _until(lambda: not Path("/sys/class/net/tunnel").exists())
+
+
 def many_tunnels_start_and_stop() -> str:
     with _drop_in(system.many(MANY)):
         started = _starts()

@@ -1,0 +1,193 @@
+"""A restart with a descriptor store: the interface and what it has stay, and packets go on."""
+
+import contextlib
+import hashlib
+import json
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gred.lab.hosts import Host
+from gred.lab.traffic import ping
+from gred.lab.waiting import wait_for
+from tests.netns.conftest import LEFT, RIGHT
+from tests.netns.daemons import Daemons, events
+from tests.netns.manager import Manager
+from tests.netns.once import implementation  # noqa: F401 - control alone
+
+BETWEEN = f"Local={LEFT[0]}\nRemote={RIGHT[0]}\n", f"Local={RIGHT[0]}\nRemote={LEFT[0]}\n"
+
+
+def config(here: int, *numbers: int, extra: str = "") -> str:
+    text = "[Daemon]\nLogFormat=json\n"
+    for number in numbers or (1,):
+        address = f"10.7.{number}.{here + 1}/24"
+        text += f"[Tunnel t{number}]\n{BETWEEN[here]}Key={number}\nAddress={address}\n{extra}\n"
+    return text
+
+
+def link(host: Host, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(host.ip("-json", "link", "show", name))[0]
+    return found
+
+
+def has(host: Host, name: str) -> bool:
+    return any(one["ifname"] == name for one in json.loads(host.ip("-json", "link", "show")))
+
+
+@pytest.fixture
+def manager(hosts: tuple[Host, Host], daemons: Daemons) -> Iterator[Manager]:
+    manager = Manager(daemons, hosts[0])
+    yield manager
+    daemons.stop()
+    manager.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restart_keeps_the_interface_and_its_packets(
+    hosts: tuple[Host, Host], daemons: Daemons, manager: Manager, how: signal.Signals
+) -> None:
+    one, other = hosts
+    daemons.start(other, config(1))
+    first = manager.launch(config(0, extra="Route=10.77.0.0/16"))
+    assert manager.names().count("tun-t1") == 1
+    one.ip("route", "add", "10.88.0.0/16", "dev", "t1")  # somebody else's
+    one.ip("address", "add", "10.7.9.1/24", "dev", "t1")
+    before, routes = link(one, "t1"), one.ip("route")
+    load = one.start(
+        ["ping", "-q", "-i", "0.01", "-c", "400", "-W", "5", "10.7.1.2"], stdout=subprocess.PIPE
+    )
+    with transfer(one, other) as (sent, received):
+        for _ in range(2):
+            first.send_signal(how)
+            first.wait(20)
+            assert link(one, "t1")["ifindex"] == before["ifindex"], "no process has it"
+            first = manager.launch(config(0, extra="Route=10.77.0.0/16"))
+        assert load.poll() is None, "it ended before the restarts did"
+    assert sent == received, "the stream of TCP went on"
+    told = load.communicate(timeout=60)[0].decode()
+    lost = 400 - int(re.search(r"(\d+) received", told)[1])  # type: ignore[index]
+    assert lost < 40, told
+    assert link(one, "t1") == before
+    assert one.ip("route") == routes
+    (started,) = [event for event in events(first) if event["event"] == "started"]
+    assert started["adopted"] == 1
+    assert manager.names().count("tun-t1") == 1
+
+
+@contextlib.contextmanager
+def transfer(one: Host, other: Host) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """Send by TCP from *one* to *other* all the while; digests of what was, and what came."""
+    sent, received = [], []
+    with other.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
+        listening.bind(("10.7.1.2", 0))
+        listening.listen()
+        sender = one.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sender.settimeout(30)
+        sender.connect(listening.getsockname())
+        receiver, _address = listening.accept()
+    ending = threading.Event()
+
+    def send() -> None:
+        digest = hashlib.sha256()
+        while not ending.wait(0.005):
+            data = secrets.token_bytes(20000)
+            digest.update(data)
+            sender.sendall(data)
+        sender.shutdown(socket.SHUT_WR)
+        sent.append(digest.digest())
+
+    def receive() -> None:
+        digest = hashlib.sha256()
+        while data := receiver.recv(65536):
+            digest.update(data)
+        received.append(digest.digest())
+
+    both = [threading.Thread(target=each, daemon=True) for each in (send, receive)]
+    for each in both:
+        each.start()
+    try:
+        yield sent, received
+    finally:
+        ending.set()
+        for each in both:
+            each.join(30)
+        sender.close()
+        receiver.close()
+
+
+def test_what_is_kept_for_no_tunnel_goes(
+    hosts: tuple[Host, Host], daemons: Daemons, manager: Manager
+) -> None:
+    one, other = hosts
+    daemons.start(other, config(1, 1, 2))
+    first = manager.launch(config(0, 1, 2))
+    assert [name for name in manager.names() if name.startswith("tun")] == ["tun-t1", "tun-t2"]
+    first.stop()
+    manager.launch(config(0, 2))
+    wait_for(lambda: "tun-t1" not in manager.names(), "it is not kept")
+    wait_for(lambda: not has(one, "t1"), "its interface is gone")
+    assert ping(one, "10.7.2.2").received == 3
+
+
+def test_a_device_of_another_kind_is_made_anew(hosts: tuple[Host, Host], manager: Manager) -> None:
+    one = hosts[0]
+    first = manager.launch(config(0))
+    before = link(one, "t1")["ifindex"]
+    for extra in ("Mode=gretap", "Mode=gretap\nOffload=no"):
+        first.stop()
+        first = manager.launch(config(0, extra=extra))
+        assert link(one, "t1")["ifindex"] != before
+        before = link(one, "t1")["ifindex"]
+        wait_for(lambda: manager.names().count("tun-t1") == 1, "it is kept, once")
+
+
+def test_an_interface_deleted_meanwhile_is_made_anew(
+    hosts: tuple[Host, Host], manager: Manager
+) -> None:
+    one = hosts[0]
+    first = manager.launch(config(0))
+    first.stop()
+    one.ip("link", "delete", "t1")
+    first = manager.launch(config(0))
+    assert has(one, "t1")
+    wait_for(lambda: manager.names().count("tun-t1") == 1, "it is kept, once")
+    one.ip("link", "delete", "t1")
+    wait_for(lambda: [e["event"] for e in events(first)].count("tunnel_up") == 2, "made again")
+    wait_for(lambda: manager.names().count("tun-t1") == 1, "it is kept, once")
+
+
+def test_a_reload_keeps_the_store_in_step(hosts: tuple[Host, Host], manager: Manager) -> None:
+    one = hosts[0]
+    daemon = manager.launch(config(0, 1, 2))
+    path = manager.directory / f"{one.name}.conf"
+    path.write_text(config(0, 2, 3))
+    daemon.send_signal(signal.SIGHUP)
+    wait_for(lambda: "reloaded" in [e["event"] for e in events(daemon)], "reloaded")
+    devices = [name for name in manager.names() if name.startswith("tun")]
+    assert devices == ["tun-t2", "tun-t3"]
+    assert not has(one, "t1")
+
+
+def test_a_stop_for_good_leaves_nothing(hosts: tuple[Host, Host], manager: Manager) -> None:
+    one = hosts[0]
+    manager.launch(config(0)).stop()
+    assert has(one, "t1"), "as long as the manager has it"
+    manager.close()
+    wait_for(lambda: not has(one, "t1"), "it is gone")
+
+
+def test_a_manager_without_room_keeps_nothing(hosts: tuple[Host, Host], daemons: Daemons) -> None:
+    manager = Manager(daemons, hosts[0], room=0)
+    daemon = manager.launch(config(0))
+    daemon.stop()
+    assert not has(hosts[0], "t1")
+    assert not any(b"FDSTORE" in one for one in manager.said)
+    manager.close()
