@@ -28,6 +28,8 @@ from gred.control.tunnel import Tunnel
 from gred.dataplane.kernel_mtu import kernel_mtu
 from gred.dataplane.punt import Report
 from gred.wire.drop import DropReason
+from gred.wire.echo import ECHO_REQUEST, ECHO_REQUEST6
+from gred.wire.icmp import IPPROTO_ICMP, IPPROTO_ICMPV6
 
 _SLICE = 128  # tunnels looked at in one turn of the loop: packets come first
 _LISTEN = 3.0  # seconds
@@ -227,13 +229,19 @@ class Diagnoses:
         ends = None if tunnel.config.mode == "gretap" else _addresses(packet)
         device = tunnel.device
         if ends is not None and device is not None:
-            self._ask(self._follow(tunnel, device.index, *ends))
+            self._ask(self._follow(tunnel, device.index, *ends, is_ping=_is_ping(packet)))
 
     async def _follow(
-        self, tunnel: Tunnel, index: int, source: IPAddress, destination: IPAddress
+        self,
+        tunnel: Tunnel,
+        index: int,
+        source: IPAddress,
+        destination: IPAddress,
+        *,
+        is_ping: bool,
     ) -> None:
         """Ask the kernel what becomes of a packet that *tunnel* delivers."""
-        namespace = tunnel.config.namespace
+        namespace, diagnosis = tunnel.config.namespace, tunnel.diagnosis
         with contextlib.suppress(OSError):
             delivery = await in_thread(
                 lambda: self._kernel.delivery(index, source, destination, namespace)
@@ -245,11 +253,13 @@ class Diagnoses:
                 tunnel.name,
                 is_numbered=bool(tunnel.config.addresses or tunnel.config.routes),
             )
-            before = tunnel.diagnosis.finding
-            if tunnel.diagnosis.is_routine and delivery.drop != "own":
+            before = diagnosis.finding
+            if diagnosis.is_routine and delivery.drop != "own":
                 sentence = ""  # that explains nothing where packets leave as well
-            tunnel.diagnosis.verdict(sentence)
-            if tunnel.diagnosis.finding != before:
+            elif is_ping and delivery.here and diagnosis.pinged(self._loop.time()):
+                sentence = sentences.unanswered_pings(source, destination, tunnel.name)
+            diagnosis.verdict(sentence)
+            if diagnosis.finding != before:
                 self._tell(tunnel)
 
 
@@ -264,6 +274,13 @@ def _addresses(packet: bytes) -> tuple[IPAddress, IPAddress] | None:
         is_plain = not (ends6[1].is_multicast or ends6[0].is_link_local)
         return ends6 if is_plain else None
     return None
+
+
+def _is_ping(packet: bytes) -> bool:
+    """Tell whether an IP packet is an ICMP echo request, without options or extension headers."""
+    if packet[0] == 0x45:
+        return packet[9] == IPPROTO_ICMP and packet[20:21] == bytes([ECHO_REQUEST])
+    return packet[6] == IPPROTO_ICMPV6 and packet[40:41] == bytes([ECHO_REQUEST6])
 
 
 def _inbound_policy(remote: IPAddress, local: IPAddress | None) -> xfrm.Policy | None:

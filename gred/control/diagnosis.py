@@ -37,6 +37,7 @@ FORGOTTEN = 120.0  # seconds after which what was refused last says nothing of n
 ASKED = 10  # keepalives that a share of losses is taken of
 LOSSY_KEEPALIVES = 0.25  # the share that is worth telling
 ASK_AGAIN = 30.0  # seconds between two samples, or two opinions, of one tunnel
+PING_AGAIN = 6.0  # seconds until a second ping is looked at, where nothing has left
 ROUTINE = 300.0  # seconds between two samples of a tunnel with which nothing seems to be wrong
 
 
@@ -64,6 +65,11 @@ class _Moment(NamedTuple):
     received: int
     lost: int
     late: int
+
+
+class _Ping(NamedTuple):
+    at: float
+    sent: int  # packets, until it was delivered
 
 
 class _Refused(NamedTuple):
@@ -95,6 +101,7 @@ class Diagnosis:
         self._opinion = ""
         self._asked_at = self._sampled_at = float("-inf")
         self._routine_at: float | None = None
+        self._ping: _Ping | None = None
         self._doubts = 0
         self._received = self._sent = 0
         self._received_at = float("-inf")
@@ -165,6 +172,20 @@ class Diagnosis:
             self.finding = Finding(Fault.UNDELIVERED, sentence)
         elif self.finding is not None and self.finding.fault is Fault.UNDELIVERED:
             self.finding = None
+
+    def pinged(self, now: float) -> bool:
+        """Take in that a ping was delivered to this host itself; return whether it answers none.
+
+        That is so when nothing at all has left since an earlier one: it has had its time.
+        """
+        if self.is_routine:
+            return False  # packets leave as well
+        known = self._ping
+        if known is not None and known.sent == self._sent and now - known.at < FORGOTTEN:
+            return now - known.at >= PING_AGAIN
+        self._ping = _Ping(now, self._sent)
+        self._sampled_at = now - ASK_AGAIN + PING_AGAIN
+        return False
 
     @property
     def received_at(self) -> float | None:

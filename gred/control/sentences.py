@@ -269,6 +269,15 @@ def undelivered(
             return head + f"has no route here: ip route get {destination} from {source} iif {name}"
 
 
+def unanswered_pings(source: IPAddress, destination: IPAddress, name: str) -> str:
+    """Say that this host answers no pings that the tunnel *name* delivers to it."""
+    return (
+        f"pings of {source} to {destination} arrive and are delivered, and no answer leaves: a"
+        f" firewall of this host drops them behind {name} (nft list ruleset, iptables -S), or it"
+        " answers none (sysctl net.ipv4.icmp_echo_ignore_all)"
+    )
+
+
 def lossy(remote: IPAddress | None, lost: int, of: int, seconds: float) -> str:
     """Say how many of the other end's packets did not arrive, by their sequence numbers."""
     return (

@@ -121,6 +121,8 @@ class FakeKernel:
         self.in_vrf: dict[int, set[IPAddress]] = {}
         self.states = {WIRE: Interface(up=True)}
         self.addresses = {ip_address(LOCAL)}
+        self.inner = set[IPAddress]()
+        """What is delivered to this host itself."""
         self.routes: dict[IPAddress, Route] = {}
         self.with_mtu: list[MtuRoute] = []
         self.drops: dict[int, Drop] = {}
@@ -230,7 +232,8 @@ class FakeKernel:
     def delivery(
         self, index: int, source: IPAddress, destination: IPAddress, namespace: str | None
     ) -> Delivery:
-        return Delivery(self.drops.get(index, ""))
+        drop = self.drops.get(index, "")
+        return Delivery(drop, here=not drop and destination in self.inner)
 
     def mtu_routes(self, version: int) -> list[MtuRoute]:
         self.listed += 1

@@ -7,11 +7,11 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 
 from gred.config.model import TunnelConfig
-from gred.control import diagnoses
+from gred.control import diagnoses, diagnosis
 from gred.control.kernel import xfrm
 from gred.control.kernel.routes import Hop
 from gred.control.tunnel import TunnelState
@@ -124,6 +124,43 @@ def test_what_arrives_and_is_not_answered_is_asked_about(
                 assert "for no address of this host" in one.detail
             await asyncio.sleep(0)
             assert (one.state is TunnelState.UNDELIVERED) == asks
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("packet", "says"),
+    [
+        (IP(src="10.0.0.1", dst="10.0.0.2") / ICMP(), True),
+        (IPv6(src="fd00::1", dst="fd00::2") / ICMPv6EchoRequest(), True),
+        (IP(src="10.0.0.1", dst="10.0.0.2") / ICMP(type=0), False),
+        (IP(src="10.0.0.1", dst="10.0.0.2") / UDP(), False),
+        (IP(src="10.0.0.1", dst="10.0.0.3") / ICMP(), False),
+    ],
+)
+def test_pings_that_are_delivered_and_not_answered(
+    run: Run, monkeypatch: pytest.MonkeyPatch, packet: IP | IPv6, *, says: bool
+) -> None:
+    monkeypatch.setattr(diagnosis, "PING_AGAIN", 0.0)
+    monkeypatch.setattr(diagnosis, "ASK_AGAIN", 0.0)
+
+    async def scenario() -> None:
+        async with house(tunnel("t1")) as made:
+            one = made.daemon.tunnels["t1"]
+            made.kernel.inner |= {ip_address("10.0.0.2"), ip_address("fd00::2")}
+            count(made, "t1", 1, 1)
+            await until(lambda: one.diagnosis.traffic == Traffic(1, 1))
+            for received in (2, 3):
+                count(made, "t1", 1, received)
+                await until(lambda: bool(made.plane.samples))
+                _attachment, take = made.plane.samples.pop()
+                made.plane.samples.clear()
+                take(bytes(packet)[:64])
+            if says:
+                await until(lambda: one.state is TunnelState.UNDELIVERED)
+                assert "no answer leaves: a firewall of this host" in one.detail
+            await asyncio.sleep(0)
+            assert (one.state is TunnelState.UNDELIVERED) == says
 
     run(scenario())
 

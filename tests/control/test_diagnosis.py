@@ -14,6 +14,7 @@ from gred.control.diagnosis import (
     LONG_PATIENCE,
     LOOK_EVERY,
     PATIENCE,
+    PING_AGAIN,
     ROUTINE,
     Diagnosis,
     Fault,
@@ -204,6 +205,31 @@ def test_what_arrives_and_is_not_answered_is_looked_into() -> None:
     assert patient.look(received=3) is Fault.UNDELIVERED
     assert patient.sentence == "dropped here"
     assert patient.look(received=3, sent=3) is None
+
+
+def test_pings_that_this_host_answers_none_of() -> None:
+    patient = Patient()
+    patient.look()
+    patient.look(received=3)
+    assert not patient.diagnosis.pinged(patient.now), "the answer may be on its way"
+    patient.diagnosis.verdict("")
+    asked = patient.sampled
+    patient.for_(PING_AGAIN, received=3)
+    assert patient.sampled == asked + 1, "soon again"
+    assert patient.diagnosis.pinged(patient.now)
+    patient.diagnosis.verdict("none is answered")
+    assert patient.for_(2 * ASK_AGAIN, received=3) is Fault.UNDELIVERED
+    assert patient.look(received=3, sent=1) is None
+    assert not patient.diagnosis.pinged(patient.now), "something has left meanwhile"
+
+
+def test_a_ping_is_no_news_where_packets_leave_as_well() -> None:
+    patient = Patient()
+    patient.for_(2 * PATIENCE, received=3, sent=3)
+    assert patient.diagnosis.is_routine
+    for _ in range(3):
+        assert not patient.diagnosis.pinged(patient.now)
+        patient.for_(PING_AGAIN)
 
 
 def test_what_is_delivered_is_well() -> None:

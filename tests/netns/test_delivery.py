@@ -10,9 +10,12 @@ import pytest
 from gred.control.kernel.netlink import Netlink
 from gred.control.kernel.sniffer import is_kept_away
 from gred.lab.hosts import Host
+from gred.lab.traffic import ping
 from tests import require
 from tests.dataplane.namespaces import in_new_namespace
+from tests.netns.daemons import Daemons, events, wait_for_event
 from tests.netns.once import implementation  # noqa: F401 - control alone
+from tests.netns.test_reload import config
 from tests.nft import nft
 
 SETUP = (
@@ -34,7 +37,7 @@ SETUP = (
 @pytest.mark.parametrize(
     ("source", "destination", "commands", "expected"),
     [
-        ("10.7.0.2", "10.7.0.1", (), ""),
+        ("10.7.0.2", "10.7.0.1", (), "here"),
         ("10.7.0.2", "10.9.0.7", (), "forwarding"),
         ("10.7.0.2", "10.9.0.7", ("sysctl -qw net.ipv4.ip_forward=1",), ""),
         ("10.7.0.1", "10.9.0.1", (), "own"),
@@ -44,7 +47,7 @@ SETUP = (
         ("10.9.0.7", "10.7.0.1", ("sysctl -qw net.ipv4.conf.all.rp_filter=2",), "elsewhere d0"),
         ("172.16.0.1", "10.7.0.1", (), "elsewhere"),
         ("10.7.0.2", "172.16.0.1", ("sysctl -qw net.ipv4.ip_forward=1",), "route"),
-        ("fd07::2", "fd07::1", (), ""),
+        ("fd07::2", "fd07::1", (), "here"),
         ("fd07::2", "fd09::7", (), "forwarding"),
         ("fd07::2", "fd09::7", ("sysctl -qw net.ipv6.conf.all.forwarding=1",), ""),
         ("fd07::2", "fd99::7", ("sysctl -qw net.ipv6.conf.all.forwarding=1",), "route"),
@@ -60,7 +63,8 @@ def test_the_kernel_says_what_it_does(
             subprocess.run(command.split(), check=True)
         index = socket.if_nametoindex("t1")
         delivery = Netlink().delivery(index, ip_address(source), ip_address(destination), None)
-        return " ".join(filter(None, delivery))
+        here = "here" if delivery.here else ""
+        return " ".join(filter(None, (delivery.drop, delivery.way, here)))
 
     assert in_new_namespace(ask) == expected
 
@@ -98,3 +102,34 @@ def test_what_a_firewall_drops_is_known_from_what_others_get(
         sending.join()
         if filtered:
             nft(one, "delete table inet f")
+
+
+@pytest.mark.parametrize("hook", ["input", "output"])
+def test_pings_that_a_firewall_inside_swallows(
+    hosts: tuple[Host, Host], daemons: Daemons, hook: str
+) -> None:
+    """Nothing is refused and nothing is counted: what is delivered is asked about."""
+    one, other = hosts
+    near = daemons.start(one, config(0))
+    daemons.start(other, config(1))
+    assert ping(other, "10.7.1.1").received == 3
+    which = "iifname t1" if hook == "input" else "oifname t1"
+    nft(
+        one,
+        "add table inet inside",
+        f"add chain inet inside here {{ type filter hook {hook} priority 0; }}",
+        f"add rule inet inside here {which} drop",
+    )
+    load = other.start(
+        ["ping", "-q", "-i", "0.2", "-c", "500", "10.7.1.1"], stdout=subprocess.DEVNULL
+    )
+    try:
+        event = wait_for_event(near, "tunnel_undelivered", tunnel="t1")
+        assert "pings of 10.7.1.2 to 10.7.1.1 arrive and are delivered" in event["detail"]
+        assert "a firewall of this host drops them behind t1" in event["detail"]
+        before = len(events(near))
+        nft(one, "delete table inet inside")
+        wait_for_event(near, "tunnel_up", tunnel="t1", after=before)
+    finally:
+        load.terminate()
+        load.wait(10)

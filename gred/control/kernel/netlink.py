@@ -187,7 +187,7 @@ class Netlink:
         if messages.read_route(answer).local:
             leaves = 0 if back.error else messages.read_route(back).oif
             if leaves == index:
-                return Delivery("")
+                return Delivery("", here=True)
             way = inside(namespace, lambda: socket.if_indextoname(leaves)) if leaves else ""
             return Delivery("elsewhere", way)
         # For IPv6 the look-up does not ask whether this host forwards.

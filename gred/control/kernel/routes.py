@@ -13,10 +13,14 @@ Drop = Literal["", "elsewhere", "filtered", "forwarding", "own", "route"]
 
 
 class Delivery(NamedTuple):
-    """What becomes of a packet that came in. *way*: by which interface an answer would leave."""
+    """What becomes of a packet that came in. *way*: by which interface an answer would leave.
+
+    *here*: it is for this host itself, and an answer would leave the way that it came.
+    """
 
     drop: Drop
     way: str = ""
+    here: bool = False
 
 
 class Hop(NamedTuple):
