@@ -9,7 +9,7 @@ from pathlib import Path
 
 import shtab
 
-from gred.management.cli import parser
+from gred.management.parser import parser
 from gred.management.places import DEFAULT_CONFIGURATION
 
 _NAME = r"\([^][:space:]]\{1,\}\)"

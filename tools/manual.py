@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gred.config.options import DAEMON_OPTIONS, TUNNEL_OPTIONS, Option
-from gred.management.cli import parser
+from gred.management.parser import parser
 
 DATE = "November 26, 2026"  # of the last change that is worth one
 _SENTENCE = re.compile(r"(?<=[.!?]) +(?=\S)")

@@ -15,6 +15,7 @@ import pytest
 from gred.management import capture, cli
 from gred.management.control.client import NoAnswerError, RefusedError
 from gred.management.meanings import MEANINGS
+from gred.management.parser import SNAP
 from gred.wire.drop import DropReason
 from tests import require
 
@@ -249,6 +250,6 @@ def test_the_command_line_hands_on_what_it_was_given(monkeypatch: pytest.MonkeyP
     assert cli.main(["capture", "t1", "t2", "-w", "x", "-s", "9999999999", "-n", "5"]) == 0
     assert cli.main(["trace"]) == 0
     assert seen == [
-        (["t1", "t2"], {"write": "x", "snap": cli.SNAP, "count": 5}),
+        (["t1", "t2"], {"write": "x", "snap": SNAP, "count": 5}),
         ([], {"count": None}),
     ]

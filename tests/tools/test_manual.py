@@ -8,7 +8,7 @@ import pytest
 
 import gred
 from gred.config.options import DAEMON_OPTIONS, TUNNEL_OPTIONS
-from gred.management.cli import parser
+from gred.management.parser import parser
 from tests import require
 from tools import manual
 

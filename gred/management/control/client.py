@@ -86,6 +86,7 @@ def _reason(error: OSError, path: Path) -> str:
 def complain(error: NoAnswerError | RefusedError) -> int:
     """Say on stderr why there is no answer; return the exit code."""
     print(f"gred: {error}", file=sys.stderr)
-    if isinstance(error, RefusedError) and error.code == "not_permitted":
+    refused = isinstance(error, RefusedError) and error.code == "not_permitted"
+    if refused or isinstance(error.__cause__, PermissionError):
         return int(ExitCode.NO_PERMISSION)
     return int(ExitCode.FAILURE)

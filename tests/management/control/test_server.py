@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import uvloop
 
+from gred.control.errors import ExitCode
 from gred.management.control import server as module
-from gred.management.control.client import NoAnswerError, RefusedError, ask
+from gred.management.control.client import NoAnswerError, RefusedError, ask, complain
 from gred.management.control.protocol import REQUEST_MAX
 from gred.management.control.server import Answers, Command, ControlError, Server
 from tests.management.doubles import RememberingLog
@@ -230,6 +231,7 @@ def test_no_permission_is_said_with_a_remedy(tmp_path: Path) -> None:
                 os.setuid(65534)
                 list(ask(path, "echo"))
             except NoAnswerError as error:
-                code = 0 if "group gred" in str(error) or "no permission" in str(error) else 2
+                code = complain(error) if "be a member of group gred" in str(error) else 2
             os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        assert code == ExitCode.NO_PERMISSION
