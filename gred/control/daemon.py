@@ -114,6 +114,8 @@ class Daemon:
         self._listener = listener = partial(self._hear, listener)
         self._hooks = Hooks(loop, self.tunnels, listener)
         self._plane = parts.make_plane(loop, trace, self._on_report)
+        if store is not None:
+            self._plane.use_store(store)
         self._changed = asyncio.Event()
         self._neighbours = Neighbours(
             loop,
@@ -189,6 +191,7 @@ class Daemon:
                 await self._neighbours.start()
                 tunnels = [Tunnel(config) for config in self._config.tunnels]
                 await self._bring_up(tunnels, starting=True)
+                self._plane.receive()
                 await in_thread(self._store.drop_rest)
             except BaseException:
                 await self._take_down()

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gred.config.model import IPAddress
 from gred.control.kernel.parts import Device
+from gred.control.store import Store
 from gred.dataplane.punt import Punted
 from gred.dataplane.receivers import Taken
 from gred.dataplane.trace import Tap
@@ -132,6 +133,12 @@ class Plane(Protocol):
 
         *what*: what they are known to take; this also where only the key tells it from our own.
         """
+
+    def use_store(self, store: Store, /) -> None:
+        """Have sockets kept by *store*, and receive nothing before ``receive`` is called."""
+
+    def receive(self) -> None:
+        """Receive from now on. Harmless twice."""
 
     def unclaimed(self) -> Counters:
         """Return what belongs to no tunnel."""

@@ -1,7 +1,7 @@
 """Where descriptors stay while no process of gred has them: the shape, and the place that is none.
 
 The service manager's is `gred.management.store.DescriptorStore`. What is kept is a matter of names:
-``tun-NAME`` is the device of a tunnel.
+``tun-NAME`` is the device of a tunnel, ``gre4`` and ``gre6`` are the sockets that receive.
 """
 
 from typing import Protocol

@@ -34,7 +34,14 @@ from gred.dataplane.trace import Everything, Tap, TracedPacket
 from gred.dataplane.transmit import Transmitter
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, TunnelParameters, TunnelTable
-from gred.dataplane.underlay.contract import Family, Receiver, Underlay, Unwatch, Watch
+from gred.dataplane.underlay.contract import (
+    Family,
+    Receiver,
+    Store,
+    Underlay,
+    Unwatch,
+    Watch,
+)
 from gred.dataplane.underlay.raw import RawUnderlay
 from gred.wire.drop import DropReason
 
@@ -62,8 +69,8 @@ class DeviceLost:
 Told = Report | DeviceLost | UnderlayError | ErrorIgnored | PeerLearned | PeerClaimed
 
 
-def _open_raw(family: Family, watch: Watch, unwatch: Unwatch) -> Underlay:
-    return RawUnderlay(family, watch=watch, unwatch=unwatch)
+def _open_raw(family: Family, watch: Watch, unwatch: Unwatch, store: Store | None) -> Underlay:
+    return RawUnderlay(family, watch=watch, unwatch=unwatch, store=store)
 
 
 OPENERS = {Transport.IP: _open_raw}
@@ -92,6 +99,8 @@ class DataPlane:
         self._underlays: dict[tuple[Family, Transport], Underlay] = {}
         self._icmp_errors: dict[Family, IcmpErrors] = {}
         self._attachments: dict[int, Attachment] = {}
+        self._store: Store | None = None
+        self._waiting: list[Receiver] | None = None
         self._by_quote = SenderIndex[Attachment]()
         self.tap = Tap()
         """Who watches packets; may come and go."""
@@ -224,15 +233,37 @@ class DataPlane:
             errors.close()
         self._icmp_errors.clear()
 
+    def use_store(self, store: Store) -> None:
+        """Have sockets kept by *store*, and go on with those it has.
+
+        Nothing is received until ``receive``: what waits there is for tunnels that are not added
+        yet.
+        """
+        self._store, self._waiting = store, []
+
+    def receive(self) -> None:
+        """Receive from now on. Harmless twice."""
+        waiting, self._waiting = self._waiting or [], None
+        for receiver in waiting:
+            self._watch(receiver)
+
+    def _watch(self, receiver: Receiver) -> None:
+        if self._waiting is not None:
+            self._waiting.append(receiver)
+        else:
+            self._loop.add_reader(receiver.fileno(), self._ingress.move, receiver)
+
+    def _unwatch(self, descriptor: int) -> None:
+        if self._waiting is not None:
+            self._waiting = [one for one in self._waiting if one.fileno() != descriptor]
+        self._loop.remove_reader(descriptor)
+
     def _open_underlay(self, family: Family, transport: Transport) -> Underlay:
         underlay = self._underlays.get((family, transport))
         if underlay is not None:
             return underlay
 
-        def watch(receiver: Receiver) -> None:
-            self._loop.add_reader(receiver.fileno(), self._ingress.move, receiver)
-
-        underlay = OPENERS[transport](family, watch, self._loop.remove_reader)
+        underlay = OPENERS[transport](family, self._watch, self._unwatch, self._store)
         self._underlays[family, transport] = underlay
         if self._report is not None and family not in self._icmp_errors:
             # A sandbox may have raw sockets for GRE and none for ICMP: tunnels work without.

@@ -28,6 +28,7 @@ from gred.control.kernel.routes import (
     RouteQuery,
 )
 from gred.control.parts import Attachment
+from gred.control.store import Store
 from gred.dataplane.punt import Punted
 from gred.dataplane.receivers import Taken
 from gred.dataplane.trace import Tap
@@ -393,8 +394,16 @@ class FakePlane:
         self.samples: list[tuple[Attachment, Callable[[bytes], None]]] = []
         self.others_take: list[Taken] = []
         self.closed = False
+        self.store: Store | None = None
+        self.receives = False
         self.refuses: dict[str, OSError | OverflowError] = {}
         self.refuses_updates: dict[str, OSError] = {}
+
+    def use_store(self, store: Store, /) -> None:
+        self.store = store
+
+    def receive(self) -> None:
+        self.receives = True
 
     def add_tunnel(self, device: Device, parameters: TunnelParameters) -> FakeAttachment:
         if device.name in self.refuses:

@@ -4,7 +4,6 @@ The daemon closes what is opened here. No packet passes through this file, and n
 interface but its place.
 """
 
-import errno
 import fcntl
 import os
 import socket
@@ -15,13 +14,13 @@ from gred.control.kernel import messages
 from gred.control.kernel.namespaces import NamespaceError, inside, namespace_path, open_namespace
 from gred.control.kernel.parts import DeviceMode
 from gred.control.kernel.rtnetlink import Rtnetlink
+from gred.dataplane.descriptors import refuse_elsewhere
 from gred.dataplane.tun import NODE, NODE_NUMBERS, TunDevice, find
 
 # The kernel puts a number in place of %d. The tunnel's own name may be another interface's here.
 _ON_ITS_WAY = "gred%d"
 
 _TUNGETDEVNETNS = 0x54E3  # linux/if_tun.h, Linux 5.8
-_OWN_NAMESPACE = Path("/proc/thread-self/ns/net")
 
 _KINDS = {
     stat.S_IFREG: "a plain file",
@@ -69,13 +68,10 @@ def adopt_device(
 def _is_in(descriptor: int, namespace: str | None) -> None:
     """Raise OSError unless the interface is in *namespace*; None: our own."""
     found = fcntl.ioctl(descriptor, _TUNGETDEVNETNS)
-    try:
-        there = os.fstat(found)
-    finally:
-        os.close(found)
-    wanted = (_OWN_NAMESPACE if namespace is None else namespace_path(namespace)).stat()
-    if (there.st_dev, there.st_ino) != (wanted.st_dev, wanted.st_ino):
-        raise OSError(errno.EXDEV, "it is in another network namespace")
+    if namespace is None:
+        refuse_elsewhere(found)
+    else:
+        refuse_elsewhere(found, namespace_path(namespace))
 
 
 def describe_node() -> str:

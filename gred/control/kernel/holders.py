@@ -27,7 +27,8 @@ def holders(inodes: Collection[int], processes: Path = _PROCESSES) -> dict[int, 
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, Process] = {}
     with contextlib.suppress(OSError):
-        for directory in processes.iterdir():
+        # The first process last: it only keeps for others what they go on with.
+        for directory in sorted(processes.iterdir(), key=lambda one: one.name == "1"):
             if len(found) == len(wanted):
                 break
             if directory.name.isdecimal():

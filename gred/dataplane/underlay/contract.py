@@ -105,6 +105,21 @@ class Sender(Protocol):
         """Give back what was taken of the underlay. To be called once."""
 
 
+class Store(Protocol):
+    """Keeps descriptors across the end of this process."""
+
+    def take(self, name: str, /) -> int | None:
+        """Return what was kept as *name*, once; the caller closes it."""
+        ...
+
+    def keep(self, name: str, descriptor: int, /) -> bool:
+        """Have a copy of *descriptor* kept; return whether it was handed over."""
+        ...
+
+    def remove(self, name: str, /) -> None:
+        """Have it no longer kept."""
+
+
 Watch = Callable[[Receiver], object]
 Unwatch = Callable[[int], object]
 

@@ -106,6 +106,8 @@ class Groups:
         try:
             self._first.setsockopt(*option)
         except OSError as error:
+            if error.errno == errno.EADDRINUSE:  # joined by the process before, which it outlived
+                return self._first
             if error.errno not in _FULL:
                 raise
         else:

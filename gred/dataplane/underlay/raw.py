@@ -24,12 +24,21 @@ from gred.dataplane.underlay.contract import (
     Membership,
     Sender,
     SendOptions,
+    Store,
     Unwatch,
     Watch,
 )
 from gred.dataplane.underlay.groups import Groups
 from gred.dataplane.underlay.raw_senders import open_sender, overhead
-from gred.dataplane.underlay.sockets import RawSocket, discover, drops, open_raw, resize, told_mtu
+from gred.dataplane.underlay.sockets import (
+    RawSocket,
+    adopt_raw,
+    discover,
+    drops,
+    open_raw,
+    resize,
+    told_mtu,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,13 +153,14 @@ class RawUnderlay:
         *,
         watch: Watch = lambda _receiver: None,
         unwatch: Unwatch = lambda _descriptor: None,
+        store: Store | None = None,
     ) -> None:
         self.family: Family = family
         self.arrivals = Arrivals()
         self._pairs: dict[SendOptions, Pair] = {}
         self._overrun: dict[socket.socket, int] = {}
         self._unwatch = unwatch
-        self.receiver = _open_receiver(family)
+        self.receiver = self._first_receiver(store)
         self.groups = Groups(
             family,
             self.receiver,
@@ -213,6 +223,28 @@ class RawUnderlay:
         self._unwatch(self.receiver.fileno())
         self._close()
 
+    def _first_receiver(self, store: Store | None) -> RawSocket:
+        """Return the socket that *store* keeps, with what has arrived meanwhile, or a new one.
+
+        As long as it is open somewhere, no host is told that nobody takes protocol 47.
+        """
+        if store is None:
+            return _open_receiver(self.family)
+        name = f"gre{self.family}"
+        kept = store.take(name)
+        if kept is not None:
+            try:
+                receiver = _prepare(adopt_raw(self.family, kept), self.family)
+            except OSError:
+                store.remove(name)
+            else:
+                # What was lost before this process is not its to count.
+                self._overrun[receiver] = drops(receiver) or 0
+                return receiver
+        receiver = _open_receiver(self.family)
+        store.keep(name, receiver.fileno())
+        return receiver
+
     def _take(self, options: SendOptions) -> Pair:
         """Return the pair for *options*, opened at its first use. Raises OSError."""
         pair = self._pairs.get(options)
@@ -236,7 +268,11 @@ class RawUnderlay:
 
 
 def _open_receiver(family: Family) -> RawSocket:
-    receiver = open_raw(family)
+    return _prepare(open_raw(family), family)
+
+
+def _prepare(receiver: RawSocket, family: Family) -> RawSocket:
+    """Give *receiver* all it is to have, some of it again. Closes it and raises OSError."""
     try:
         resize(receiver, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
         discover(receiver, family, PMTUDISC_INTERFACE)

@@ -8,11 +8,13 @@ has had for twenty years. Some are worth less than a tunnel.
 
 import ctypes
 import errno
+import fcntl
+import os
 import socket
 import struct
 from collections.abc import Sequence
 
-from gred.dataplane.descriptors import refuse_the_last
+from gred.dataplane.descriptors import refuse_elsewhere, refuse_the_last
 from gred.dataplane.linux import (
     IP_MTU_DISCOVER,
     IP_MULTICAST_ALL,
@@ -31,6 +33,7 @@ from gred.dataplane.linux import (
 )
 from gred.dataplane.underlay.contract import Family, SendOptions
 
+_SIOCGSKNS = 0x894C  # linux/sockios.h
 QUEUED_ERRORS = 512  # more than the default receive buffer holds
 _EXTENDED_ERROR = struct.Struct("=IB3xI")  # struct sock_extended_err: errno, origin, info
 
@@ -55,12 +58,17 @@ _DISPENSABLE = {
 class RawSocket(socket.socket):
     """A non-blocking raw socket of protocol 47. Raises PermissionError without CAP_NET_RAW.
 
-    *lacks*: the names of the options that it was to have and the kernel refused.
+    *lacks*: the names of the options that it was to have and the kernel refused. *descriptor*: of
+    such a socket that is there already.
     """
 
-    def __init__(self, family: socket.AddressFamily) -> None:
-        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        super().__init__(family, kind, IPPROTO_GRE)
+    def __init__(self, family: socket.AddressFamily, descriptor: int | None = None) -> None:
+        if descriptor is None:
+            kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+            super().__init__(family, kind, IPPROTO_GRE)
+        else:
+            super().__init__(fileno=descriptor)
+            self.setblocking(False)
         self.lacks = dict[str, OSError]()
 
     def setsockopt(self, level: int, option: int, value: int | bytes) -> None:  # type: ignore[override]
@@ -85,6 +93,25 @@ def open_raw(family: Family) -> RawSocket:
     except BaseException:
         opened.close()
         raise
+    return opened
+
+
+def adopt_raw(family: Family, descriptor: int) -> RawSocket:
+    """Return the socket that another process has opened. Closes it and raises OSError if unfit."""
+    try:
+        opened = RawSocket(socket.AF_INET if family == 4 else socket.AF_INET6, descriptor)
+    except OSError:  # no socket
+        os.close(descriptor)
+        raise
+    wanted = socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_RAW, IPPROTO_GRE
+    try:
+        refuse_elsewhere(fcntl.ioctl(opened, _SIOCGSKNS))
+    except BaseException:
+        opened.close()
+        raise
+    if (opened.family, opened.type, opened.proto) != wanted:
+        opened.close()
+        raise OSError(errno.EINVAL, "it is another socket")
     return opened
 
 

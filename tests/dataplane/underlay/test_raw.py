@@ -1,9 +1,11 @@
 """Which tunnels share sockets, and which need some of their own."""
 
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -166,3 +168,78 @@ def test_each_receiver_is_told_and_its_going_too() -> None:
         assert watched == [made.receiver.fileno()]
         made.close()
         assert watched == []
+
+
+class FakeStore:
+    """Has copies, as a service manager has."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, int] = {}
+
+    def take(self, name: str, /) -> int | None:
+        return os.dup(self.kept[name]) if name in self.kept else None
+
+    def keep(self, name: str, descriptor: int, /) -> bool:
+        self.remove(name)
+        self.kept[name] = os.dup(descriptor)
+        return True
+
+    def remove(self, name: str, /) -> None:
+        if name in self.kept:
+            os.close(self.kept.pop(name))
+
+
+@pytest.fixture
+def store() -> Iterator[FakeStore]:
+    store = FakeStore()
+    yield store
+    for name in list(store.kept):
+        store.remove(name)
+
+
+def inode(descriptor: int) -> int:
+    return os.fstat(descriptor).st_ino
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_kept_receiver_is_used_again_with_what_waits_there(
+    store: FakeStore, family: "Family"
+) -> None:
+    require.root()
+    own = "127.0.0.1" if family == 4 else "::1"
+    with Lab(f"gredkept{family}") as lab:
+        one = lab.host("one")
+        made = one.inside(lambda: RawUnderlay(family, store=store))
+        before = inode(made.receiver.fileno())
+        made.close()
+        address = socket.AF_INET if family == 4 else socket.AF_INET6
+        with one.socket(address, socket.SOCK_RAW, 47) as sending:
+            sending.sendto(b"\0\0\x08\0waits", (own, 0))
+        again = one.inside(lambda: RawUnderlay(family, store=store))
+        try:
+            assert inode(again.receiver.fileno()) == before
+            assert again.receiver.recv(100).endswith(b"waits")
+            assert again.overrun() == 0
+        finally:
+            again.close()
+
+
+@pytest.mark.parametrize("unfit", ["another family", "no socket", "elsewhere"])
+def test_an_unfit_receiver_is_replaced(store: FakeStore, unfit: str) -> None:
+    require.root()
+    with Lab("gredunfit") as lab:
+        one, other = lab.host("one"), lab.host("other")
+        if unfit == "no socket":
+            with Path(os.devnull).open() as wrong:
+                store.keep("gre4", wrong.fileno())
+        else:
+            host = other if unfit == "elsewhere" else one
+            family = socket.AF_INET if unfit == "elsewhere" else socket.AF_INET6
+            with host.socket(family, socket.SOCK_RAW, 47) as wrong_socket:
+                store.keep("gre4", wrong_socket.fileno())
+        before = inode(store.kept["gre4"])
+        made = one.inside(lambda: RawUnderlay(4, store=store))
+        try:
+            assert inode(store.kept["gre4"]) == inode(made.receiver.fileno()) != before
+        finally:
+            made.close()
