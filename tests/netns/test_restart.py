@@ -70,6 +70,8 @@ def test_a_restart_keeps_the_interface_and_its_packets(
             first.wait(20)
             assert link(one, "t1")["ifindex"] == before["ifindex"], "no process has it"
             first = manager.launch(config(0, extra="Route=10.77.0.0/16"))
+            # What waited has passed: what a process has read is lost if it is killed.
+            assert ping(one, "10.7.1.2").received == 3
         assert load.poll() is None, "it ended before the restarts did"
     assert sent == received, "the stream of TCP went on"
     told = load.communicate(timeout=60)[0].decode()
