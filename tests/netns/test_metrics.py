@@ -1,7 +1,9 @@
 """Metrics of a real daemon: by HTTP and in a file, through reloads, beside packets."""
 
+import itertools
 import json
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ PORT = 10047
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def get(host: Host, path: str, at: str = f"127.0.0.1:{PORT}") -> tuple[int, str]:
+def get(host: Host, path: str, at: str = f"127.0.0.1:{PORT}", accept: str = "") -> tuple[int, str]:
     """Return status and body of what is asked inside *host*."""
     if at.startswith("/"):
         where: str | tuple[str, int] = at
@@ -33,7 +35,7 @@ def get(host: Host, path: str, at: str = f"127.0.0.1:{PORT}") -> tuple[int, str]
     with client:
         client.settimeout(10)
         client.connect(where)
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: gred\r\n\r\n".encode())
+        client.sendall(f"GET {path} HTTP/1.1\r\nAccept: {accept}\r\n\r\n".encode())
         told = b"".join(iter(lambda: client.recv(65536), b""))
     head, _blank, body = told.partition(b"\r\n\r\n")
     return int(head.split()[1]), body.decode()
@@ -120,6 +122,38 @@ def test_a_reload_begins_moves_and_ends_it(
         scrape(one, at=f"[::1]:{PORT}")
     reload(near, file, config(0))
     assert not path.exists()
+
+
+def test_no_series_vanishes_while_tunnels_are_made_anew(
+    hosts: tuple[Host, Host], daemons: Daemons
+) -> None:
+    """What Offload= changes is another interface: the tunnel is taken down and brought up again."""
+    one = hosts[0]
+    near = daemons.start(one, with_metrics(config(0, "Keepalive=1s")))
+    file = configuration(daemons, one)
+    first = scrape(one).keys()
+    lacking, ended = [], threading.Event()
+
+    def ask() -> None:
+        for number in itertools.count():
+            if ended.is_set():
+                return
+            # Another form each time: nobody else's text is handed out.
+            status, text = get(one, "/metrics", accept=f"text/plain;q=0.{number}")
+            lacking.append((status, first - samples(text).keys()))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for word in ("no", "auto") * 4:
+            text = config(0, f"Offload={word}\nKeepalive=1s", f"Offload={word}")
+            reload(near, file, with_metrics(text))
+    finally:
+        ended.set()
+        asking.join()
+    assert len(lacking) > 8
+    assert {status for status, _series in lacking} == {200}
+    assert not any(series for _status, series in lacking)
 
 
 def test_an_address_that_is_taken_is_told_once(

@@ -122,7 +122,7 @@ def test_panels_do_not_overlap() -> None:
 def test_alerts_can_be_asked_and_wait(prometheus: Prometheus) -> None:
     (group,) = prometheus.ask("rules")["groups"]
     names = [rule["name"] for rule in group["rules"]]
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 11
     assert [rule["lastError"] for rule in group["rules"] if rule.get("lastError")] == []
     assert {rule["health"] for rule in group["rules"]} == {"ok"}
     alerts = prometheus.ask("alerts")["alerts"]
