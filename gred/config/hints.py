@@ -59,6 +59,8 @@ def address(text: str) -> str:
     head, colon, port = text.rpartition(":")
     if colon and port.isdecimal() and "." in head and _is_address(head):
         return f"GRE has no ports: {head}"
+    if colon and port.isdecimal() and _NAME.fullmatch(head):
+        return f"GRE has no ports: {head}"
     head, slash, _prefix = text.partition("/")
     if slash and _is_address(head):
         return f"an address without a prefix: {head}"
@@ -67,7 +69,7 @@ def address(text: str) -> str:
     if text.lower() in {"none", "*", "auto", "default", "all"}:
         return 'for any address write "any"'
     if _NAME.fullmatch(text) and re.search(r"[A-Za-z]", text):
-        return "names are not resolved: write the address that it has"
+        return "names are not resolved here: write the address that it has"
     return ""
 
 
@@ -87,7 +89,7 @@ def local(text: str) -> str:
         return f"for the address of an interface write %{text}"
     known = address(text)
     if known.startswith("names are not"):
-        return f"for the address of an interface write %{text}; names are not resolved"
+        return f"for the address of an interface write %{text}; only Remote= takes a name"
     return known
 
 

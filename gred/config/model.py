@@ -70,6 +70,12 @@ class TunnelConfig:
     remote: IPAddress | None = None
     """Outer destination address of what is sent, outer source of what is received."""
 
+    remote_name: str | None = None
+    """Host whose address stands for *remote*, which is None as it is read."""
+
+    resolve_interval: float | None = 60.0
+    """Seconds after which *remote_name* is resolved again; None: when the other end is lost."""
+
     underlay_device: str | None = None
     """Interface that outer packets leave through, or VRF that they are routed in."""
 
@@ -181,11 +187,24 @@ class TunnelConfig:
 
     @property
     def family(self) -> Literal[4, 6]:
-        """IP version of the outer header; 4 when both addresses are open, and nobody is a peer."""
+        """IP version of the outer header; 4 when both addresses are open, and nobody is a peer.
+
+        Where *remote_name* is not resolved yet it may become the other one.
+        """
         address = self.remote if self.remote is not None else self.local
         if address is None and self.peers:
             address = self.peers[0][1]
         return 6 if address is not None and address.version == 6 else 4
+
+    @property
+    def has_remote(self) -> bool:
+        """Whether there is one other end, its address known or not."""
+        return self.remote is not None or self.remote_name is not None
+
+    @property
+    def far_end(self) -> str:
+        """The other end in words: its address, as long as none is known its name, or any."""
+        return str(self.remote or self.remote_name or "any")
 
     @property
     def echo_source(self) -> IPAddress | None:

@@ -49,6 +49,7 @@ _CARRIER = kinds.choice(keepalive="keepalive", always="always")
 _PROBE = kinds.choice(auto="auto", yes="yes", no="no")
 _KEEPALIVE = kinds.span(0.1, 32767, none="no")
 _HOOK_TIMEOUT = kinds.span(0.1, 3600)
+_RESOLVE = kinds.span(1, 3600, none="no")
 _RETRIES = kinds.number(1, 255)
 _TTL = kinds.number(1, 255, none="inherit")
 _TOS = kinds.number(0, 255, none="inherit", hexadecimal=True)
@@ -71,7 +72,8 @@ DAEMON_OPTIONS: tuple[Option, ...] = (
 TUNNEL_OPTIONS: tuple[Option, ...] = (
     Option("Mode", ("mode",), "gre", _MODES, "What the tunnel carries: gre carries IP packets, gretap Ethernet frames; over IPv4 or IPv6, as the outer addresses are."),
     Option("Local", ("local", "local_interface"), "any", kinds.LOCAL, "Outer address of this end; %eth0 follows the address of eth0, and any leaves the choice to the route."),
-    Option("Remote", ("remote",), "any", kinds.ENDPOINT, "Outer address of the other end; any receives from everybody and cannot send."),
+    Option("Remote", ("remote", "remote_name"), "any", kinds.REMOTE, "Outer address of the other end, or its name; any receives from everybody and cannot send."),
+    Option("ResolveInterval", ("resolve_interval",), "1min", _RESOLVE, "How often the name in Remote= is resolved again, besides at once when the other end is lost; no is only then."),
     Option("Device", ("underlay_device",), "none", kinds.DEVICE, "Interface or VRF that outer packets leave through, whatever other routes there are; packets are received from any.", "dev"),
     Option("FirewallMark", ("firewall_mark",), "none", _MARK, "Mark of outer packets, for routing rules (ip rule fwmark) and the firewall.", "fwmark"),
     Option("Namespace", ("namespace",), "none", kinds.NAMESPACE, "Network namespace of the tunnel interface, when it is not that of the outer packets; needs CAP_SYS_ADMIN.", "netns"),

@@ -38,6 +38,11 @@ _CARRIED_ANYWAY = {
     0x6558: "Mode=gretap carries Ethernet",
 }
 
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
+# Words that say something else elsewhere.
+_NO_NAMES = frozenset({"none", "auto", "default", "all", "inherit", "yes", "no", "on", "off"})
+
+NAME_MAX = 253  # characters of a host name. RFC 1035 section 2.3.4, in text
 KEY_MAX = 0xFFFFFFFF  # the Key field has four octets. RFC 2890 section 2.1
 MARK_MAX = 0xFFFFFFFF
 FLOW_LABEL_MAX = 0xFFFFF  # 20 bits. RFC 8200 section 3
@@ -202,6 +207,32 @@ def _write_local(value: tuple[IPAddress | None, str | None]) -> str | None:
     if interface is not None:
         return f"%{interface}" if address is None else None
     return "any" if address is None else str(address)
+
+
+def _read_remote(text: str) -> tuple[IPAddress | None, str | None]:
+    """Read an address, a name or any into address and name."""
+    if text.lower() == "any":
+        return None, None
+    if is_host_name(text) and text.lower() not in _NO_NAMES:
+        return None, text
+    return _read_address(text), None
+
+
+def _write_remote(value: tuple[IPAddress | None, str | None]) -> str:
+    address, name = value
+    return name or ("any" if address is None else str(address))
+
+
+def is_host_name(text: str) -> bool:
+    """Whether *text* may name a host; what may be meant for an address may not."""
+    # RFC 1123 section 2.1: the last label is never a number, so that no address is a name.
+    labels = text.removesuffix(".").split(".")
+    return (
+        len(text) <= NAME_MAX
+        and all(map(_LABEL.fullmatch, labels))
+        and not labels[-1].isdigit()
+        and _HEXADECIMAL.fullmatch(labels[-1]) is None
+    )
 
 
 def _read_device(text: str, *, whole: str = "") -> str:
@@ -402,7 +433,7 @@ def many(kind: Kind) -> Kind:
 BOOLEAN = Kind("yes or no", _read_boolean, _write_boolean)
 CHECKSUM = Kind("yes or no", _read_checksum, _write_checksum)
 KEY = optional(Kind(f"0..{KEY_MAX} (decimal or 0x), a dotted quad", _read_key, str), "none")
-ENDPOINT = optional(Kind("an IP address", _read_address, str), "any")
+REMOTE = Kind("an IP address, a host name or any", _read_remote, _write_remote)
 TARGET = optional(Kind("an IP address", _read_address, str), "none")
 LOCAL = Kind("an IP address, %INTERFACE or any", _read_local, _write_local)
 DEVICE = optional(Kind("an interface name", _read_device, str), "none")

@@ -61,6 +61,14 @@ def repeated_names(names: Iterable[tuple[str, Location]]) -> list[Problem]:
     ]
 
 
+def refuse_remote(tunnel: TunnelConfig) -> str:
+    """Return why ``tunnel.remote``, found at run time, cannot be its other end; empty if it can."""
+    if tunnel.remote is not None and tunnel.remote.is_multicast:
+        return "expected a unicast address, got a multicast group"
+    problems = [*_endpoints(tunnel), *_routes_to_remote(tunnel)]
+    return next((problem.message for problem in problems), "")
+
+
 def _problem(tunnel: TunnelConfig, option: str, message: str) -> Problem:
     return Problem(tunnel.place(option), f"Tunnel {tunnel.name}", option, message)
 
@@ -132,8 +140,8 @@ def _peers(tunnel: TunnelConfig) -> Iterator[Problem]:
     option = "Peers" if tunnel.peers else "LearnPeers"
     if not tunnel.peers and not tunnel.learn_peers:
         return
-    if tunnel.remote is not None:
-        yield _problem(tunnel, option, f"expected no Remote= beside it, got {tunnel.remote}")
+    if tunnel.has_remote:
+        yield _problem(tunnel, option, f"expected no Remote= beside it, got {tunnel.far_end}")
     if tunnel.mode == "gretap":
         yield _problem(tunnel, option, "expected Mode=gre: peers are found by inner IP addresses")
     if tunnel.learn_peers and tunnel.input_key is None:
@@ -170,7 +178,7 @@ def _keepalive(tunnel: TunnelConfig) -> Iterator[Problem]:
         yield _problem(
             tunnel, "Keepalive", f"expected one host to answer, got the group {tunnel.remote}"
         )
-    elif tunnel.remote is None and not tunnel.peers:
+    elif not tunnel.has_remote and not tunnel.peers:
         yield _problem(tunnel, "Keepalive", "expected Remote= or Peers= with it: who is to answer")
 
 
@@ -180,7 +188,7 @@ def _keepalive_target(tunnel: TunnelConfig) -> Iterator[Problem]:
         return
     if tunnel.keepalive is None and tunnel.probe_mtu != "yes":
         yield _problem(tunnel, option, "expected Keepalive= with it: how often to ask")
-    if tunnel.remote is None:
+    if not tunnel.has_remote:
         yield _problem(tunnel, option, "expected Remote= with it: one host to answer")
     if tunnel.mode == "gretap":
         yield _problem(tunnel, option, "expected Mode=gre: who has the address is not asked")
@@ -216,7 +224,7 @@ def _probe_mtu(tunnel: TunnelConfig) -> Iterator[Problem]:
         yield _problem(
             tunnel, option, f"expected one host to answer, got the group {tunnel.remote}"
         )
-    elif tunnel.remote is None and not tunnel.peers:
+    elif not tunnel.has_remote and not tunnel.peers:
         yield _problem(tunnel, option, "expected Remote= or Peers= with it: who is to answer")
 
 
@@ -225,7 +233,7 @@ def _underlay(tunnel: TunnelConfig) -> Iterator[Problem]:
         yield _problem(tunnel, "Local", f"expected another interface than the tunnel's own, {_ME}")
     if tunnel.underlay_device == tunnel.name and tunnel.namespace is None:
         yield _problem(tunnel, "Device", f"expected another interface than the tunnel's own, {_ME}")
-    if tunnel.family == 4:
+    if tunnel.family == 4 and (tunnel.remote_name is None or tunnel.local is not None):
         for option, value in (
             ("IPv6FlowLabel", tunnel.flow_label),
             ("EncapsulationLimit", tunnel.encapsulation_limit),
@@ -322,7 +330,7 @@ def _receivable(tunnels: Iterable[TunnelConfig]) -> Iterator[Problem]:
     first: dict[object, TunnelConfig] = {}
     for tunnel in tunnels:
         local = f"%{tunnel.local_interface}" if tunnel.local_interface else tunnel.local
-        ends = (local, tunnel.remote, tunnel.input_key)
+        ends = (local, tunnel.remote or tunnel.remote_name, tunnel.input_key)
         other = first.setdefault((*ends, tunnel.family), tunnel)
         if other is not tunnel:
             near, far = ("any" if end is None else end for end in ends[:2])

@@ -33,6 +33,7 @@ from gred.control.kernel.monitor import LinkMonitor
 from gred.control.kernel.netlink import Netlink
 from gred.control.kernel.parts import AdoptDevice, Kernel, OpenDevice
 from gred.control.lifecycle import Lifecycle
+from gred.control.names import Names, Resolve
 from gred.control.neighbours import Neighbours
 from gred.control.parts import Plane
 from gred.control.peers import Peer, peers
@@ -91,6 +92,7 @@ class Parts:
     make_monitor: Callable[[asyncio.AbstractEventLoop, Callable[[], None]], Monitor] = LinkMonitor
     receivers: Receivers | None = None
     adopt_device: AdoptDevice = adopt_device
+    resolve: Resolve | None = None
 
 
 class Daemon:
@@ -113,6 +115,7 @@ class Daemon:
         self._since: dict[str, tuple[TunnelState, float, int]] = {}
         self._listener = listener = partial(self._hear, listener)
         self._hooks = Hooks(loop, self.tunnels, listener)
+        self._remotes = Names(loop, self.tunnels, parts.resolve, self._remote_moved, listener)
         self._plane = parts.make_plane(loop, trace, self._on_report)
         if store is not None:
             self._plane.use_store(store)
@@ -189,7 +192,8 @@ class Daemon:
             try:
                 self._listen()
                 await self._neighbours.start()
-                tunnels = [Tunnel(config) for config in self._config.tunnels]
+                await self._remotes.follow(self._config.tunnels)
+                tunnels = [self._make(config) for config in self._config.tunnels]
                 await self._bring_up(tunnels, starting=True)
                 self._plane.receive()
                 await in_thread(self._store.drop_rest)
@@ -225,7 +229,8 @@ class Daemon:
         async with self._lock:
             if config.name in self.tunnels:
                 raise SetupError(f"{config.location}: [Tunnel {config.name}]: it is there already")
-            await self._bring_up([Tunnel(config)])
+            await self._remotes.follow([*self._config.tunnels, config])
+            await self._bring_up([self._make(config)])
             self._plan_tries()
 
     async def remove_tunnel(self, name: str) -> None:
@@ -241,17 +246,21 @@ class Daemon:
         tunnel is that one's trouble. Raises SetupError when nothing can be asked of the kernel.
         """
         async with self._lock:
-            what = plan(self._config, config)
+            before = self._remotes.all_effective(self._config)
+            await self._remotes.follow(config.tunnels)
+            after = self._remotes.all_effective(config)
+            what = plan(before, after)
             goes = what.names("removed", "renewed")
             await self._discard([self.tunnels[name] for name in goes if name in self.tunnels])
             self._config = config
-            configs = {one.name: one for one in config.tunnels}
+            configs = {one.name: one for one in after.tunnels}
             changed = [self.tunnels[name] for name in what.names("changed") if name in self.tunnels]
             now = self._loop.time()
             for tunnel in changed:
                 tunnel.reconfigure(configs[tunnel.name])
+                tunnel.unresolved = self._remotes.why(tunnel.config)
                 tunnel.retry.hasten(now)
-            comes = [Tunnel(configs[name]) for name in configs if name not in self.tunnels]
+            comes = [self._make(configs[name]) for name in configs if name not in self.tunnels]
             await self._bring_up(comes)
             for name in configs:  # of two that take the same packets the first one written has them
                 self.tunnels[name] = self.tunnels.pop(name)
@@ -278,7 +287,8 @@ class Daemon:
 
     def plan(self, config: Config) -> Plan:
         """Return what ``reload`` would do."""
-        return plan(self._config, config)
+        effective = self._remotes.all_effective
+        return plan(effective(self._config), effective(config))
 
     def progress(self) -> str:
         """Return how far start or stop is; the same again when nothing was done meanwhile."""
@@ -357,8 +367,14 @@ class Daemon:
                 self._since[tunnel.name] = tunnel.state, self._loop.time(), changes
         listener(event)
         self._hooks.note(event)
+        self._remotes.note(event)
 
     # Bringing up.
+
+    def _make(self, config: TunnelConfig) -> Tunnel:
+        tunnel = Tunnel(self._remotes.effective(config))
+        tunnel.unresolved = self._remotes.why(config)
+        return tunnel
 
     def _listen(self) -> None:
         try:
@@ -390,6 +406,7 @@ class Daemon:
             else:
                 tunnel.upkeep.hasten(now)
         self._route_mtus.changed()
+        self._remotes.hasten()
         self._look()
 
     def _look(self) -> None:
@@ -429,6 +446,42 @@ class Daemon:
         self._route_mtus.settled()
         self._hooks.settled()
 
+    async def _remote_moved(self, name: str) -> None:
+        """Follow the name in Remote= to another address, as a reload with that address would."""
+        async with self._lock:
+            tunnel = self.tunnels.get(name)
+            if tunnel is None:
+                return
+            config = self._remotes.effective(tunnel.config)
+            before = None if tunnel.unresolved else str(tunnel.config.remote)
+            why = self._remotes.why(config)
+            if config == tunnel.config:
+                tunnel.unresolved = why
+                for event in tunnel.reconsider():
+                    self._listener(event)
+                return
+            remote, host = str(config.remote), str(config.remote_name)
+            self._listener(
+                events.RemoteChanged(tunnel=name, remote=remote, before=before, host=host)
+            )
+            if config.family != tunnel.config.family:
+                await self._hooks.leave([tunnel])
+                await self._lifecycle.take_down([tunnel])
+                self.tunnels[name] = self._make(config)  # the next pass brings it up
+                self._changed.set()
+                return
+            tunnel.reconfigure(config)
+            tunnel.unresolved = why
+            try:
+                await self._reconciler.settle()
+            except (SetupError, OSError):
+                self._look()  # it is told there
+            if tunnel.attachment is not None:
+                self._keepalives.begin(tunnel)
+                for event in tunnel.reconsider():
+                    self._listener(event)
+            self._hooks.settled()
+
     async def _wait_after(self, error: SetupError | OSError) -> None:
         """Tell of a pass that failed, once, and rest: it is no fault of any tunnel."""
         detail = words(error) if isinstance(error, OSError) else str(error)
@@ -459,6 +512,7 @@ class Daemon:
 
     async def _take_down(self) -> None:
         leave = not await self._store.ends_for_good()
+        await self._remotes.close()
         await self._hooks.leave(self.tunnels.values())  # while packets still move
         self._monitor.close()
         self._errors.close()

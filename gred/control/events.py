@@ -145,6 +145,31 @@ class LocalChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteChanged(Event):
+    """Outer packets go to another address: *host*, which Remote= names, has another.
+
+    *before*: None where it had none.
+    """
+
+    NAME = "remote_changed"
+
+    remote: str
+    before: str | None = None
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvingFailed(Event):
+    """The name in Remote= cannot be resolved; the last address stays in use."""
+
+    NAME = "resolving_failed"
+    LEVEL = "warning"
+
+    remote: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceChanged(Event):
     """The kernel chooses another source where the local address is any."""
 

@@ -235,7 +235,7 @@ def _environment(tunnel: Tunnel, hook: str, before: TunnelState) -> dict[str, st
         "GRED_PREVIOUS_STATE": before,
         "GRED_REASON": tunnel.detail,
         "GRED_LOCAL": str(local or "any"),
-        "GRED_REMOTE": str(tunnel.config.remote or "any"),
+        "GRED_REMOTE": tunnel.far_end,
         "GRED_MTU": str(tunnel.mtu),
         "GRED_MODE": tunnel.config.mode,
         **({} if namespace is None else {"GRED_NAMESPACE": namespace}),

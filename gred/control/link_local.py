@@ -72,7 +72,8 @@ def _from_configuration(config: TunnelConfig, secret: bytes) -> bytes:
 
     An address that is found at run time is no part of it: it may be another one at the next start.
     """
-    parts = (config.name, config.local_interface, config.local, config.remote, config.input_key)
+    remote = config.remote_name or config.remote
+    parts = (config.name, config.local_interface, config.local, remote, config.input_key)
     text = "\0".join("" if part is None else str(part) for part in parts)
     digest = bytearray(blake2s(text.encode(), key=secret, digest_size=8).digest())
     digest[0] &= 0xFC  # neither universal nor a group: made up. RFC 4291 §2.5.1

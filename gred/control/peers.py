@@ -31,7 +31,7 @@ def peers(tunnel: Tunnel, now: float) -> Iterator[Peer]:
     What is learned or forgotten while they are looked at may be missing.
     """
     name, config = tunnel.name, tunnel.config
-    if config.remote is not None:
+    if config.remote is not None and not tunnel.unresolved:
         received_at = tunnel.diagnosis.received_at
         heard = None if received_at is None else max(now - received_at, 0.0)
         remote = str(config.remote)

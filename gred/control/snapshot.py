@@ -137,7 +137,7 @@ def take(
         family=config.family,
         local=_text(tunnel.binding.local),
         source=None if tunnel.source is None else str(tunnel.source),
-        remote=_text(config.remote),
+        remote=tunnel.far_end,
         peers=len(config.peers),
         input_key=config.input_key,
         output_key=config.output_key,

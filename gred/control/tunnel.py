@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 # While an address or a device is missing, packets must not leave from another: the kernel refuses
 # these two with each packet, and no packet received is for them. RFC 7600 §4.8, RFC 6666 §2.
-_NOWHERE: dict[int, IPAddress] = {4: IPv4Address("192.0.0.8"), 6: IPv6Address("100::")}
+NOWHERE: dict[int, IPAddress] = {4: IPv4Address("192.0.0.8"), 6: IPv6Address("100::")}
 # What the data plane is told as it was configured, by the name that both have for it. The others
 # depend on what has become of the tunnel, too.
 AS_CONFIGURED = {field.name for field in fields(TunnelParameters)} - {
@@ -71,6 +71,7 @@ class TunnelState(StrEnum):
     UP = "up"
     LOOP = "loop"  # the remote is routed into the tunnel itself
     DISABLED = "disabled"  # somebody has set the interface down
+    UNRESOLVED = "unresolved"  # the name of the remote has no address that is known
     NO_LOCAL = "no_local"  # the local address is not an address of this host
     TWIN = "twin"  # held down: another tunnel or receiver takes the same packets
     NO_ROUTE = "no_route"  # the kernel has no route to the remote
@@ -86,6 +87,7 @@ class TunnelState(StrEnum):
 
 # States whose sentence may become another one while they last: it is told again.
 _VARYING = {
+    TunnelState.UNRESOLVED,
     TunnelState.INCOMPLETE,
     TunnelState.TWIN,
     TunnelState.MISMATCH,
@@ -121,6 +123,8 @@ class Tunnel:
         self._awaited = False
         self._at_questions = 0, 0  # packets received when the last two keepalives left
         self._told = TunnelState.DOWN
+        self.unresolved = ""
+        """Why the address of its other end is not known, in words; empty when it is."""
         self.held = ""
         """Why it is held down, in words; empty when it is not: it neither sends nor receives."""
         self.source: IPAddress | None = None
@@ -167,7 +171,7 @@ class Tunnel:
         config, binding = self.config, self.binding
         return TunnelParameters(
             **{name: getattr(config, name) for name in AS_CONFIGURED},
-            local=_NOWHERE[config.family] if self._is_nowhere else binding.local,
+            local=NOWHERE[config.family] if self._is_nowhere else binding.local,
             dont_fragment=config.discover_path_mtu and not self.path.fragmentable,
             ignore_dont_fragment=config.ignore_dont_fragment or self.path.fragmentable,
             echo=self.echo,
@@ -190,7 +194,7 @@ class Tunnel:
 
     @property
     def _is_nowhere(self) -> bool:
-        return bool(self.binding.no_local or self.held)
+        return bool(self.binding.no_local or self.held or self.unresolved)
 
     def _room(self) -> int | None:
         """Return the longest inner packet that the path takes, where the interface takes longer."""
@@ -306,7 +310,7 @@ class Tunnel:
                 tunnel=self.name,
                 state=self.state,
                 local=_text(self.binding.local),
-                remote=_text(self.config.remote),
+                remote=self.far_end,
                 detail=self.detail,
             )
         ]
@@ -347,6 +351,17 @@ class Tunnel:
     def note_answer(self) -> None:
         """Note that a keepalive was answered just now: packets get there and back."""
         self.refusal.disprove()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it has been asked for a sign of life, and not long enough ago to be missed."""
+        return bool(self.silence) and self._awaited
+
+    @property
+    def far_end(self) -> str:
+        """The other end in words: its address, its name as long as none is known, or any."""
+        config = replace(self.config, remote=None) if self.unresolved else self.config
+        return config.far_end
 
     @property
     def has_carrier(self) -> bool:
@@ -426,7 +441,7 @@ class Tunnel:
             tunnel=self.name,
             local=_text(self.binding.local),
             source=None if self.source is None else str(self.source),
-            remote=_text(self.config.remote),
+            remote=self.far_end,
             mtu=self.mtu,
             packet_socket=self.packet_socket,
         )
@@ -463,6 +478,8 @@ class Tunnel:
     def _state(self, seen: Observation) -> tuple[TunnelState, str]:
         """Return the state that *seen* calls for, and why: the gravest where there are several."""
         remote, local = self.config.remote, self.binding.local
+        if self.unresolved:
+            return TunnelState.UNRESOLVED, self.unresolved
         if seen.loop:
             ring = " > ".join((*seen.loop, seen.loop[0]))
             return TunnelState.LOOP, f"{remote} is routed into the tunnel itself: {ring}"

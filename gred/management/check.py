@@ -6,7 +6,7 @@ asked, what it would have said is left out.
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,12 +37,16 @@ def check(path: Path, *, quiet: bool = False) -> int:
         return int(ExitCode.BAD_CONFIGURATION)
     if quiet:
         return int(ExitCode.OK)
+    from gred.management import naming  # noqa: PLC0415 - the daemon has its own way
+
     kernel = _kernel()
-    view = look(config, kernel)
+    written, names = config, naming.resolve(config)
+    config = names.config
+    view = replace(look(config, kernel), unresolved=names.unknown, found=names.found)
     if kernel is not None:
         view = replace(view, others=Receivers().look())
     plan = [f"# {line}".rstrip() for line in describe(config, view)]
-    print(render(config), *plan, sep="\n")
+    print(render(written), *plan, sep="\n")
     for warning in (*warnings(config, view), *programs(config), *account.complaints(path)):
         print(f"warning: {warning}", file=sys.stderr)
     return int(ExitCode.OK)
@@ -68,6 +72,8 @@ class View:
     others: Others = field(default_factory=Others)  # who else takes GRE
     shared: dict[str, list[str]] = field(default_factory=dict)  # tunnel -> what others have too
     addresses: dict[str, list[IPAddress]] = field(default_factory=dict)  # by interface, best first
+    found: Mapping[str, Sequence[IPAddress]] = field(default_factory=dict)  # what names have now
+    unresolved: Mapping[str, str] = field(default_factory=dict)  # tunnel -> why its name has none
 
 
 def look(config: Config, kernel: Kernel | None) -> View:
@@ -124,6 +130,8 @@ def describe(config: Config, view: View) -> Iterator[str]:
         yield ""
         yield f"{tunnel.name}: {terms.outer(tunnel)}"
         yield from (f"  {line}" for line in terms.making(tunnel, _mtu(tunnel, route)))
+        if found := view.found.get(tunnel.name):
+            yield f"  {tunnel.remote_name} has {', '.join(map(str, found))} now{_again(tunnel)}"
         yield f"  {_arithmetic(tunnel, route)}"
         yield from (f"  {line}" for line in _asking(tunnel))
         if isinstance(route, RouteInfo):
@@ -145,6 +153,8 @@ def warnings(config: Config, view: View) -> Iterator[str]:
         route = view.routes.get(tunnel.name)
         if tunnel.local in view.foreign:
             yield f"{where} Local: no interface has {tunnel.local} now"
+        if why := view.unresolved.get(tunnel.name):
+            yield f"{tunnel.place('Remote')}: [Tunnel {tunnel.name}] Remote: {why}"
         if isinstance(route, NoRoute):
             yield f"{where} Remote: no route to {tunnel.remote} now: {route.reason}"
         if tunnel.name in view.links.values():
@@ -298,10 +308,16 @@ def _arithmetic(tunnel: TunnelConfig, route: Route | None) -> str:
     )
 
 
+def _again(tunnel: TunnelConfig) -> str:
+    if tunnel.resolve_interval is None:
+        return "; it is resolved again when the other end is lost"
+    return f"; it is resolved again every {tunnel.resolve_interval:g} s"
+
+
 def _asking(tunnel: TunnelConfig) -> Iterator[str]:
     """Say whom the tunnel asks for signs of life, and what follows."""
     who = ", ".join(map(str, dict.fromkeys(outer for _network, outer in tunnel.peers)))
-    how = f"asks {tunnel.remote or who} for a keepalive"
+    how = f"asks {tunnel.far_end if tunnel.has_remote else who} for a keepalive"
     if tunnel.keepalive_target is not None:
         how = f"pings {tunnel.keepalive_target} from {tunnel.echo_source}"
     if tunnel.keepalive is not None:

@@ -80,7 +80,7 @@ def _peers(tunnel: TunnelConfig) -> Iterator[str]:
 def outer(tunnel: TunnelConfig) -> str:
     """Return the kind of tunnel, its ends, and what its GRE and outer headers have."""
     local = tunnel.local or (f"%{tunnel.local_interface}" if tunnel.local_interface else "any")
-    words = [f"{tunnel.mode} local {local} remote {tunnel.remote or 'any'}"]
+    words = [f"{tunnel.mode} local {local} remote {tunnel.far_end}"]
     words += [f"dev {tunnel.underlay_device}"] if tunnel.underlay_device is not None else []
     words += [f"fwmark {tunnel.firewall_mark}"] if tunnel.firewall_mark else []
     if tunnel.input_key == tunnel.output_key:

@@ -284,7 +284,7 @@ class TestOptions:
         ("line", "message"),
         [
             ("Local=?", 'Local: expected an IP address, %INTERFACE or any, got "?"'),
-            ("Remote=10.0.0", 'Remote: expected an IP address or any, got "10.0.0"'),
+            ("Remote=10.0.0", 'Remote: expected an IP address, a host name or any, got "10.0.0"'),
             ("Address=10/8", 'Address: expected ADDRESS/PREFIX, ... or none, got "10/8"'),
             (
                 "Route=20.1.3.1/24",
@@ -333,7 +333,7 @@ class TestOptions:
         assert len(problems(tmp_path, "[Tunnel a]\nAddress=x, 10.0.0.1/8, y\n")) == 2
 
     def test_values_in_doubt_raise_no_second_problem(self, tmp_path: Path) -> None:
-        text = "[Tunnel a]\nRemote=x\n[Tunnel b]\nRemote=y\n"
+        text = "[Tunnel a]\nRemote=1.2\n[Tunnel b]\nRemote=3.4\n"
         assert len(problems(tmp_path, text)) == 2
 
 

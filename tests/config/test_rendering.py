@@ -24,6 +24,7 @@ def test_defaults_are_written_out() -> None:
         "Mode=gre",
         "Local=any",
         "Remote=any",
+        "ResolveInterval=1min",
         "Device=none",
         "FirewallMark=none",
         "Namespace=none",

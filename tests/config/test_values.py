@@ -146,21 +146,21 @@ def test_key_beyond_four_octets_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["192.0.2.1", "fd00::1"])
 def test_endpoint_is_an_address_of_either_family(text: str) -> None:
-    assert values.ENDPOINT.read(text) == ip_address(text)
+    assert values.REMOTE.read(text) == (ip_address(text), None)
 
 
 def test_endpoint_may_be_any() -> None:
-    assert values.ENDPOINT.read("any") is None
+    assert values.REMOTE.read("any") == (None, None)
 
 
 @pytest.mark.parametrize("text", ["192.0.2", "192.0.2.300", "fd00:::1"])
 def test_endpoint_that_is_no_address_is_refused(text: str) -> None:
-    assert refuses(values.ENDPOINT, text) == [""]
+    assert refuses(values.REMOTE, text) == [""]
 
 
 def test_endpoint_with_an_interface_is_refused_in_words() -> None:
-    assert refuses(values.ENDPOINT, "fe80::1%eth0") == ["write fe80::1, and Device=eth0"]
-    assert refuses(values.ENDPOINT, "%eth0") == ["only Local= takes %INTERFACE"]
+    assert refuses(values.REMOTE, "fe80::1%eth0") == ["write fe80::1, and Device=eth0"]
+    assert refuses(values.REMOTE, "%eth0") == ["only Local= takes %INTERFACE"]
 
 
 @pytest.mark.parametrize("separator", [",", ", ", " ", " , ", "\n", ",\n", "\t"])
@@ -406,3 +406,32 @@ def test_other_text_is_no_command(text: str, hint: str) -> None:
 def test_what_only_a_shell_does_is_noted(text: str, noted: str) -> None:
     note = values.COMMAND.note(text)
     assert note == (f"there is no shell: {noted} is handed over as it stands" if noted else "")
+
+
+@pytest.mark.parametrize(
+    "name", ["vpn.example", "vpn.example.", "gateway", "a-1.b_2.example", "3com.example", "x" * 63]
+)
+def test_a_remote_may_have_a_name(name: str) -> None:
+    assert values.REMOTE.read(name) == (None, name)
+    assert values.REMOTE.write((None, name)) == name
+    assert values.REMOTE.write((ip_address("192.0.2.1"), name)) == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("192.0.2", "1.2.3.4.5", "vpn.example.1", "host.0x10", "0x7f000001", "-a.example", "a..b"),
+        *(
+            "a b",
+            "h\u00f6st.example",
+            "x" * 64,
+            f"{'x' * 63}." * 4 + "example",
+            ".",
+            "none",
+            "Yes",
+            "",
+        ),
+    ],
+)
+def test_what_is_no_name_and_no_address_is_refused(text: str) -> None:
+    assert refuses(values.REMOTE, text)

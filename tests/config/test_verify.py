@@ -1,10 +1,12 @@
 """What is refused though every single value is fine."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from gred.config.verify import refuse_remote
 from tests.config.files import load_text, problems
 
 
@@ -28,6 +30,13 @@ class TestEnds:
             ("Local=169.254.0.1", "Remote=169.254.0.2"),
             ("Local=240.0.0.1", "Remote=240.0.0.2"),
             ("TTL=64", "DiscoverPathMTU=no"),
+            ("Remote=vpn.example",),
+            ("Local=192.0.2.1", "Remote=vpn.example"),
+            ("Remote=vpn.example", "Keepalive=10s", "IPv6FlowLabel=7"),
+            (
+                *("Remote=vpn.example", "Keepalive=10s", "ProbeMTU=yes"),
+                *("Address=10.1.2.1/30", "KeepaliveTarget=10.1.2.2"),
+            ),
         ],
     )
     def test_sensible_ends_are_fine(self, lines: tuple[str, ...], tmp_path: Path) -> None:
@@ -443,3 +452,38 @@ class TestKeepalive:
         assert of_tunnel(tmp_path, *ends, "ProbeMTU=yes") == [
             "ProbeMTU: expected Remote= or Peers= with it: who is to answer"
         ]
+
+
+class TestNames:
+    def test_a_name_leaves_no_room_for_many_remotes(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Remote=vpn.example", "Peers=10.0.0.2@192.0.2.2") == [
+            "Peers: expected no Remote= beside it, got vpn.example"
+        ]
+
+    def test_one_name_is_one_remote(self, tmp_path: Path) -> None:
+        one = "Local=192.0.2.1\nRemote=vpn.example\n"
+        (problem,) = problems(tmp_path, f"[Tunnel a]\n{one}[Tunnel b]\n{one}")
+        assert "got the same (local 192.0.2.1, remote vpn.example, no key)" in problem
+        other = one.replace("vpn", "hub")
+        assert problems(tmp_path, f"[Tunnel a]\n{one}[Tunnel b]\n{other}") == []
+
+    @pytest.mark.parametrize(
+        ("address", "reason"),
+        [
+            ("192.0.2.2", ""),
+            ("192.0.2.1", "another address than Local="),
+            ("fd00::2", "expected an IPv4 address"),
+            ("127.0.1.1", "two loopback addresses or none"),
+            ("169.254.0.1", ""),
+            ("::ffff:192.0.2.2", "expected 192.0.2.2 for an IPv4 end"),
+            ("224.0.0.5", "a multicast group"),
+            ("10.9.0.2", "the tunnel would carry its own outer packets"),
+        ],
+    )
+    def test_an_address_of_a_name_is_judged_as_a_written_one(
+        self, tmp_path: Path, address: str, reason: str
+    ) -> None:
+        text = "[Tunnel a]\nLocal=192.0.2.1\nRemote=vpn.example\nRoute=10.9.0.0/16\n"
+        (tunnel,) = load_text(tmp_path, text).tunnels
+        refused = refuse_remote(replace(tunnel, remote=ip_address(address)))
+        assert (reason in refused) if reason else not refused

@@ -461,6 +461,25 @@ class FakeMonitor:
         self.closed = True
 
 
+class FakeResolver:
+    """Answers of the moment. *held*: a question that nobody answers until it is set."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[str] | OSError] = {}
+        self.asked: list[tuple[str, int]] = []
+        self.held: asyncio.Event | None = None
+
+    async def resolve(self, host: str, version: int) -> list[IPAddress]:
+        self.asked.append((host, version))
+        if self.held is not None:
+            await self.held.wait()
+        answer = self.answers.get(host, [])
+        if isinstance(answer, OSError):
+            raise answer
+        found = map(ip_address, answer)
+        return [address for address in found if version in {0, address.version}]
+
+
 @dataclass
 class House:
     """A daemon among fakes. Made on a running loop."""
@@ -468,6 +487,7 @@ class House:
     tunnels: tuple[TunnelConfig, ...] = ()
     kernel: FakeKernel = field(default_factory=FakeKernel)
     events: list[Event] = field(default_factory=list)
+    resolver: FakeResolver = field(default_factory=FakeResolver)
 
     def __post_init__(self) -> None:
         self.daemon = Daemon(
@@ -479,6 +499,7 @@ class House:
                 open_device=self.kernel.open,
                 make_plane=self._make_plane,
                 make_monitor=self._make_monitor,
+                resolve=self.resolver.resolve,
             ),
         )
 

@@ -184,6 +184,7 @@ class TestProjection:
 
     OF_CONTROL: ClassVar = {
         *("name", "location", "places", "notes", "mode", "local_interface"),
+        *("remote_name", "resolve_interval"),
         *("underlay_device", "namespace"),
         *("mac_address", "addresses", "routes", "repair", "offload", "discover_path_mtu"),
         *("keepalive", "keepalive_retries", "keepalive_reply", "carrier", "probe_mtu"),

@@ -3,32 +3,13 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from gred.lab.hosts import Host
 from gred.lab.traffic import ping
 from tests import require
-from tests.netns import sandbox
 from tests.netns.conftest import LEFT, RIGHT
 from tests.netns.daemons import Daemons, events, wait_for_event
 from tests.netns.once import implementation  # noqa: F401 - control alone
-
-NOBODY = 65534
-
-
-@pytest.fixture
-def as_service() -> list[str]:
-    """Return how to run the rest as the unit does: no root, two capabilities, calls refused."""
-    setpriv = require.program("setpriv", package="util-linux")
-    unshare = require.program("unshare", package="util-linux")
-    device = "mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200"
-    kept = "-all,+net_admin,+net_raw"
-    return [
-        *(unshare, "--mount", "sh", "-c", f'{device} && exec "$@"', "sh"),
-        *sandbox.wrapper(*sandbox.DOCKER),
-        *(setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"),
-        *(f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}"),
-    ]
+from tests.netns.service import NOBODY, as_service
 
 
 def script(path: Path, text: str) -> Path:
@@ -52,7 +33,7 @@ def routes(host: Host) -> set[str]:
 
 
 def test_the_service_user_changes_routes_in_a_hook(
-    hosts: tuple[Host, Host], daemons: Daemons, as_service: list[str]
+    hosts: tuple[Host, Host], daemons: Daemons
 ) -> None:
     left, right = hosts
     ip = require.program("ip", package="iproute2")
@@ -65,7 +46,7 @@ def test_the_service_user_changes_routes_in_a_hook(
     )
     daemons.start(right, section(1))
     own = f"PostUp={ip} route add 10.77.0.0/16 dev t\nPreDown={hook}\nOnStateChange={hook}"
-    daemon = daemons.launch(left, section(0, own), wrapper=as_service)
+    daemon = daemons.launch(left, section(0, own), wrapper=as_service())
     wait_for_event(daemon, "started")
     wait_for_event(daemon, "hook_ended", hook="PostUp")
     wait_for_event(daemon, "hook_ended", hook="OnStateChange", state="up")

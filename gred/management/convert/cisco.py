@@ -220,7 +220,7 @@ _LINES: dict[str, Callable[[Draft, list[str], int], None]] = {
 
 
 def _finish(draft: Draft) -> None:
-    if draft.values.get("remote") is None and not draft.values.get("peers"):
+    if not draft.has_remote and not draft.values.get("peers"):
         draft.remark("no destination: it receives and cannot send")
 
 

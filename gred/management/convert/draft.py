@@ -90,6 +90,11 @@ class Draft:
         self.no_equivalent(said, line, why)
         self.refused = True
 
+    @property
+    def has_remote(self) -> bool:
+        """Whether it has one other end, an address or a name."""
+        return bool(self.values.get("remote") or self.values.get("remote_name"))
+
     def tunnel(self, source: str) -> TunnelConfig:
         """Return the tunnel; *source* is the name of the input."""
         return TunnelConfig(name=self.name, location=Location(source, self.line), **self.values)

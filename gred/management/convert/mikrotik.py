@@ -114,7 +114,7 @@ def _gre(drafts: Drafts, command: _Command) -> None:
             draft.no_equivalent(name, line, _SECRET)
         elif name not in _NEEDLESS | _SAME.keys() | {"disabled"}:
             draft.no_equivalent(said, line)
-    if draft.values.get("remote") is None:
+    if not draft.has_remote:
         draft.remark("no remote-address: it receives and cannot send", line)
         draft.put("Keepalive", "no")
 

@@ -12,6 +12,7 @@ from gred.config.model import DaemonConfig
 from gred.config.problems import display
 from gred.control.errors import ExitCode
 from gred.control.twins import Claim, claim
+from gred.management import naming
 from gred.management.doctor import filters, host, networkd, report, tunnels, unit
 from gred.management.doctor.facts import Configuration, Facts, Tunnel, Unseen
 from gred.management.doctor.findings import findings
@@ -70,7 +71,9 @@ def _refused(path: Path) -> str:
 
 def gather(config: Config, configuration: Configuration, path: Path, root: Path) -> Facts:
     """Return all facts; one that breaks is told as not seen."""
-    seen = _try(lambda: tunnels.look(config, root))
+    names = naming.resolve(config)
+    config = names.config
+    seen = _try(lambda: tunnels.look(names, root))
     looked_at: tuple[Tunnel, ...] = () if isinstance(seen, Unseen) else seen
     underlays = _try(lambda: tunnels.underlays(looked_at))
     return Facts(

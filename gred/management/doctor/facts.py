@@ -206,6 +206,8 @@ class Tunnel:
     """Interface that has the local address now."""
     local_missing: str = ""
     """Why there is no local address; empty: there is, or any will do."""
+    unresolved: str = ""
+    """Why the name of its remote has no address; empty: it has, or there is no name."""
     remotes: tuple[Remote, ...] = ()
     loop: tuple[str, ...] = ()
     """Tunnels that its outer packets pass until they are back at it."""

@@ -429,6 +429,14 @@ def _accept(stop: Stop, hook: str, packet: Packet) -> str:
 
 def _tunnel(tunnel: Tunnel, underlays: dict[str, Underlay], facts: Facts) -> Iterator[Finding]:
     yield from _local(tunnel)
+    if tunnel.unresolved:
+        yield Finding(
+            kind="unresolved",
+            tunnels=(tunnel.name,),
+            what=f"{tunnel.unresolved} (Remote=)",
+            why="nothing is sent before it has one; a gred that runs keeps the last one",
+            remedy="resolvectl status; cat /etc/resolv.conf; or write the address into Remote=",
+        )
     yield from _loop(tunnel)
     for remote in tunnel.remotes:
         yield from _remote(tunnel, remote, underlays)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from gred.config.model import Config, IPAddress, IPInterface, IPNetwork, TunnelConfig
+from gred.config.model import IPAddress, IPInterface, IPNetwork, TunnelConfig
 from gred.control.errors import words
 from gred.control.interfaces import compare
 from gred.control.kernel import messages, settings, xfrm
@@ -24,6 +24,7 @@ from gred.management import check
 from gred.management.doctor import networkd
 from gred.management.doctor.facts import IPsec, Remote, Tunnel, Underlay, Unseen
 from gred.management.doctor.filters import is_there
+from gred.management.naming import Resolved
 
 T = TypeVar("T")
 
@@ -38,14 +39,14 @@ class _Space:
     networks: dict[str, list[IPInterface]]
 
 
-def look(config: Config, root: Path) -> tuple[Tunnel, ...] | Unseen:
+def look(names: Resolved, root: Path) -> tuple[Tunnel, ...] | Unseen:
     """Return what each tunnel is, and what it would be."""
     ipsec = _tables()
     # Where IPsec may want a state, no socket may be connected.
     is_plain = not isinstance(ipsec, Unseen) and not ipsec.policies
     kernel = Netlink(connects=is_plain)
     try:
-        return tuple(_Looking(kernel, config, root, ipsec).tunnels())
+        return tuple(_Looking(kernel, names, root, ipsec).tunnels())
     except OSError as error:
         return Unseen(f"netlink: {words(error)}")
 
@@ -111,10 +112,10 @@ class _Looking:
     """One look at all tunnels; what is the same for several is asked once."""
 
     def __init__(
-        self, kernel: Netlink, config: Config, root: Path, ipsec: xfrm.Tables | Unseen
+        self, kernel: Netlink, names: Resolved, root: Path, ipsec: xfrm.Tables | Unseen
     ) -> None:
         self._kernel = kernel
-        self._config = config
+        self._config, self._unresolved = names.config, names.unknown
         self._root = root
         self._files = networkd.files(root)
         self._spaces: dict[str | None, _Space | None] = {None: self._space(None)}
@@ -179,6 +180,7 @@ class _Looking:
             local_interface=config.local_interface,
             local_device=self._device_of(local),
             local_missing=missing,
+            unresolved=self._unresolved.get(config.name, ""),
             remotes=remotes,
             loop=() if loop is None else loop.way,
             loop_certain=loop is not None and loop.certain,

@@ -70,7 +70,9 @@ def _other_local(tunnel: TunnelConfig, notes: list[str]) -> IPAddress | None:
     if _is_group(tunnel.remote):
         notes.append("the outer address of the other end is not known here: it has a group")
         return None
-    if tunnel.remote is None:
+    if tunnel.remote_name is not None:
+        notes.append(f"{tunnel.remote_name} is the other end: its address belongs in place of any")
+    elif tunnel.remote is None:
         notes.append("Remote= is any: the outer address of the other end is not known here")
     return tunnel.remote
 

@@ -86,7 +86,7 @@ def test_line(lines: str, fields: dict[str, Any], tmp_path: Path) -> None:
         ("ip address 10.1.2.1 255.0.255.0", "expected an address and a netmask"),
         ("ip address dhcp", "Address= takes ADDRESS/PREFIX"),
         ("tunnel source Loopback0", "Local=%NAME follows an interface of this host"),
-        ("tunnel destination peer.example", "peer.example: Remote= takes an IP address"),
+        ("tunnel destination 192.0.2", "192.0.2: Remote= takes an IP address"),
     ],
 )
 def test_what_cannot_be_said_is_said(lines: str, words: str, tmp_path: Path) -> None:
@@ -104,3 +104,9 @@ def test_another_mode_is_no_tunnel_of_ours() -> None:
 def test_a_block_that_lost_its_indentation(tmp_path: Path) -> None:
     lines = block("tunnel key 42").replace("\n ", "\n")
     assert loaded(converted(lines), tmp_path)["Tunnel0"].input_key == 42
+
+
+def test_a_destination_may_be_a_name(tmp_path: Path) -> None:
+    done = converted(block("tunnel destination peer.example"))
+    assert "it receives and cannot send" not in said(done)
+    assert loaded(done, tmp_path)["Tunnel0"].remote_name == "peer.example"

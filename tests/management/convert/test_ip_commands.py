@@ -91,7 +91,10 @@ def test_addresses_and_routes(
         ("ip link set other up", "no tunnel was made of that name"),
         ("ip addr add $INNER dev t", "no equivalent"),
         ("ip link set t mtu 40", "mtu 40: MTUBytes= takes 68..65535 or auto"),
-        ("ip link add u type gre remote $REMOTE", "$REMOTE: Remote= takes an IP address or any"),
+        (
+            "ip link add u type gre remote $REMOTE",
+            "$REMOTE: Remote= takes an IP address, a host name or any",
+        ),
         ("ip link add u type gre external", "[Tunnel u]: line 2: no equivalent: external"),
         ("ip link add u type gre remote 192.0.2.9 encap fou encap-dport 4", "encap fou"),
         (f"ip link add u type gre {BOTH}", "gred refuses this: expected another Local, Remote"),

@@ -79,6 +79,7 @@ PLANTED: list[tuple[str, Facts, str]] = [
         "iptables -I INPUT",
     ),
     ("local_missing", tunnel(local_missing="no interface has 192.0.2.1"), "ip address show"),
+    ("unresolved", tunnel(unresolved="cannot resolve vpn.example: no answer"), "resolvectl status"),
     ("no_route", remote(no_route="Network is unreachable"), "ip route add 192.0.2.2 via"),
     ("loop", tunnel(loop=("t",), loop_certain=True), "ip route add 192.0.2.2 via"),
     ("loop", tunnel(loop=("u", "t")), "ip route add 192.0.2.2 via"),
