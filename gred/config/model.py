@@ -150,6 +150,9 @@ class TunnelConfig:
     learn_peers: bool = False
     """Without a remote: whether that is learned from the packets that arrive."""
 
+    allowed_sources: tuple[IPNetwork, ...] = ()
+    """Inner networks that packets of the other end may come from; none: they may from all."""
+
     clamp_mss: bool = True
     """Whether the MSS of TCP handshakes is lowered to what the tunnel takes."""
     offload: bool = True

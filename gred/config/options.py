@@ -101,6 +101,7 @@ TUNNEL_OPTIONS: tuple[Option, ...] = (
     Option("Protocol", ("protocol",), "none", kinds.PROTOCOL, "One more protocol type (EtherType) that is carried beside IPv4 and IPv6, mpls being 0x8847; there is no offload then."),
     Option("Peers", ("peers",), "none", kinds.PEERS, "Without Remote=: which outer address an inner address or network is behind, as INNER@OUTER; the longest prefix wins, and a multicast network may be behind several, which all get a copy."),
     Option("LearnPeers", ("learn_peers",), "no", kinds.BOOLEAN, "Without Remote=: whether the outer address of an inner one is learned from packets that arrive; needs a key; one that was heard within 30 seconds keeps what it has."),
+    Option("AllowedSources", ("allowed_sources",), "none", kinds.NETWORKS, "Inner networks that packets of the other end may come from; what comes from elsewhere is dropped as spoofed. Without it they may come from anywhere."),
     Option("ClampMSS", ("clamp_mss",), "yes", kinds.BOOLEAN, "Whether TCP handshakes in both directions are made to promise no larger segments than the tunnel takes."),
     Option("Offload", ("offload",), "auto", _OFFLOAD, "Whether TCP and UDP cross the interface in large segments; auto uses what the kernel offers."),
     Option("PacketSocket", ("packet_socket",), "auto", _PACKET_SOCKET, "Whether packets that follow one another leave through a packet socket, the way that the kernel has just sent the first of them; auto allows it where no netfilter rule looks at outgoing packets."),

@@ -35,6 +35,7 @@ def verify(config: Config) -> list[Problem]:
             _contradictions,
             _peers,
             _protocol,
+            _allowed_sources,
             _keepalive,
             _keepalive_target,
             _probe_mtu,
@@ -132,6 +133,13 @@ def _protocol(tunnel: TunnelConfig) -> Iterator[Problem]:
     if tunnel.protocol is not None and tunnel.mode == "gretap":
         yield _problem(
             tunnel, "Protocol", "expected Mode=gre: gretap carries Ethernet and no other"
+        )
+
+
+def _allowed_sources(tunnel: TunnelConfig) -> Iterator[Problem]:
+    if tunnel.allowed_sources and tunnel.mode == "gretap":
+        yield _problem(
+            tunnel, "AllowedSources", "expected Mode=gre: of Ethernet no inner sources are checked"
         )
 
 

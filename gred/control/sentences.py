@@ -75,6 +75,11 @@ def refused(report: Report, config: TunnelConfig) -> str:
             )
         case DropReason.UNKNOWN_PROTOCOL:
             return f"{who} {_protocol_sentence(report.protocol, config)}"
+        case DropReason.SPOOFED:
+            return (
+                f"{who} sends packets {report.detail}, which AllowedSources= does not have: add it"
+                " there if that is right"
+            )
         case _:
             kind = _FOREIGN_KINDS.get(report.reason)
             return f"{who} sends {kind}" if kind else ""

@@ -121,6 +121,7 @@ def decapsulate(
     states: Buffer,
     descriptors: Buffer,
     lookup: Buffer,
+    sources: Buffer,
     tun_writes: Buffer,
     pieces: Buffer,
     headers: Buffer,
@@ -135,6 +136,8 @@ def decapsulate(
 
     *states*: the receiving worker's RxState of each tunnel. *descriptors*: what it writes each
     tunnel's frames to, 32 bits each; -1: nowhere.
+
+    *sources*: SourceRange rows in order, of tunnels that check them.
 
     *now*: milliseconds of a clock that does not go back, of which 32 bits count. It tells late
     packets from a peer that began anew.

@@ -75,6 +75,7 @@ class Ingress:
             self._worker.rx_states,
             self._worker.descriptors,
             self._tunnels.lookup,
+            self._tunnels.sources,
             writes.frames,
             writes.pieces,
             writes.headers,

@@ -17,6 +17,7 @@ u8, u16, u32, u64, i32 = (
 
 DROP_COUNTERS = 32
 FRAME_HEADROOM = 64
+SOURCE_KEY = 24
 NO_PIECE = 0xFFFFFFFF
 SOCKET_TTL = 64
 SOCKET_TOS = 0
@@ -49,6 +50,7 @@ class TunnelFlag(IntFlag):
     PACKET_INFO = 1 << 17
     LEARNS = 1 << 18
     ECHOES = 1 << 19
+    CHECKS_SOURCES = 1 << 20
 
 
 class Stage(IntEnum):
@@ -310,3 +312,9 @@ class LookupEntry(ctypes.Structure):
         ("local", u8 * 16),
         ("remote", u8 * 16),
     )
+
+
+class SourceRange(ctypes.Structure):
+    """Ingress: inner sources that a tunnel takes, from the first to the last."""
+
+    _fields_ = (("first", u8 * SOURCE_KEY), ("last", u8 * SOURCE_KEY))

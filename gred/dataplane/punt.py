@@ -201,14 +201,23 @@ def report_refused(
         source=ip_address(bytes(entry.source[:width])),
         destination=ip_address(bytes(entry.destination[:width])),
         key=entry.key if keyed else None,
-        detail=(
-            f"it has {_key(entry.key if keyed else None)}, expected {_key(expected)}"
-            if reason is DropReason.KEY_MISMATCH
-            else describe(header)
-        ),
+        detail=_detail(arrivals, entry, header, entry.key if keyed else None, expected),
         expected=expected,
         protocol=int.from_bytes(header[2:4]) if len(header) >= GRE_BASE else None,
     )
+
+
+def _detail(
+    arrivals: Arrivals, entry: Received, header: bytes, key: int | None, expected: int | None
+) -> str:
+    """Say more of a refused datagram than its reason does."""
+    match entry.verdict:
+        case DropReason.KEY_MISMATCH:
+            return f"it has {_key(key)}, expected {_key(expected)}"
+        case DropReason.SPOOFED:
+            return inner_source(arrivals.arena[entry.inner_offset : entry.inner_offset + 40])
+        case _:
+            return describe(header)
 
 
 def describe(header: bytes) -> str:
@@ -223,6 +232,16 @@ def describe(header: bytes) -> str:
         if protocol == PROTOCOL_PPP:
             return f"PPTP call id {int.from_bytes(header[6:8])}, {text}"
     return text
+
+
+def inner_source(packet: bytes) -> str:
+    """Say where an IP packet comes from; nothing for any other."""
+    version = packet[0] >> 4 if packet else 0
+    if version == 4 and len(packet) >= 20:
+        return f"from {ip_address(bytes(packet[12:16]))}"
+    if version == 6 and len(packet) >= 40:
+        return f"from {ip_address(bytes(packet[8:24]))}"
+    return ""
 
 
 def inner_destination(packet: bytes) -> str:

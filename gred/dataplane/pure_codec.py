@@ -30,6 +30,7 @@ from gred.dataplane.pure_encapsulate import Encapsulator
 from gred.dataplane.pure_flows import order_frame
 from gred.dataplane.pure_lookup import LookupTable
 from gred.dataplane.pure_segment import HeaderSpace
+from gred.dataplane.pure_sources import SourceRanges
 from gred.wire.checksum import checksum
 from gred.wire.drop import DropReason
 
@@ -217,6 +218,7 @@ def decapsulate(
     states: "WriteableBuffer",
     descriptors: "WriteableBuffer",
     lookup: "WriteableBuffer",
+    sources: "WriteableBuffer",
     tun_writes: "WriteableBuffer",
     pieces: "WriteableBuffer",
     headers: "WriteableBuffer",
@@ -238,6 +240,7 @@ def decapsulate(
         records,
         rx_states,
         LookupTable(memoryview(lookup).cast("B"), len(records)),
+        SourceRanges(memoryview(sources).cast("B")),
         Writer(
             view,
             Queue(_table(tun_writes, TunWrite), _table(pieces, Piece), fds),

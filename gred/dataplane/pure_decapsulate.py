@@ -3,7 +3,7 @@
 Part of the twin of the C codec; its contract is in _codec.pyi. No system call, no exception for a
 packet: a refused one is counted by reason.
 
-    GRE header -> tunnel -> checksum -> inner header -> ECN -> sequence
+    GRE header -> tunnel -> checksum -> inner header -> ECN -> sequence -> inner source
 """
 
 import struct
@@ -17,6 +17,7 @@ from gred.dataplane.pure_flags import has
 from gred.dataplane.pure_inner import VERSION, find_ip, has_partial_checksum, locate, measure
 from gred.dataplane.pure_lookup import Addresses, LookupTable
 from gred.dataplane.pure_sequence import check_number
+from gred.dataplane.pure_sources import SourceRanges
 from gred.wire import echo, ethernet, gre, icmp, ip
 from gred.wire.checksum import ones_complement_sum
 from gred.wire.drop import DropReason
@@ -36,6 +37,7 @@ class Decapsulator:
         tunnels: "ctypes.Array[TunnelRecord]",
         states: "ctypes.Array[RxState]",
         lookup: LookupTable,
+        sources: SourceRanges,
         writer: Writer,
         now: int,
     ) -> None:
@@ -44,6 +46,7 @@ class Decapsulator:
         self.tunnels = tunnels
         self.states = states
         self.lookup = lookup
+        self.sources = sources
         self.writer = writer
         self.coalescer = Coalescer(view, writer.queue)
 
@@ -120,6 +123,13 @@ class Decapsulator:
         if reason:
             return reason
         packet = self._inspect(entry)
+        # Last, so that none of the other end's numbers is missing. What is no IP has no source.
+        checks = has(record.flags, TunnelFlag.CHECKS_SOURCES)
+        if checks and packet.ip is not None and not has(record.flags, TunnelFlag.ETHERNET):
+            begin, length = (12, 4) if packet.ip.version == 4 else (8, 16)
+            begin += packet.ip.offset
+            if not self.sources.have(entry.tunnel, bytes(self.view[begin : begin + length])):
+                return DropReason.SPOOFED
         if has(record.flags, TunnelFlag.CLAMP_MSS) and packet.ip is not None:
             clamp_mss(self.view, packet.ip.offset, packet.end, min(record.mtu, record.path_mtu))
         return packet

@@ -28,6 +28,7 @@ from gred.dataplane.layout import (
     TxState,
 )
 from gred.dataplane.receivers import Receivers, Taken, wire_address
+from gred.dataplane.sources import SourceTable
 from gred.dataplane.traffic import Traffic
 from gred.dataplane.underlay.contract import Membership, SendOptions
 from gred.wire.drop import DropReason
@@ -77,6 +78,8 @@ class TunnelParameters:
     """One more protocol type that is carried, beside IPv4 and IPv6; needs a device for it."""
     peers: tuple[tuple[IPNetwork, IPAddress], ...] = ()
     """Without a remote: which remote an inner network is behind."""
+    allowed_sources: tuple[IPNetwork, ...] = ()
+    """Inner networks that packets of the other end may come from; none: they may from all."""
     learn_peers: bool = False
     """Without a remote: learn that from the packets that arrive."""
     group_device: int | None = 0
@@ -146,6 +149,7 @@ class TunnelParameters:
             # A tunnel that only receives is a mirror's: what it hands on stays as it came.
             TunnelFlag.CLAMP_MSS: self.clamp_mss
             and (self.remote is not None or self.has_many_remotes),
+            TunnelFlag.CHECKS_SOURCES: bool(self.allowed_sources),
             TunnelFlag.ECHOES: self.echo is not None,
             TunnelFlag.LEARNS: self.has_many_remotes and self.learn_peers,
         }
@@ -234,6 +238,7 @@ class TunnelTable:
         self.memory = table(TunnelRecord, CAPACITY)
         self.workers = tuple(Worker() for _ in range(workers))
         self._receivers = Receivers()
+        self._sources = SourceTable()
         self._free = list[int]()
         self._next = 1
 
@@ -241,6 +246,11 @@ class TunnelTable:
     def lookup(self) -> mmap.mmap:
         """The table that finds the record of a received datagram."""
         return self._receivers.memory
+
+    @property
+    def sources(self) -> bytearray:
+        """The inner sources that tunnels take which check them."""
+        return self._sources.memory
 
     def record(self, index: int) -> TunnelRecord:
         """Return a view of one record."""
@@ -285,6 +295,7 @@ class TunnelTable:
         record.inner[:] = parameters.inner.packed if parameters.inner else bytes(4)
         record.local[:] = wire_address(parameters.local)
         record.remote[:] = wire_address(parameters.remote)
+        self._sources.put(index, parameters.allowed_sources)
         self._receivers.put(index, parameters)
 
     def others_take(self, what: Iterable[Taken]) -> None:
@@ -299,6 +310,7 @@ class TunnelTable:
     def remove(self, index: int) -> None:
         """Give the record back. It receives nothing any more."""
         self._receivers.remove(index)
+        self._sources.remove(index)
         self._free.append(index)
 
     def traffic(self, index: int) -> Traffic:

@@ -33,5 +33,6 @@ MEANINGS = {
     "keepalive": "more keepalives than are looked at",
     "eoip": "Ethernet over IP of MikroTik",
     "rx_overrun": "packets came faster than gred read them: it needs more CPU",
+    "spoofed": "an inner source that AllowedSources= does not have",
     "foreign": "no tunnel of ours: another program on this host takes it",
 }

@@ -45,3 +45,4 @@ class DropReason(IntEnum):
     EOIP = 28  # GRE version 1 with protocol type 0x6400: Ethernet over IP of MikroTik
     RX_OVERRUN = 29  # the receive buffer was full: not read in time
     FOREIGN = 30  # no tunnel of ours: another receiver on this host takes it, or may
+    SPOOFED = 31  # an inner source that AllowedSources= has not

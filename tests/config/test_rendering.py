@@ -46,6 +46,7 @@ def test_defaults_are_written_out() -> None:
         "Protocol=none",
         "Peers=none",
         "LearnPeers=no",
+        "AllowedSources=none",
         "ClampMSS=yes",
         "Offload=auto",
         "PacketSocket=auto",

@@ -110,6 +110,11 @@ class TestEnds:
             "Peers: expected 10.0.0.2/32@192.0.2.2 once, got it twice"
         ]
 
+    def test_of_ethernet_no_sources_are_checked(self, tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, "Mode=gretap", "AllowedSources=10.0.0.0/8") == [
+            "AllowedSources: expected Mode=gre: of Ethernet no inner sources are checked"
+        ]
+
     @pytest.mark.parametrize("option", ["Local", "Remote"])
     def test_ipv6_link_local_end(self, option: str, tmp_path: Path) -> None:
         assert of_tunnel(tmp_path, f"{option}=fe80::1") == [

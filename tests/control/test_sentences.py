@@ -78,6 +78,12 @@ def test_what_is_inside(
     assert all(word in said for word in words), said
 
 
+def test_an_inner_source_that_is_not_allowed() -> None:
+    spoofed = replace(report(DropReason.SPOOFED), detail="from 10.9.9.9")
+    said = sentences.refused(spoofed, tunnel())
+    assert said.startswith("192.0.2.2 sends packets from 10.9.9.9, which AllowedSources= does not")
+
+
 def test_what_is_no_matter_of_settings_is_not_said() -> None:
     for reason in (DropReason.NO_BUFS, DropReason.DEVICE_DOWN, DropReason.OTHER):
         assert sentences.refused(report(reason), tunnel()) == ""

@@ -301,6 +301,7 @@ class Ingress:
         self.piece_table = table(Piece, self.pieces)
         self.tables = Tables(self.records)
         self.lookup = make_lookup(self.records)
+        self.sources = bytearray()
 
     def _place(self, entry: Received, datagram: Arrival) -> None:
         self.arena += bytes(-len(self.arena) % 64 + FRAME_HEADROOM + self.skew)
@@ -326,6 +327,7 @@ class Ingress:
             self.tables.rx_states,
             self.tables.descriptors,
             self.lookup,
+            self.sources,
             self.tun_write_table,
             self.piece_table,
             self.headers,

@@ -38,6 +38,7 @@ def ingress_arguments() -> dict[str, Any]:
         "states": bench.tables.rx_states,
         "descriptors": bench.tables.descriptors,
         "lookup": bench.lookup,
+        "sources": bench.sources,
         "tun_writes": bench.tun_write_table,
         "pieces": bench.piece_table,
         "headers": bench.headers,

@@ -60,6 +60,7 @@ class Line:
                 bench.tables.rx_states,
                 bench.tables.descriptors,
                 bench.lookup,
+                bench.sources,
                 bench.tun_write_table,
                 bench.piece_table,
                 bench.headers,

@@ -43,7 +43,7 @@ TWINS: dict[str, dict[str, tuple[ModuleType, str]]] = {
         name: (layout, name)
         for name in (
             *("DROP_COUNTERS", "FRAME_HEADROOM", "PACKET_INFO_LENGTH", "NO_DESTINATION"),
-            *("SENT_INTERVAL", "SOCKET_TTL", "SOCKET_TOS"),
+            *("SENT_INTERVAL", "SOCKET_TTL", "SOCKET_TOS", "SOURCE_KEY"),
         )
     },
     "bytes.h": {"MIX_SEED": (hashes, "MIX_SEED")},

@@ -48,6 +48,7 @@ def index(host: Host, name: str) -> int:
 IN_PLACE = (
     "TTL=9",
     "TOS=0x20",
+    "AllowedSources=10.7.2.0/24",
     "MTUBytes=1300",
     "Keepalive=10s",
     "Carrier=always\nKeepalive=5s",

@@ -108,6 +108,8 @@ struct ingress {
     size_t tunnel_count; /* rows of all three */
     const struct lookup_header *lookup;
     size_t lookup_entries;
+    const struct source_range *sources;
+    size_t source_count;
     struct tun_write *tun_writes;
     size_t tun_writes_capacity;
     struct piece *pieces;
@@ -124,6 +126,9 @@ struct ingress_result {
 
 /* Contract: _codec.pyi. The caller has checked that every offset lies inside the buffers. */
 void decapsulate(const struct ingress *ingress, size_t count, struct ingress_result *result);
+
+/* Does *tunnel*, which checks sources, take the IP packet *view*? */
+bool source_is_allowed(const struct ingress *ingress, uint32_t tunnel, const struct view *view);
 
 /* Is a packet with this sequence number in order? For tunnels with INPUT_SEQUENCE. */
 enum drop_reason check_number(struct rx_state *state, uint32_t number, uint32_t now);

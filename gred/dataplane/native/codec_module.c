@@ -104,8 +104,20 @@ static bool received_fit(const struct received *received, size_t count, size_t a
 
 static PyObject *py_decapsulate(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    enum { ARENA, RECEIVED, TUNNELS, STATES, FDS, LOOKUP, TUN_WRITES, PIECES, HEADERS, BUFFERS };
-    static const int buffer_args[BUFFERS] = {0, 1, 3, 4, 5, 6, 7, 8, 9};
+    enum {
+        ARENA,
+        RECEIVED,
+        TUNNELS,
+        STATES,
+        FDS,
+        LOOKUP,
+        SOURCES,
+        TUN_WRITES,
+        PIECES,
+        HEADERS,
+        BUFFERS
+    };
+    static const int buffer_args[BUFFERS] = {0, 1, 3, 4, 5, 6, 7, 8, 9, 10};
     Py_buffer buffers[BUFFERS] = {{0}};
     size_t count, now;
     struct ingress ingress = {0};
@@ -113,8 +125,8 @@ static PyObject *py_decapsulate(PyObject *module, PyObject *const *args, Py_ssiz
     PyObject *answer = NULL;
 
     (void)module;
-    if (!check_argument_count("decapsulate", nargs, 11) || !get_size(args[2], &count) ||
-        !get_size(args[10], &now) || !get_buffers(args, buffer_args, buffers, BUFFERS))
+    if (!check_argument_count("decapsulate", nargs, 12) || !get_size(args[2], &count) ||
+        !get_size(args[11], &now) || !get_buffers(args, buffer_args, buffers, BUFFERS))
         goto exit;
     size_t arena_length = (size_t)buffers[ARENA].len;
     size_t tunnels = (size_t)buffers[TUNNELS].len / sizeof(struct tunnel_record);
@@ -135,6 +147,8 @@ static PyObject *py_decapsulate(PyObject *module, PyObject *const *args, Py_ssiz
     ingress.descriptors = buffers[FDS].buf;
     ingress.tunnel_count = tunnels;
     ingress.lookup = buffers[LOOKUP].buf;
+    ingress.sources = buffers[SOURCES].buf;
+    ingress.source_count = (size_t)buffers[SOURCES].len / sizeof(struct source_range);
     ingress.tun_writes = buffers[TUN_WRITES].buf;
     ingress.tun_writes_capacity = (size_t)buffers[TUN_WRITES].len / sizeof(struct tun_write);
     ingress.pieces = buffers[PIECES].buf;

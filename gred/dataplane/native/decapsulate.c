@@ -395,7 +395,13 @@ static enum drop_reason admit(const struct ingress *in, struct received *receive
     }
     if ((reason = propagate_ecn(received->tos, view)))
         return reason;
-    return check_sequence(record, &in->states[received->tunnel], &gre, in->now);
+    if ((reason = check_sequence(record, &in->states[received->tunnel], &gre, in->now)))
+        return reason;
+    /* Last, so that none of the other end's numbers is missing. What is no IP has no source. */
+    if (record->flags & CHECKS_SOURCES && !(record->flags & ETHERNET) && view->version &&
+        !source_is_allowed(in, received->tunnel, view))
+        return DROP_SPOOFED;
+    return DROP_NONE;
 }
 
 void decapsulate(const struct ingress *in, size_t count, struct ingress_result *result)

@@ -44,6 +44,7 @@ enum drop_reason {
     DROP_EOIP,
     DROP_RX_OVERRUN,
     DROP_FOREIGN,
+    DROP_SPOOFED,
     DROP_REASON_COUNT
 };
 
@@ -68,9 +69,10 @@ enum tunnel_flag {
     WRITE_TSO = 1u << 14,            /* the device takes TCP super-packets */
     WRITE_USO = 1u << 15,            /* the device takes UDP super-packets */
     CLAMP_MSS = 1u << 16,            /* lower the MSS of TCP handshakes to what the path takes */
-    PACKET_INFO = 1u << 17, /* frames are preceded by struct tun_pi, not by a vnet header */
-    LEARNS = 1u << 18,      /* its datagrams tell which remote an inner address is behind */
-    ECHOES = 1u << 19,      /* echo requests are sent for it, whose answers are not delivered */
+    PACKET_INFO = 1u << 17,    /* frames are preceded by struct tun_pi, not by a vnet header */
+    LEARNS = 1u << 18,         /* its datagrams tell which remote an inner address is behind */
+    ECHOES = 1u << 19,         /* echo requests are sent for it, whose answers are not delivered */
+    CHECKS_SOURCES = 1u << 20, /* it takes what comes from some inner sources, and nothing else */
 };
 
 /* What a tunnel is told to be. Written when it is configured, read by every worker. Record 0
@@ -304,6 +306,16 @@ struct lookup_entry {
     uint32_t reserved_b;
     uint8_t local[16];
     uint8_t remote[16];
+};
+
+/* Ingress: inner sources that tunnels with CHECKS_SOURCES take. Rows in the order of memcmp(), and
+ * none overlaps another. A key: record, IP version, address padded with zero, all as on the wire.
+ */
+enum { SOURCE_KEY = 24 };
+
+struct source_range {
+    uint8_t first[SOURCE_KEY];
+    uint8_t last[SOURCE_KEY];
 };
 
 #endif
