@@ -3,6 +3,8 @@
 Pure functions of evidence. Nothing here decides whether it is so.
 """
 
+from ipaddress import ip_address
+
 from gred.config.model import IPAddress, TunnelConfig
 from gred.control.kernel.routes import Delivery
 from gred.control.kernel.xfrm import Policy
@@ -76,6 +78,8 @@ def refused(report: Report, config: TunnelConfig) -> str:
         case DropReason.UNKNOWN_PROTOCOL:
             return f"{who} {_protocol_sentence(report.protocol, config)}"
         case DropReason.SPOOFED:
+            if _is_of_the_link(report.detail):
+                return ""  # it announces itself: that proves nothing of its settings
             return (
                 f"{who} sends packets {report.detail}, which AllowedSources= does not have: add it"
                 " there if that is right"
@@ -115,6 +119,15 @@ def unsent(report: Report, config: TunnelConfig, room: int | None) -> str:
                     f"{config.mtu} is too large, MTUBytes=auto follows the path"
                 )
     return ""
+
+
+def _is_of_the_link(detail: str) -> bool:
+    """Whether what is refused is said to be *from* an address that any IPv6 host speaks from."""
+    try:
+        source = ip_address(detail.removeprefix("from "))
+    except ValueError:
+        return False
+    return source.version == 6 and (source.is_link_local or source.is_unspecified)
 
 
 def _key_sentence(key: int | None, config: TunnelConfig) -> str:

@@ -84,6 +84,12 @@ def test_an_inner_source_that_is_not_allowed() -> None:
     assert said.startswith("192.0.2.2 sends packets from 10.9.9.9, which AllowedSources= does not")
 
 
+@pytest.mark.parametrize("source", ["fe80::1", "::"])
+def test_what_every_host_announces_is_no_mismatch(source: str) -> None:
+    spoofed = replace(report(DropReason.SPOOFED), detail=f"from {source}")
+    assert sentences.refused(spoofed, tunnel()) == ""
+
+
 def test_what_is_no_matter_of_settings_is_not_said() -> None:
     for reason in (DropReason.NO_BUFS, DropReason.DEVICE_DOWN, DropReason.OTHER):
         assert sentences.refused(report(reason), tunnel()) == ""

@@ -218,6 +218,14 @@ class TestLookup:
         assert bench.verdicts == [DropReason.NO_TUNNEL]
         assert drops(bench.after(0).rx_drops) == {DropReason.NO_TUNNEL: 1}
 
+    def test_a_tunnel_with_a_remote_takes_nothing_from_others(self, codec: Any) -> None:
+        """The key does not help: there is no other check of the outer source."""
+        keyed = make_record(local=b"", flags=self.KEY7, input_key=7)
+        data = outer(gre(INNER, flags=0x2000, options=bytes([0, 0, 0, 7])), source=OTHER)
+        bench = Ingress([self.KEYED, data], [keyed])
+        bench.run(codec)
+        assert bench.verdicts == [DropReason.NONE, DropReason.NO_TUNNEL]
+
     def test_the_key_chooses_among_tunnels(self, codec: Any) -> None:
         plain = make_record()
         seven = make_record(flags=self.KEY7, input_key=7)
