@@ -71,7 +71,7 @@ def read_names(messages: Iterable[bytes]) -> dict[int, str]:
     found = {}
     for message in messages:
         _family, _type, index, _flags, _change = _LINK.unpack_from(message, _HEADER)
-        for kind, value in _attributes(message, _HEADER + _LINK.size):
+        for kind, value in read_attributes(message, _HEADER + _LINK.size):
             if kind == IFLA_IFNAME:
                 found[index] = os.fsdecode(value.rstrip(b"\0"))
                 break
@@ -96,10 +96,10 @@ def read_links(messages: Iterable[bytes], indexes: Collection[int]) -> dict[int,
         _family, _type, index, flags, _change = _LINK.unpack_from(message, _HEADER)
         if index not in indexes:
             continue
-        attributes = dict(_attributes(message, _HEADER + _LINK.size))
+        attributes = dict(read_attributes(message, _HEADER + _LINK.size))
         if (mtu := attributes.get(IFLA_MTU)) is None:
             continue
-        info = dict(_attributes(attributes.get(IFLA_LINKINFO, b""), 0))
+        info = dict(read_attributes(attributes.get(IFLA_LINKINFO, b""), 0))
         found[index] = Link(
             up=bool(flags & IFF_UP),
             mtu=_NUMBER.unpack(mtu)[0],
@@ -129,7 +129,7 @@ def read_addresses(messages: Iterable[bytes], indexes: Collection[int]) -> dict[
         _family, length, flags, scope, index = _ADDRESS.unpack_from(message, _HEADER)
         if index not in indexes:
             continue
-        attributes = dict(_attributes(message, _HEADER + _ADDRESS.size))
+        attributes = dict(read_attributes(message, _HEADER + _ADDRESS.size))
         own = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
         if not own:
             continue
@@ -174,12 +174,12 @@ def read_gre_links(messages: Iterable[bytes]) -> list[GreLink]:
         _family, _type, _index, flags, _change = _LINK.unpack_from(message, _HEADER)
         if b"gre" not in message or not flags & IFF_UP:
             continue  # most have no attribute looked at
-        attributes = dict(_attributes(message, _HEADER + _LINK.size))
-        info = dict(_attributes(attributes.get(IFLA_LINKINFO, b""), 0))
+        attributes = dict(read_attributes(message, _HEADER + _LINK.size))
+        info = dict(read_attributes(attributes.get(IFLA_LINKINFO, b""), 0))
         kind = info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace")
         if kind not in GRE_KINDS:
             continue
-        data = dict(_attributes(info.get(IFLA_INFO_DATA, b""), 0))
+        data = dict(read_attributes(info.get(IFLA_INFO_DATA, b""), 0))
         keyed = int.from_bytes(data.get(IFLA_GRE_IFLAGS, b"")) & GRE_KEY
         local, remote = (data.get(end, b"") for end in (IFLA_GRE_LOCAL, IFLA_GRE_REMOTE))
         found.append(
@@ -199,7 +199,7 @@ def read_networks(messages: Iterable[bytes]) -> dict[int, list[IPInterface]]:
     found: dict[int, list[IPInterface]] = {}
     for message in messages:
         _family, length, _flags, _scope, index = _ADDRESS.unpack_from(message, _HEADER)
-        attributes = dict(_attributes(message, _HEADER + _ADDRESS.size))
+        attributes = dict(read_attributes(message, _HEADER + _ADDRESS.size))
         if own := attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS):
             found.setdefault(index, []).append(ip_interface((own, length)))
     return found
@@ -240,7 +240,7 @@ def read_mtu_routes(messages: Iterable[bytes]) -> list[MtuRoute]:
         if not HAS_MTU.search(message):
             continue
         family, length, *_rest, flags = _ROUTE.unpack_from(message, _HEADER)
-        attributes = dict(_attributes(message, _HEADER + _ROUTE.size))
+        attributes = dict(read_attributes(message, _HEADER + _ROUTE.size))
         mtu = _mtu_metric(attributes)
         if mtu and family in _WIDTH and not flags & RTM_F_CLONED:
             network = attributes.get(RTA_DST, bytes(_WIDTH[family]))
@@ -255,7 +255,7 @@ def read_route_mtu(message: bytes) -> int | None:
     in its place: that is none either.
     """
     family, *_rest, flags = _ROUTE.unpack_from(message, _HEADER)
-    attributes = dict(_attributes(message, _HEADER + _ROUTE.size))
+    attributes = dict(read_attributes(message, _HEADER + _ROUTE.size))
     cache = attributes.get(RTA_CACHEINFO, b"")
     expires = _EXPIRES.unpack_from(cache)[0] if len(cache) >= _EXPIRES.size else 0
     is_ipv6 = family == socket.AF_INET6  # whose other routes may expire as well
@@ -265,7 +265,7 @@ def read_route_mtu(message: bytes) -> int | None:
 
 
 def _mtu_metric(attributes: Mapping[int, bytes]) -> int:
-    value = dict(_attributes(attributes.get(RTA_METRICS, b""), 0)).get(RTAX_MTU, b"")
+    value = dict(read_attributes(attributes.get(RTA_METRICS, b""), 0)).get(RTAX_MTU, b"")
     return int(_NUMBER.unpack(value)[0]) if len(value) == _NUMBER.size else 0
 
 
@@ -280,7 +280,7 @@ def _destinations(message: bytes) -> Iterator[tuple[int, Prefix]]:
     )
     if kind != RTN_UNICAST or family not in _WIDTH:
         return
-    attributes = dict(_attributes(message, _HEADER + _ROUTE.size))
+    attributes = dict(read_attributes(message, _HEADER + _ROUTE.size))
     if RTA_TABLE in attributes:
         (table,) = _NUMBER.unpack(attributes[RTA_TABLE])
     if table != RT_TABLE_MAIN or RTA_OIF not in attributes:
@@ -289,7 +289,7 @@ def _destinations(message: bytes) -> Iterator[tuple[int, Prefix]]:
     yield _NUMBER.unpack(attributes[RTA_OIF])[0], (destination, length)
 
 
-def _attributes(message: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+def read_attributes(message: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
     """Yield the type and the value of each attribute; one that is cut off ends them."""
     while len(message) - offset >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(message, offset)

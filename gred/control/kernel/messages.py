@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from gred.config.model import IPAddress, IPInterface, IPNetwork
+from gred.control.kernel.dumps import read_attributes
 from gred.control.kernel.linux import (
     IFF_MULTICAST,
     IFF_UP,
@@ -36,10 +37,15 @@ from gred.control.kernel.linux import (
     RT_SCOPE_LINK,
     RT_SCOPE_UNIVERSE,
     RT_TABLE_MAIN,
+    RTA_CACHEINFO,
     RTA_DST,
+    RTA_GATEWAY,
     RTA_MARK,
+    RTA_METRICS,
     RTA_OIF,
+    RTA_PREFSRC,
     RTA_SRC,
+    RTAX_MTU,
     RTEXT_FILTER_SKIP_STATS,
     RTM_F_CLONED,
     RTM_F_FIB_MATCH,
@@ -78,6 +84,9 @@ with without_init("pyroute2"):
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 _IFINFOMSG_INDEX = 16 + 4  # behind struct nlmsghdr, in struct ifinfomsg: of ifi_index
+# Behind struct nlmsghdr: family, type, flags of struct rtmsg.
+_RTMSG = struct.Struct("=16xB6xBI")
+_EXPIRES = struct.Struct("=8xi")  # of struct rta_cacheinfo
 _NDMSG = struct.Struct("=B3xiHBB")  # family, interface, state, flags, type
 
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -366,30 +375,34 @@ class FoundRoute:
 
 def read_route(answer: Answer) -> FoundRoute:
     """Read the answer to ``route_query``."""
-    route = _read(rtmsg, answer.message)
-    prefsrc, gateway = route.get_attr("RTA_PREFSRC"), route.get_attr("RTA_GATEWAY")
-    metrics, cache = route.get_attr("RTA_METRICS"), route.get_attr("RTA_CACHEINFO")
-    mtu = metrics.get_attr("RTAX_MTU") if metrics is not None else None
-    expires = cache["rta_expires"] if cache is not None else 0
+    family, kind, flags = _RTMSG.unpack_from(answer.message)
+    found = dict(read_attributes(answer.message, _RTMSG.size))
+    mtu = _number(dict(read_attributes(found.get(RTA_METRICS, b""), 0)).get(RTAX_MTU))
+    expires = _EXPIRES.unpack_from(found.get(RTA_CACHEINFO, bytes(_EXPIRES.size)))[0]
     # What was learned stands in the place of what the route was given.
-    is_ipv6 = route["family"] == socket.AF_INET6  # whose other routes may expire as well
-    learned = mtu is not None and bool(route["flags"] & RTM_F_CLONED if is_ipv6 else expires > 0)
+    is_ipv6 = family == socket.AF_INET6  # whose other routes may expire as well
+    learned = mtu is not None and bool(flags & RTM_F_CLONED if is_ipv6 else expires > 0)
+    prefsrc, gateway = found.get(RTA_PREFSRC), found.get(RTA_GATEWAY)
     return FoundRoute(
-        oif=route.get_attr("RTA_OIF") or 0,
+        oif=_number(found.get(RTA_OIF)) or 0,
         mtu=None if learned else mtu,
         prefsrc=ip_address(prefsrc) if prefsrc else None,
         gateway=ip_address(gateway) if gateway else None,
-        local=route["type"] == RTN_LOCAL,
+        local=kind == RTN_LOCAL,
         has_learned=learned,
     )
 
 
+def _number(value: bytes | None) -> int | None:
+    return None if value is None or len(value) < 4 else int(struct.unpack_from("=I", value)[0])
+
+
 def read_learned_mtu(answer: Answer) -> int | None:
     """Read from the answer to ``route_query`` what the kernel has learned of the path's MTU."""
-    route = _read(rtmsg, answer.message)
-    metrics = route.get_attr("RTA_METRICS")
-    mtu: int | None = metrics.get_attr("RTAX_MTU") if metrics is not None else None
-    return mtu if read_route(answer).has_learned else None
+    if not read_route(answer).has_learned:
+        return None
+    metrics = dict(read_attributes(answer.message, _RTMSG.size)).get(RTA_METRICS, b"")
+    return _number(dict(read_attributes(metrics, 0)).get(RTAX_MTU))
 
 
 def read_prefix_length(answer: Answer) -> int:

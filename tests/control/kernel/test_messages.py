@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 import pytest
-from pyroute2.netlink.rtnl import RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK
+from pyroute2.netlink.rtnl import RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
@@ -16,10 +16,19 @@ from gred.control.kernel.linux import (
     IN6_ADDR_GEN_MODE_NONE,
     NLM_F_ACK,
     RTM_F_FIB_MATCH,
+    RTN_UNICAST,
 )
-from gred.control.kernel.messages import FAMILY, link, no_link_local, read_addresses, route_query
+from gred.control.kernel.messages import (
+    FAMILY,
+    link,
+    no_link_local,
+    read_addresses,
+    read_learned_mtu,
+    read_route,
+    route_query,
+)
 from gred.control.kernel.routes import RouteQuery
-from gred.control.kernel.rtnetlink import encode
+from gred.control.kernel.rtnetlink import Answer, encode
 
 UNIVERSE, LINK, HOST = 0, 253, 254
 SECONDARY, DADFAILED, DEPRECATED, TENTATIVE = 0x01, 0x08, 0x20, 0x40
@@ -120,3 +129,30 @@ def test_orders_to_each_of_many_interfaces_are_what_pyroute2_writes(index: int) 
     mode = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
     message["attrs"] = [("IFLA_AF_SPEC", {"attrs": [("AF_INET6", mode)]})]
     assert no_link_local(index) == encode(message, RTM_NEWLINK, NLM_F_ACK)
+
+
+@pytest.mark.parametrize("prefsrc", [None, "192.0.2.1"])
+@pytest.mark.parametrize("gateway", [None, "192.0.2.254"])
+@pytest.mark.parametrize(
+    ("mtu", "expires", "learned"), [(None, 0, False), (1400, 0, False), (1400, 500, True)]
+)
+def test_a_route_is_read_as_pyroute2_writes_it(
+    prefsrc: str | None, gateway: str | None, mtu: int | None, expires: int, learned: bool
+) -> None:
+    message = rtmsg()
+    message["family"], message["dst_len"], message["type"] = socket.AF_INET, 32, RTN_UNICAST
+    metrics = {"attrs": [("RTAX_MTU", mtu)]}
+    attributes: list[tuple[str, object]] = [("RTA_DST", "192.0.2.2"), ("RTA_OIF", 7)]
+    attributes += [("RTA_PREFSRC", prefsrc)] if prefsrc else []
+    attributes += [("RTA_GATEWAY", gateway)] if gateway else []
+    attributes += [("RTA_METRICS", metrics)] if mtu else []
+    attributes += [("RTA_CACHEINFO", {"rta_expires": expires})] if expires else []
+    message["attrs"] = attributes
+    answer = Answer(message=encode(message, RTM_NEWROUTE, 0))
+    found = read_route(answer)
+    assert found.oif == 7
+    assert found.mtu == (None if learned else mtu)
+    assert (found.has_learned, found.local) == (learned, False)
+    assert found.prefsrc == (ip_address(prefsrc) if prefsrc else None)
+    assert found.gateway == (ip_address(gateway) if gateway else None)
+    assert read_learned_mtu(answer) == (mtu if learned else None)
