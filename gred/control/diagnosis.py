@@ -69,7 +69,7 @@ class _Moment(NamedTuple):
 
 class _Ping(NamedTuple):
     at: float
-    sent: int  # packets, until it was delivered
+    left: int  # packets that this host had given to the interface by then, sent or not
 
 
 class _Refused(NamedTuple):
@@ -103,7 +103,7 @@ class Diagnosis:
         self._routine_at: float | None = None
         self._ping: _Ping | None = None
         self._doubts = 0
-        self._received = self._sent = 0
+        self._received = self._sent = self._left = 0
         self._received_at = float("-inf")
         self._sent_before = 0  # until the last one was received
         self._unanswered_since: float | None = None
@@ -176,14 +176,15 @@ class Diagnosis:
     def pinged(self, now: float) -> bool:
         """Take in that a ping was delivered to this host itself; return whether it answers none.
 
-        That is so when nothing at all has left since an earlier one: it has had its time.
+        That is so when this host has given the interface nothing at all since an earlier one, which
+        has had its time.
         """
         if self.is_routine:
             return False  # packets leave as well
         known = self._ping
-        if known is not None and known.sent == self._sent and now - known.at < FORGOTTEN:
+        if known is not None and known.left == self._left and now - known.at < FORGOTTEN:
             return now - known.at >= PING_AGAIN
-        self._ping = _Ping(now, self._sent)
+        self._ping = _Ping(now, self._left)
         self._sampled_at = now - ASK_AGAIN + PING_AGAIN
         return False
 
@@ -223,6 +224,7 @@ class Diagnosis:
         if counters.tx_packets != self._sent_before and self._unanswered_since is None:
             self._unanswered_since = now
         self._received, self._sent = counters.rx_packets, counters.tx_packets
+        self._left = counters.tx_packets + sum(counters.tx_drops.values())
         self._judge(remote, local, now)
         return self.finding != before
 

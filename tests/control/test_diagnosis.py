@@ -35,7 +35,7 @@ class Patient:
     def __init__(self, answers: str | None = "") -> None:
         self.diagnosis = Diagnosis(CONFIG)
         self.now = 0.0
-        self.sent = self.received = self.lost = self.late = 0
+        self.sent = self.received = self.lost = self.late = self.unsent = 0
         self.asked = self.sampled = 0
         self._answers = answers
 
@@ -45,7 +45,8 @@ class Patient:
         self.sent, self.received = self.sent + sent, self.received + received
         self.lost, self.late = self.lost + lost, self.late + late
         drops = {DropReason.OUT_OF_SEQ: self.late}
-        counters = Counters(self.sent, 0, self.received, 0, {}, drops, rx_lost=self.lost)
+        unsent = {DropReason.NO_REMOTE: self.unsent}
+        counters = Counters(self.sent, 0, self.received, 0, unsent, drops, rx_lost=self.lost)
         self.diagnosis.look(counters, THERE, HERE, self.now)
         if self.diagnosis.wants_opinion:
             self.asked += 1
@@ -221,6 +222,17 @@ def test_pings_that_this_host_answers_none_of() -> None:
     assert patient.for_(2 * ASK_AGAIN, received=3) is Fault.UNDELIVERED
     assert patient.look(received=3, sent=1) is None
     assert not patient.diagnosis.pinged(patient.now), "something has left meanwhile"
+
+
+def test_answers_that_are_not_sent_are_answers() -> None:
+    """No way to the remote, or no peer of that address: that is said otherwise."""
+    patient = Patient()
+    patient.look()
+    patient.look(received=3)
+    assert not patient.diagnosis.pinged(patient.now)
+    patient.unsent += 3
+    patient.for_(PING_AGAIN, received=3)
+    assert not patient.diagnosis.pinged(patient.now)
 
 
 def test_a_ping_is_no_news_where_packets_leave_as_well() -> None:
