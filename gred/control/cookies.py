@@ -16,7 +16,7 @@ class Cookies:
     """Cookies under a key of their own; *about* is whose they are."""
 
     def __init__(self, about: bytes, secret: Callable[[int], bytes] = os.urandom) -> None:
-        self._key = secret(16)
+        self.key = secret(16)
         self._about = about
 
     def make(self, number: int) -> bytes:
@@ -32,4 +32,4 @@ class Cookies:
         return int.from_bytes(packed) if hmac.compare_digest(proof, self._proof(packed)) else None
 
     def _proof(self, packed: bytes) -> bytes:
-        return blake2s(packed + self._about, key=self._key, digest_size=COOKIE - _NUMBER).digest()
+        return blake2s(packed + self._about, key=self.key, digest_size=COOKIE - _NUMBER).digest()

@@ -13,7 +13,7 @@ interface and changes no tunnel itself; one thing is done at a time.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, cast
@@ -43,6 +43,7 @@ from gred.control.queue_drops import QueueDrops
 from gred.control.receivers import Receivers
 from gred.control.reconciler import Reconciler
 from gred.control.reload import Plan, plan
+from gred.control.remains import Remains
 from gred.control.retry import Retry
 from gred.control.route_mtus import RouteMtus
 from gred.control.snapshot import Snapshot, take
@@ -129,6 +130,7 @@ class Daemon:
         )
         self._progress = Progress()
         self._store: Store = store or NoStore()
+        self._keeps, self._started = store is not None, False
         self._lifecycle = Lifecycle(
             loop,
             parts.kernel,
@@ -173,6 +175,11 @@ class Daemon:
             lost=self._lost,
         )
         self._queues = QueueDrops(loop, self.tunnels, parts.kernel, listener)
+        self._remains = Remains(
+            loop, self._store, self.tunnels, self._lifecycle.counted, self._queues.told.get
+        )
+        self._lifecycle.past.update(self._remains.counters())
+        self._queues.told |= self._remains.interface_drops()
         self._monitor = parts.make_monitor(loop, self._kernel_changed)
         self._must_look = False
         self._passes = Retry()
@@ -194,18 +201,25 @@ class Daemon:
                 await self._neighbours.start()
                 await self._remotes.follow(self._config.tunnels)
                 tunnels = [self._make(config) for config in self._config.tunnels]
+                for tunnel in tunnels:
+                    self._remains.give(tunnel)
                 await self._bring_up(tunnels, starting=True)
                 self._plane.receive()
                 await in_thread(self._store.drop_rest)
+                if self._remains.unfit:
+                    self._listener(events.RemainsIgnored(detail=self._remains.unfit))
             except BaseException:
                 await self._take_down()
                 raise
             if not self._config.tunnels:
                 self._listener(events.NoTunnels(detail=self.status()))
+            if self._keeps:
+                self._remains.start()
             self._queues.start()
             self._route_mtus.start()
             self._diagnoses.start()
             self._plan_tries()
+            self._started = True
             self._watcher = self._loop.create_task(self._watch())
             self._watcher.add_done_callback(self._watch_ended)
 
@@ -320,6 +334,10 @@ class Daemon:
         for tunnel in list(self.tunnels.values()):
             if tunnel.attachment is not None:
                 yield tunnel.name, self._lifecycle.counted(tunnel.name, tunnel.attachment)
+
+    def past(self) -> Iterable[tuple[str | None, Counters]]:
+        """Return what tunnels counted that are gone: before the start, what another process did."""
+        return self._lifecycle.past.items()
 
     def status(self) -> str:
         """Return how many tunnels are in which state, as one line."""
@@ -511,6 +529,7 @@ class Daemon:
     # Taking down.
 
     async def _take_down(self) -> None:
+        await self._remains.stop()
         leave = not await self._store.ends_for_good()
         await self._remotes.close()
         await self._hooks.leave(self.tunnels.values())  # while packets still move
@@ -526,6 +545,8 @@ class Daemon:
         if not self._stopped:
             self._stopped = True
             self._plane.close()
+            if leave and self._started:
+                await self._remains.write(clean=True)
         await self._discard(list(self.tunnels.values()), leave=leave)
 
     async def _discard(self, tunnels: Sequence[Tunnel], *, leave: bool = False) -> None:

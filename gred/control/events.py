@@ -432,6 +432,16 @@ class NoTunnels(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemainsIgnored(Event):
+    """What the last process had left to go on with does not fit: counters and such begin anew."""
+
+    NAME = "state_ignored"
+    LEVEL = "warning"
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelChanged(Event):
     """Its configuration is another one; interface, counters and sequence state are the same."""
 

@@ -114,6 +114,8 @@ class Keepalives:
         life = Liveness(interval, config.keepalive_retries, f"{config.name} {remote}".encode())
         if tunnel.state is TunnelState.UP or tunnel.was_alive:
             life.presume(self._now())
+        if (before := tunnel.remains.get("lives", {}).get(str(remote))) is not None:
+            life.resume(before, self._now())
         return life
 
     def close(self) -> None:

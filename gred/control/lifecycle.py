@@ -36,6 +36,7 @@ from gred.control.ordering import Work, order
 from gred.control.overlaps import shared
 from gred.control.parts import Attachment, Plane
 from gred.control.progress import Progress
+from gred.control.remains import given_before, resume
 from gred.control.slices import in_slices
 from gred.control.store import Store, device_name
 from gred.control.survey import Observation, interfaces, survey
@@ -134,6 +135,8 @@ class Lifecycle:
         work: list[Work] = []
         async for tunnel, device in in_slices(opened):
             settings = tunnel.settings(device)
+            if device.adopted and tunnel.remains:
+                tunnel.upkeep.given = given_before(tunnel.remains, settings)
             # One that is gone already is refused all of it.
             actual = found.get(tunnel.name, Actual(up=False, mtu=0))
             work.append((settings, tunnel.upkeep.plan(settings, actual, now)))
@@ -161,6 +164,7 @@ class Lifecycle:
             raise socket_refused(error, place=tunnel.place, version=tunnel.config.family) from error
         except OverflowError as error:
             raise SetupError(f"{tunnel.place}: cannot add the tunnel: {error}") from error
+        resume(tunnel.remains, tunnel.attachment)
         tunnel.retry.worked(self._loop.time())
         self._progress.advance()
 

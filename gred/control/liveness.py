@@ -14,14 +14,19 @@ up takes one off again.
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum, unique
+from typing import Any
 
 from gred.control.cookies import Cookies
 
 WINDOW = 64  # requests that are remembered
 AWAITED = 2  # of them are looked for among any number of forged answers
+_REMAINS = (
+    *("since", "transitions", "is_silent", "proven", "ignored"),
+    *("_number", "_hold", "_missing", "_counted_from"),
+)
 _HOLD_AT_MOST = 16  # times the retries
 
 
@@ -97,6 +102,30 @@ class Liveness:
         self.due = min(self.due, now + interval)
         if self._number and not self.is_silent:
             self._silent_at = now + self._patience
+
+    def remains(self) -> dict[str, object]:
+        """Return what another process may go on with, so that no answer under way is lost."""
+        return {name: getattr(self, name) for name in _REMAINS} | {
+            "life": str(self.life),
+            "key": self._cookies.key.hex(),
+            "silent_at": None if self._silent_at == float("inf") else self._silent_at,
+            "requests": [(one.number, one.sent, one.answered) for one in self._requests],
+        }
+
+    def resume(self, remains: Mapping[str, Any], now: float) -> None:
+        """Go on at *now* with what another process left, which asked nobody in between.
+
+        Raises KeyError, ValueError and TypeError where it does not fit.
+        """
+        for name in _REMAINS:
+            setattr(self, name, remains[name])
+        self.life = Life(remains["life"])
+        self._cookies.key = bytes.fromhex(remains["key"])
+        self._requests.extend(_Request(*one) for one in remains["requests"])
+        # Nobody has listened meanwhile.
+        if remains["silent_at"] is not None:
+            self._silent_at = max(remains["silent_at"], now + self._patience)
+        self.due = now
 
     def ask(self, now: float) -> bytes:
         """Return the cookie of the next request, which leaves *now*."""

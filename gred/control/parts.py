@@ -54,6 +54,16 @@ class Attachment(Protocol):
         """Yield what was learned: inner address, remote, second of the loop that it was heard."""
         ...
 
+    def learn(self, inner: IPAddress, remote: IPAddress, second: int, /) -> None:
+        """Learn as ``learned_peers`` tells."""
+
+    def sequence(self) -> tuple[int, list[int]]:
+        """Return the next sequence number to send, and what is known of those received."""
+        ...
+
+    def resume(self, sequence: tuple[int, list[int] | None], /) -> None:
+        """Go on with that of another process; None: nothing is known of those received."""
+
     def block(self, reason: DropReason | None) -> None:
         """Send nothing more and count it under *reason*; None: go on."""
 

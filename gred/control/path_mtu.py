@@ -12,6 +12,7 @@ Where nobody tells anything, probes do (probing.py): what they found is kept bes
 and a probe that has passed refutes what was told before it was sent.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 LIFETIME = 600.0  # seconds: ten minutes, RFC 1191 §6.3 and the kernel's default
@@ -145,6 +146,26 @@ class PathMtu:
         if not self.is_untold:
             return ""
         return f"it carries {self.mtu} though nothing says so: ICMP is filtered on the way"
+
+    def remains(self) -> list[float | None]:
+        """Return what another process may go on with: numbers and times."""
+        return [
+            self._told,
+            self._told_at,
+            self._is_proven,
+            self._until,
+            self._doubtful_lifetime,
+            self.probed,
+        ]
+
+    def resume(self, remains: Sequence[float | None]) -> None:
+        """Go on with what another process left. Raises ValueError and TypeError where unfit."""
+        told, told_at, is_proven, until, doubtful, probed = remains
+        self._told = None if told is None else int(told)
+        self._told_at, self._until = float(told_at or 0), float(until or 0)
+        self._is_proven = bool(is_proven)
+        self._doubtful_lifetime = float(doubtful or DOUBTFUL_LIFETIME)
+        self.probed = None if probed is None else int(probed)
 
     def _believe(self, mtu: int, now: float, lifetime: float, *, is_proven: bool) -> None:
         self._told, self._told_at, self._until = mtu, now, now + lifetime

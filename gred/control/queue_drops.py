@@ -31,7 +31,8 @@ class QueueDrops:
         self._tunnels = tunnels
         self._kernel = kernel
         self._listener = listener
-        self._told: dict[str, tuple[int, int]] = {}  # name -> index of its interface, drops
+        self.told: dict[str, tuple[int, int]] = {}
+        """Name -> index of its interface, and what was told."""
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.Task[None] | None = None
 
@@ -73,9 +74,9 @@ class QueueDrops:
                 self._compare(name, index, drops)
 
     def _compare(self, name: str, index: int, drops: int) -> None:
-        before, told = self._told.get(name, (index, 0))
+        before, told = self.told.get(name, (index, 0))
         if before != index:
             told = 0  # another interface of that name
-        self._told[name] = index, drops
+        self.told[name] = index, drops
         if drops > told:
             self._listener(InterfaceDrops(tunnel=name, tx_dropped=drops - told))

@@ -90,6 +90,7 @@ class Reconciler:
                     failures[tunnel] = error
                     continue
                 self._keepalives.begin(tunnel)
+                tunnel.remains = {}
             # Nothing is awaited since the tunnel was attached: a loop is stopped before the first
             # packet enters it.
             for event in tunnel.observe(seen[tunnel.name]):

@@ -1,7 +1,8 @@
 """Where descriptors stay while no process of gred has them: the shape, and the place that is none.
 
 The service manager's is `gred.management.store.DescriptorStore`. What is kept is a matter of names:
-``tun-NAME`` is the device of a tunnel, ``gre4`` and ``gre6`` are the sockets that receive.
+``tun-NAME`` is the device of a tunnel, ``gre4`` and ``gre6`` are the sockets that receive, and
+``state`` is memory (remains.py).
 """
 
 from typing import Protocol
@@ -24,6 +25,13 @@ class Store(Protocol):
 
     def remove(self, name: str, /) -> None:
         """Have it no longer kept. Harmless when nothing is."""
+
+    def recall(self) -> bytes:
+        """Return what was remembered, in this process or another; empty: nothing."""
+        ...
+
+    def remember(self, data: bytes, /) -> None:
+        """Remember *data* across the end of this process, and nothing else."""
 
     def settle(self) -> None:
         """Wait until what was removed is gone from there, and what was handed over is there."""
@@ -51,6 +59,13 @@ class NoStore:
         return False
 
     def remove(self, _name: str, /) -> None:
+        """See Store."""
+
+    def recall(self) -> bytes:
+        """See Store."""
+        return b""
+
+    def remember(self, data: bytes, /) -> None:
         """See Store."""
 
     def settle(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from enum import StrEnum, unique
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gred.config.model import IPAddress, TunnelConfig
 from gred.control import sentences
@@ -118,6 +118,8 @@ class Tunnel:
         """What keepalives say of each remote; empty without them."""
         self.silence = ""
         """Why no remote is known to be alive, in words; empty when one is, or nobody asks."""
+        self.remains: Mapping[str, Any] = {}
+        """What another process knew of it (remains.py), until it is attached."""
         self.was_alive = False
         """Whether its interface, which was there before this process, had a carrier."""
         self._awaited = False
@@ -412,7 +414,7 @@ class Tunnel:
         self.diagnosis = Diagnosis(self.config)
         self.upkeep = Upkeep(repair=self.config.repair)
         self.lives, self.silence, self._awaited, self._at_questions = {}, "", False, (0, 0)
-        self.was_alive = False
+        self.was_alive, self.remains = False, {}
         self.state = self._told = TunnelState.DOWN
 
     def fail(self, detail: str) -> list[Event]:

@@ -249,6 +249,19 @@ class Attachment:
             for inner, outer, seen in self.peers.learned_peers():
                 yield ip_address(inner), ip_address(outer), seen
 
+    def learn(self, inner: IPAddress, remote: IPAddress, second: int, /) -> None:
+        """Learn as ``learned_peers`` tells, where it learns at all."""
+        if self.peers is not None and self.parameters.learn_peers:
+            self.peers.learn(inner.packed, remote.packed, second)
+
+    def sequence(self) -> tuple[int, list[int]]:
+        """Return the next sequence number to send, and what is known of those received."""
+        return self._tunnels.sequence(self.index)
+
+    def resume(self, sequence: tuple[int, list[int] | None], /) -> None:
+        """Go on with that of another process; None: nothing is known of those received."""
+        self._tunnels.resume(self.index, sequence)
+
     def _follow_remote(self, remote: bytes, comes: bool, /) -> None:
         """Let what is sent to *remote*, one of many, be known as this tunnel's, or no longer."""
         if comes:

@@ -197,6 +197,10 @@ def _sum(one: dict[DropReason, int], other: dict[DropReason, int]) -> dict[DropR
     return {reason: one.get(reason, 0) + other.get(reason, 0) for reason in one | other}
 
 
+_SEQUENCE = (
+    *("input_next", "input_seen", "old_run", "old_next", "input_time", "input_mark"),
+    *("mark_time", "input_passed", "life_time", "first_seen", "has_former", "former_next"),
+)
 CAPACITY = 65536  # tunnels, and number 0
 
 
@@ -323,6 +327,22 @@ class TunnelTable:
     def output_next(self, index: int) -> int:
         """Return the sequence number that the next packet will have, of whoever sends for it."""
         return max(int(worker.tx(index).output_next) for worker in self.workers)
+
+    def sequence(self, index: int) -> tuple[int, list[int]]:
+        """Return the next sequence number to send, and what is known of those received.
+
+        Times are of the clock that packets are received by, in milliseconds.
+        """
+        received = self.workers[0].rx(index)
+        return self.output_next(index), [getattr(received, name) for name in _SEQUENCE]
+
+    def resume(self, index: int, sequence: tuple[int, list[int] | None]) -> None:
+        """Go on with that of another process; None: nothing is known of those received."""
+        worker, (sent, received) = self.workers[0], sequence
+        worker.tx(index).output_next = sent
+        state = worker.rx(index)
+        for name, value in zip(_SEQUENCE, received or (), strict=received is not None):
+            setattr(state, name, value)
 
     def counters(self, index: int) -> Counters:
         """Return what all workers have counted."""

@@ -44,6 +44,11 @@ class DropSummary:
         self._refused_before = refused()
         self._told: dict[tuple[str | None, str, DropReason], int] = {}
 
+    def begin(self, tunnel: str | None, counters: "Counters") -> None:
+        """Take what another process has counted, and told, as told."""
+        for direction, drops in (("tx", counters.tx_drops), ("rx", counters.rx_drops)):
+            self._told |= {(tunnel, direction, reason): count for reason, count in drops.items()}
+
     def note(self, tunnel: str | None, counters: "Counters") -> None:
         """Compare *counters* with those of the last call for *tunnel* (``None``: no tunnel's)."""
         moved: dict[str, int] = {}

@@ -9,7 +9,7 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gred.control.errors import ExitCode, SetupError
@@ -55,6 +55,10 @@ class Startable(Protocol):
 
         Tunnels may come and go in between.
         """
+        ...
+
+    def past(self) -> Iterable[tuple[str | None, "Counters"]]:
+        """Return what was counted, and told, before the start."""
         ...
 
     def status(self) -> str:
@@ -141,6 +145,8 @@ class Service:
     async def _start(self) -> bool:
         """Start the daemon. False when told to stop meanwhile: the start is then abandoned."""
         self._tell_work("starting")
+        for tunnel, counted in self._daemon.past():
+            self._drops.begin(tunnel, counted)
         starting = self._loop.create_task(self._daemon.start())
         stopping = self._loop.create_task(self._stop.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

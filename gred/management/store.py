@@ -19,6 +19,7 @@ from gred.management.notify import Notifier
 
 FIRST = 3  # SD_LISTEN_FDS_START, sd-daemon.h
 _LONGEST = 255  # FDNAME=, sd_notify(3)
+_MEMORY = "state"
 _ASK_SECONDS = 2.0
 _CGROUP = Path("/proc/self/cgroup")
 
@@ -35,6 +36,7 @@ class DescriptorStore:
         self._room = _number(environ.get("FDSTORE", ""))
         self._came = _listened(environ)
         self._held = set(self._came)
+        self._memory: int | None = None
 
     @classmethod
     def of(cls, environ: MutableMapping[str, str], notifier: Notifier) -> "DescriptorStore | None":
@@ -67,6 +69,27 @@ class DescriptorStore:
         if name in self._held:
             self._held.discard(name)
             self._notifier.unstore(name)
+
+    def recall(self) -> bytes:
+        """See control.store.Store."""
+        self._memory = self.take(_MEMORY) if self._memory is None else self._memory
+        if self._memory is None:
+            return b""
+        try:
+            return os.pread(self._memory, os.fstat(self._memory).st_size, 0)
+        except OSError:
+            return b""
+
+    def remember(self, data: bytes, /) -> None:
+        """See control.store.Store. Without room it is forgotten."""
+        try:
+            if self._memory is None:
+                self._memory = os.memfd_create("gred", os.MFD_CLOEXEC)
+                self.keep(_MEMORY, self._memory)
+            os.pwrite(self._memory, data, 0)
+            os.ftruncate(self._memory, len(data))
+        except OSError:
+            return
 
     def settle(self) -> None:
         """See control.store.Store."""

@@ -323,6 +323,16 @@ class FakeAttachment:
     injected: list[tuple[int | None, bytes, IPAddress]] = field(default_factory=list)
     """Protocol type, or None for what was sent as it stood; the bytes; where to."""
     learned: list[IPAddress] = field(default_factory=list)
+    resumed: tuple[int, list[int] | None] | None = None
+
+    def learn(self, inner: IPAddress, remote: IPAddress, second: int, /) -> None:
+        self.learned.append(remote)
+
+    def sequence(self) -> tuple[int, list[int]]:
+        return 0, []
+
+    def resume(self, sequence: tuple[int, list[int] | None], /) -> None:
+        self.resumed = sequence
 
     def limit_path(self, remote: IPAddress, path_mtu: int | None, *, fragmentable: bool) -> None:
         assert not self.removed

@@ -287,3 +287,18 @@ class TestLookup:
             tunnel, verdict = self.found(codec, table, key)
             assert verdict == expected
             assert expected == "KEY_MISMATCH" or tunnel == key + 1
+
+
+def test_sequence_numbers_go_on_in_another_table() -> None:
+    before, after = TunnelTable(), TunnelTable()
+    one = before.add(parameters(HERE, THERE))
+    two = after.add(parameters(HERE, THERE))
+    before.workers[0].tx(one).output_next = 7
+    before.workers[0].rx(one).input_next, before.workers[0].rx(one).input_seen = 9, 1
+    after.resume(two, before.sequence(one))
+    assert after.sequence(two) == before.sequence(one)
+    assert after.output_next(two) == 7
+    after.resume(two, (8, None))
+    assert after.output_next(two) == 8
+    with pytest.raises(ValueError, match="shorter"):
+        after.resume(two, (0, [1]))

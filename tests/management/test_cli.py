@@ -163,6 +163,7 @@ class Daemon:
     async def stop(self): pass
     def facts(self): return {"tunnels": len(self.tunnels), "codec": "c"}
     def counters(self): return {}
+    def past(self): return ()
     def status(self): return "1 tunnel"
     def progress(self): return ""
 

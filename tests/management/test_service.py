@@ -36,6 +36,7 @@ class FakeDaemon:
     work: Progress = field(default_factory=Progress)
     names: list[str] = field(default_factory=lambda: ["Tunnel-1"])
     problems: tuple[str, ...] = ()
+    before: list[tuple[str | None, Counters]] = field(default_factory=list)
 
     async def reload(self) -> Reloaded:
         self.calls.append("reload")
@@ -59,6 +60,9 @@ class FakeDaemon:
     def counters(self) -> Iterator[tuple[str | None, Counters]]:
         for name in self.names:
             yield name, counters(rx=self.drops)
+
+    def past(self) -> list[tuple[str | None, Counters]]:
+        return self.before
 
     def status(self) -> str:
         return self.text

@@ -162,3 +162,28 @@ def test_systemd_says_whether_it_is_for_good(
     assert asyncio.run(made(environ).ends_for_good()) is good
     groups.write_text("0::/user.slice\n")
     assert asyncio.run(made(environ).ends_for_good()) is False
+
+
+def test_memory_is_kept_and_comes_back(environ: dict[str, str], line: socket.socket) -> None:
+    store = made(environ)
+    assert store.recall() == b""
+    store.remember(b"a longer text")
+    message, (memory,), *_ = socket.recv_fds(line, 1000, 4)
+    assert message == b"FDSTORE=1\nFDNAME=state"
+    store.remember(b"text")
+    assert os.pread(memory, 100, 0) == b"text", "the very memory"
+    again = made(environ)
+    again._came["state"] = memory
+    assert again.recall() == b"text"
+    again.remember(b"later")
+    assert os.pread(memory, 100, 0) == b"later"
+    os.close(memory)
+
+
+def test_what_is_no_memory_is_nothing(environ: dict[str, str]) -> None:
+    store = made(environ)
+    reading, writing = os.pipe()
+    os.close(writing)
+    store._came["state"] = reading
+    assert store.recall() == b""
+    os.close(reading)
