@@ -119,7 +119,11 @@ def test_it_inherits_nothing(run: Run) -> None:
         ignored = {one for one in signal.valid_signals() if signal.getsignal(one) is signal.SIG_IGN}
         restored = {signal.SIGPIPE, signal.SIGXFSZ}  # which the interpreter ignores
         mask = sum(1 << (number - 1) for number in ignored - restored)
-        masks = {line.split(":")[0]: int(line.split()[1], 16) for line in rest if "Sig" in line}
+        # The C library has two for itself, which nobody here can change: whoever started us did.
+        known = sum(1 << (number - 1) for number in signal.valid_signals())
+        masks = {
+            line.split(":")[0]: int(line.split()[1], 16) & known for line in rest if "Sig" in line
+        }
         assert masks == {"SigBlk": 0, "SigIgn": mask}
 
     run(scenario())

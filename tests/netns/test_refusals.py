@@ -37,6 +37,9 @@ Address=10.9.4.1/24
 [Tunnel off]
 {ENDS}Key=5
 Address=10.9.5.1/24
+[Tunnel guarded]
+{ENDS}Key=6
+AllowedSources=10.9.6.0/24
 [Tunnel plain6]
 Local={LEFT[1]}
 Remote={RIGHT[1]}
@@ -103,6 +106,8 @@ CASES = (
     (R.ECN_ERR, "plain", outer(tos=3) / GRE() / INNER),
     (R.ECN_ERR, "plain6", outer6(tc=3) / GRE() / INNER6),
     (R.DEVICE_DOWN, "off", outer() / key(5) / INNER),
+    (R.SPOOFED, "guarded", outer() / key(6) / INNER),
+    (R.SPOOFED, "guarded", outer() / key(6, proto=0x86DD) / INNER6),
 )
 # What happens only to packets on their way out, or is not seen in a packet, or cannot be provoked
 # from outside.
