@@ -26,8 +26,10 @@ sources, in pure_*.py their twin):
                transmit    codec.spread_datagrams    peers       what goes to each of them
                underlay/   io.send_datagrams         send        raw: raw sockets
                            io.send_bypassing         bypass      bypass: behind a probe packet
+                           io.send_udp               udp         udp: GRE-in-UDP
 
     ingress    underlay/   io.receive_datagrams      receive     raw: a raw socket
+                           io.receive_udp            receive     udp: a socket for each port
                ingress     codec.decapsulate         decapsulate, coalesce
                            io.write_frames           tun
                TUN

@@ -14,6 +14,7 @@ SUBJECTS: tuple[Subject, ...] = (
     OpenVSwitch(),
     BaselineLoop(),
     Gred("gred", "gred", many=True),
+    Gred("gred-udp", "gred, Transport=udp", options={"Transport": "udp"}),
     Gred("gred-no-offload", "gred, Offload=no", options={"Offload": "no"}),
     Gred("gred-pure", "gred, pure Python", extensions=False),
 )

@@ -19,8 +19,10 @@ from typing import Literal
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
 IPNetwork = IPv4Network | IPv6Network
+UDP_PORT = 4754  # of GRE-in-UDP, RFC 8086 section 3.2.1
 Mode = Literal["gre", "gretap"]
 ChecksumPolicy = Literal["require", "accept", "refuse"]
+Transport = Literal["ip", "udp"]
 Carrier = Literal["keepalive", "always"]
 ProbeMtu = Literal["auto", "yes", "no"]
 Command = tuple[str, ...]
@@ -75,6 +77,21 @@ class TunnelConfig:
 
     resolve_interval: float | None = 60.0
     """Seconds after which *remote_name* is resolved again; None: when the other end is lost."""
+
+    transport: Transport = "ip"
+    """What carries GRE: IP protocol 47, or UDP (RFC 8086)."""
+
+    port: int = UDP_PORT
+    """UDP: where it is received; 1..65535."""
+
+    remote_port: int = UDP_PORT
+    """UDP: where it is sent to; 1..65535."""
+
+    source_port: int | None = None
+    """UDP: where it is sent from; None: one of several ports, by flow."""
+
+    udp_checksum: bool = True
+    """UDP: whether what is sent has a checksum, and over IPv6 whether what is received must."""
 
     underlay_device: str | None = None
     """Interface that outer packets leave through, or VRF that they are routed in."""

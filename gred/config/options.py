@@ -10,6 +10,7 @@ from typing import Any
 
 from gred.config import listening
 from gred.config import values as kinds
+from gred.config.model import UDP_PORT
 from gred.config.values import Kind
 
 
@@ -45,6 +46,9 @@ _CHECKSUM_POLICIES = kinds.choice(require="require", accept="accept", refuse="re
 _MODES = kinds.choice(gre="gre", gretap="gretap")
 _OFFLOAD = kinds.choice(auto=True, no=False)
 _PACKET_SOCKET = kinds.choice(auto=True, no=False)
+_TRANSPORT = kinds.choice(ip="ip", udp="udp")
+_PORT = kinds.number(1, 65535)
+_SOURCE_PORT = kinds.number(1, 65535, none="auto")
 _CARRIER = kinds.choice(keepalive="keepalive", always="always")
 _PROBE = kinds.choice(auto="auto", yes="yes", no="no")
 _KEEPALIVE = kinds.span(0.1, 32767, none="no")
@@ -74,6 +78,11 @@ TUNNEL_OPTIONS: tuple[Option, ...] = (
     Option("Local", ("local", "local_interface"), "any", kinds.LOCAL, "Outer address of this end; %eth0 follows the address of eth0, and any leaves the choice to the route."),
     Option("Remote", ("remote", "remote_name"), "any", kinds.REMOTE, "Outer address of the other end, or its name; any receives from everybody and cannot send."),
     Option("ResolveInterval", ("resolve_interval",), "1min", _RESOLVE, "How often the name in Remote= is resolved again, besides at once when the other end is lost; no is only then."),
+    Option("Transport", ("transport",), "ip", _TRANSPORT, "What carries GRE: ip is IP protocol 47, udp is GRE-in-UDP (RFC 8086), which passes firewalls and clouds that drop protocol 47; costs 8 bytes of MTU."),
+    Option("Port", ("port",), str(UDP_PORT), _PORT, "With Transport=udp: UDP port that is received from; tunnels share it."),
+    Option("RemotePort", ("remote_port",), str(UDP_PORT), _PORT, "With Transport=udp: UDP port of the other end that is sent to.", "encap-dport"),
+    Option("SourcePort", ("source_port",), "auto", _SOURCE_PORT, "With Transport=udp: UDP port that is sent from; auto is one of 16 ports from 49152 on, chosen by the inner flow, so that routers and network cards on the way see many flows.", "encap-sport"),
+    Option("UDPChecksum", ("udp_checksum",), "yes", kinds.BOOLEAN, "With Transport=udp: whether packets are sent with a UDP checksum; with no, packets without one are also taken over IPv6, and packets are not sent in large segments.", "encap-csum"),
     Option("Device", ("underlay_device",), "none", kinds.DEVICE, "Interface or VRF that outer packets leave through, whatever other routes there are; packets are received from any.", "dev"),
     Option("FirewallMark", ("firewall_mark",), "none", _MARK, "Mark of outer packets, for routing rules (ip rule fwmark) and the firewall.", "fwmark"),
     Option("Namespace", ("namespace",), "none", kinds.NAMESPACE, "Network namespace of the tunnel interface, when it is not that of the outer packets; needs CAP_SYS_ADMIN.", "netns"),

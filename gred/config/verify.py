@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Generic, TypeVar
 
-from gred.config.model import Config, IPAddress, IPNetwork, Location, TunnelConfig
+from gred.config.model import UDP_PORT, Config, IPAddress, IPNetwork, Location, TunnelConfig
 from gred.config.problems import Problem
 
 ETHERNET_MTU_MAX = 65521  # 64 KiB less the Ethernet header: the kernel's limit for a TAP device
@@ -29,6 +29,7 @@ def verify(config: Config) -> list[Problem]:
         for check in (
             _endpoints,
             _underlay,
+            _transport,
             _overlay,
             _routes_to_remote,
             _mtu,
@@ -254,6 +255,23 @@ def _underlay(tunnel: TunnelConfig) -> Iterator[Problem]:
                 )
 
 
+def _transport(tunnel: TunnelConfig) -> Iterator[Problem]:
+    if tunnel.transport != "udp":
+        for option, value, default in (
+            ("Port", tunnel.port, UDP_PORT),
+            ("RemotePort", tunnel.remote_port, UDP_PORT),
+            ("SourcePort", tunnel.source_port, None),
+            ("UDPChecksum", tunnel.udp_checksum, True),
+        ):
+            if value != default:
+                yield _problem(tunnel, option, "expected Transport=udp with it")
+        return
+    if tunnel.remote is not None and tunnel.remote.is_multicast:
+        yield _problem(
+            tunnel, "Transport", f"expected ip, as Remote= is a group, {tunnel.remote}, got udp"
+        )
+
+
 def _contradictions(tunnel: TunnelConfig) -> Iterator[Problem]:
     if tunnel.ignore_dont_fragment and tunnel.discover_path_mtu:
         yield _problem(
@@ -339,7 +357,7 @@ def _receivable(tunnels: Iterable[TunnelConfig]) -> Iterator[Problem]:
     for tunnel in tunnels:
         local = f"%{tunnel.local_interface}" if tunnel.local_interface else tunnel.local
         ends = (local, tunnel.remote or tunnel.remote_name, tunnel.input_key)
-        other = first.setdefault((*ends, tunnel.family), tunnel)
+        other = first.setdefault((*ends, tunnel.family, tunnel.transport), tunnel)
         if other is not tunnel:
             near, far = ("any" if end is None else end for end in ends[:2])
             key = "no key" if tunnel.input_key is None else f"key {tunnel.input_key}"

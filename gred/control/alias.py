@@ -10,6 +10,8 @@ def alias(config: TunnelConfig) -> str:
     local = f"%{config.local_interface}" if config.local_interface else config.local or "any"
     remote = config.remote or (f"{len(config.peers)} peers" if config.peers else "any")
     text = f"{config.mode.upper()} {local} -> {remote}{_keys(config)}"
+    if config.transport == "udp":
+        text += f" in UDP to {config.remote_port}"
     return f"{text} (gred)"[:_LONGEST]
 
 

@@ -8,7 +8,7 @@ import os
 from enum import IntEnum, unique
 
 from gred.control.kernel.namespaces import NamespaceError
-from gred.dataplane.underlay.contract import GroupError
+from gred.dataplane.underlay.contract import GroupError, PortTakenError
 
 
 @unique
@@ -116,6 +116,12 @@ def socket_refused(error: OSError, *, place: str, version: int) -> SetupError:
     """Say why the data plane refused a tunnel over IP *version*: sockets are what it may lack."""
     if isinstance(error, GroupError):
         return _group_refused(error, place=place)
+    if isinstance(error, PortTakenError):
+        return SetupError(
+            f"{place}: cannot receive from UDP port {error.port}: another program does"
+            f" (see: ss -lunp sport = :{error.port}), or the kernel (ip fou show);"
+            " give another Port="
+        )
     if error.errno in _REFUSED:
         return SetupError(
             f"cannot open a raw socket: {words(error)} (gred needs CAP_NET_RAW;"

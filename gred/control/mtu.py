@@ -2,6 +2,7 @@
 
 MTU of the tunnel = MTU of the route to the remote
                   - outer header (IPv4 20, IPv6 40)
+                  - 8 with Transport=udp
                   - GRE header   (4, and 4 for each of checksum, key, sequence number we send)
                   - 16 for a tunnel encapsulation limit over IPv6
                   - 14 for the Ethernet header inside, in gretap mode
@@ -10,12 +11,14 @@ MTU of the tunnel = MTU of the route to the remote
 1500 - 20 - 4 - 4         = 1472      with a key
 1500 - 20 - 4 - 4 - 4 - 4 = 1464      with key, checksum and sequence numbers
 1500 - 40 - 4             = 1456      over IPv6
+1500 - 20 - 8 - 4         = 1468      in UDP
 1500 - 20 - 4 - 14        = 1462      gretap
 """
 
 from gred.config.model import TunnelConfig
 
 OUTER_LENGTH = {4: 20, 6: 40}  # no options are sent. RFC 791 §3.1, RFC 8200 §3
+UDP_LENGTH = 8  # RFC 768
 GRE_LENGTH = 4  # RFC 2784 §2.1
 GRE_OPTION_LENGTH = 4  # checksum with Reserved1, key, sequence number. RFC 2784 §2.1, RFC 2890 §2
 
@@ -48,6 +51,8 @@ def overhead(config: TunnelConfig) -> int:
         config.output_sequence,
     )
     length = OUTER_LENGTH[config.family] + GRE_LENGTH + GRE_OPTION_LENGTH * sum(options)
+    if config.transport == "udp":
+        length += UDP_LENGTH
     if config.encapsulation_limit is not None:
         length += ENCAPSULATION_LIMIT_LENGTH
     if config.mode == "gretap":

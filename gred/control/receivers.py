@@ -129,7 +129,7 @@ class Receivers:
 
     def publish(self, claims: Iterable[tuple[str, Claim]]) -> None:
         """Say from now on that *claims* are what our tunnels take, by their names."""
-        entries = [(name, *_packed(one)) for name, one in claims]
+        entries = [(name, *_packed(one)) for name, one in claims if one.transport == "ip"]
         self._text = json.dumps({"rank": self.rank, "claims": entries}).encode()
 
     def look(self) -> Others:
@@ -186,7 +186,7 @@ def kernels(
     found = {}
     for name, ours in claims:
         link_name = takers[name in ethernet].takes(ours)
-        if ours == Claim(ours.family, None, None, None):
+        if ours == Claim(ours.family, None, None, None) and ours.transport == "ip":
             link_name = link_name or every.get((ours.family, name in ethernet))
         if link_name is not None:
             found[name] = (
@@ -207,7 +207,8 @@ def rivals(
                 takers.add(theirs, (party, name))
     found = {}
     for name, ours in claims:
-        if (holder := takers.takes(ours)) is not None:
+        # Of two that want one UDP port the kernel refuses the second.
+        if ours.transport == "ip" and (holder := takers.takes(ours)) is not None:
             party, theirs_name = holder
             found[name] = (
                 f"another gred (process {party.pid}, [Tunnel {theirs_name}]) takes the same packets"

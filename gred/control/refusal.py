@@ -177,9 +177,14 @@ def describe(error: UnderlayError, remote: IPAddress | None, *, is_known: bool =
     """
     who = str(error.offender)
     is_remote = error.offender == remote
+    carrier = f"UDP port {error.port}" if error.port else "protocol 47"
     match error.kind:
         case ErrorKind.PROHIBITED:
-            return f"a firewall at {who} refuses protocol 47 ({error.kind})"
+            return f"a firewall at {who} refuses {carrier} ({error.kind})"
+        case ErrorKind.PORT_UNREACHABLE if is_remote and error.port and is_known:
+            return f"{who} takes GRE at {carrier} no more ({error.kind})"
+        case ErrorKind.PORT_UNREACHABLE if is_remote and error.port:
+            return f"{who} runs nothing that takes GRE at {carrier} ({error.kind})"
         case ErrorKind.PROTOCOL_UNREACHABLE if is_remote and is_known:
             return f"{who} takes GRE no more, or does not keep up ({error.kind})"
         case ErrorKind.PROTOCOL_UNREACHABLE if is_remote:

@@ -13,7 +13,7 @@ from gred.config.difference import Difference, OptionChange, difference
 from gred.config.model import Config, TunnelConfig
 
 # What belongs to the interface from the moment it is made.
-_MADE_WITH = frozenset({"Mode", "Namespace", "Offload"})
+_MADE_WITH = frozenset({"Mode", "Namespace", "Offload", "Transport"})
 # Options of [Daemon] that change while it runs.
 _FOLLOWED = frozenset({"MetricsListen", "MetricsTextfile"})
 

@@ -62,8 +62,8 @@ class Snapshot:
     """One tunnel. *local*: any, or where outer packets leave from; *source*: what any came to.
 
     *since*: seconds in this state; *transitions*: how often that changed. *last_received*: seconds
-    since a packet was delivered; None: not yet, or not known. *index* and what follows of the
-    interface are None while there is none.
+    since a packet was delivered; None: not yet, or not known. *port* and *remote_port*: of UDP, and
+    None without. *index* and what follows of the interface are None while there is none.
     """
 
     name: str
@@ -73,6 +73,9 @@ class Snapshot:
     transitions: int
     mode: str
     family: int
+    transport: str
+    port: int | None
+    remote_port: int | None
     local: str
     source: str | None
     remote: str
@@ -135,6 +138,9 @@ def take(
         transitions=transitions,
         mode=config.mode,
         family=config.family,
+        transport=config.transport,
+        port=config.port if config.transport == "udp" else None,
+        remote_port=config.remote_port if config.transport == "udp" else None,
         local=_text(tunnel.binding.local),
         source=None if tunnel.source is None else str(tunnel.source),
         remote=tunnel.far_end,

@@ -1,8 +1,8 @@
 """Where descriptors stay while no process of gred has them: the shape, and the place that is none.
 
 The service manager's is `gred.management.store.DescriptorStore`. What is kept is a matter of names:
-``tun-NAME`` is the device of a tunnel, ``gre4`` and ``gre6`` are the sockets that receive, and
-``state`` is memory (remains.py).
+``tun-NAME`` is the device of a tunnel, ``gre4`` and ``gre6`` are the sockets that receive, as are
+``udp4-PORT`` and ``udp6-PORT``, and ``state`` is memory (remains.py).
 """
 
 from typing import Protocol

@@ -34,6 +34,7 @@ from gred.control.refusal import Refusal
 from gred.control.retry import Retry
 from gred.control.survey import Binding, Observation
 from gred.control.upkeep import Upkeep
+from gred.dataplane.layout import Transport
 from gred.dataplane.punt import Report
 from gred.dataplane.tunnels import TunnelParameters
 from gred.wire.drop import DropReason
@@ -57,7 +58,9 @@ AS_CONFIGURED = {field.name for field in fields(TunnelParameters)} - {
     "interface",
     "group_device",
     "packet_socket",
+    "transport",
 }
+_TRANSPORTS = {"ip": Transport.IP, "udp": Transport.UDP}
 
 
 _NO_INTERFACE = 0x7FFFFFFF  # the largest index; the kernel counts up from 1
@@ -183,6 +186,7 @@ class Tunnel:
             interface=_NO_INTERFACE if binding.no_device else binding.device,
             group_device=binding.group_device,
             packet_socket=config.packet_socket and not binding.filtered,
+            transport=_TRANSPORTS[config.transport],
         )
 
     def explain(self, report: Report) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from gred.config.model import IPAddress, TunnelConfig
+from gred.config.model import IPAddress, Transport, TunnelConfig
 
 T = TypeVar("T")
 
@@ -25,18 +25,21 @@ class Claim:
     local: IPAddress | None
     remote: IPAddress | None
     key: int | None
+    transport: Transport = "ip"
 
     def __str__(self) -> str:
         """Return it in words."""
         near, far = ("any" if end is None else end for end in (self.local, self.remote))
-        return f"local {near}, remote {far}, " + (
-            "no key" if self.key is None else f"key {self.key}"
+        return (
+            f"local {near}, remote {far}, "
+            + ("no key" if self.key is None else f"key {self.key}")
+            + (", in UDP" if self.transport == "udp" else "")
         )
 
 
 def claim(config: TunnelConfig, local: IPAddress | None) -> Claim:
     """Return what a tunnel receives whose local address is *local* now."""
-    return Claim(config.family, local, config.remote, config.input_key)
+    return Claim(config.family, local, config.remote, config.input_key, config.transport)
 
 
 class Takers(Generic[T]):

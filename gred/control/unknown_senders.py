@@ -21,7 +21,7 @@ class UnknownSender:
     """Packets of one kind from one address; times on the loop's clock, in seconds.
 
     *protocol*: the protocol type, None where the header was not read. *count*: packets that were
-    looked at. *detail*: what the last one was, in words.
+    looked at. *detail*: what the last one was, in words. *in_udp*: whether they came in UDP.
     """
 
     source: IPAddress
@@ -33,6 +33,7 @@ class UnknownSender:
     first_seen: float
     last_seen: float
     detail: str
+    in_udp: bool = False
 
 
 class UnknownSenders:
@@ -49,7 +50,8 @@ class UnknownSenders:
         if report.tunnel is not None and report.reason is not DropReason.KEY_MISMATCH:
             return
         now = self._clock()
-        mark = report.source, report.destination, report.key, report.protocol, report.reason
+        what = report.key, report.protocol, report.in_udp
+        mark = report.source, report.destination, what, report.reason
         known = self._seen.pop(mark, None)
         if known is not None:  # the last one seen is the last one in the table
             more, detail = known.count + 1, report.detail
@@ -69,6 +71,7 @@ class UnknownSenders:
             first_seen=now,
             last_seen=now,
             detail=report.detail,
+            in_udp=report.in_udp,
         )
 
     def senders(self) -> list[UnknownSender]:
@@ -131,6 +134,9 @@ def _differences(sender: UnknownSender, config: TunnelConfig) -> list[str]:
         found.append(f"it is sent to {sender.destination}, Local={config.local}")
     if config.input_key != sender.key:
         found.append(f"it has {_key(sender.key)}, {config.name} takes {_key(config.input_key)}")
+    if sender.in_udp != (config.transport == "udp"):
+        how = "in UDP" if sender.in_udp else "as IP protocol 47"
+        found.append(f"it comes {how}, Transport={config.transport}")
     is_ethernet = sender.protocol == PROTOCOL_ETHERNET
     if sender.protocol is not None and is_ethernet != (config.mode == "gretap"):
         found.append(f"it carries {'Ethernet' if is_ethernet else 'IP'}, Mode={config.mode}")

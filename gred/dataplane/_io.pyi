@@ -1,4 +1,4 @@
-"""The I/O's contract: batched reads and writes on TUN devices and raw sockets. No GRE.
+"""The I/O's contract: batched reads and writes on TUN devices and sockets. No GRE.
 
 All descriptors are non-blocking. Buffers hold the structures of layout.py. Every function releases
 the interpreter lock while it works and allocates nothing.
@@ -58,6 +58,43 @@ def send_bypassing(
     *packet_fd*, a packet socket of type SOCK_DGRAM, for up to a millisecond, if they are no longer
     than the probe packet. *entry*: a PathEntry, kept by the caller from call to call for the same
     destinations. The pure-Python I/O has no such function.
+    """
+
+def send_udp(
+    sockets: Buffer,
+    plain_until: Buffer,
+    arena: Buffer,
+    datagrams: Buffer,
+    first: int,
+    count: int,
+    destinations: Buffer,
+    /,
+) -> tuple[int, int]:
+    """Send as send_datagrams does, in UDP.
+
+    *sockets*: descriptors, 32 bits each; a datagram's flow chooses one. They have Don't Fragment;
+    for datagrams without it that is changed for a moment. Datagrams that leave alike go to the
+    kernel as one, which it cuts (UDP_SEGMENT). Where it refuses that they go one by one, for some
+    seconds: *plain_until*, of 64 bits, says until when, in nanoseconds of the monotonic clock, and
+    is kept by the caller from call to call.
+    """
+
+def receive_udp(
+    fd: int,
+    family: int,
+    arena: Buffer,
+    slots: int,
+    stride: int,
+    received: Buffer,
+    limit: int,
+    busy_poll: bool,
+    /,
+) -> tuple[int, int]:
+    """Receive as receive_datagrams does, in UDP; the socket may have UDP_GRO.
+
+    Datagrams that the kernel merged are taken apart: each has an entry, and before all but the
+    first of a slot lies another. At most *slots* are received, and fewer while 128 entries, which
+    is what the kernel merges at the most, are not free for each.
     """
 
 def receive_datagrams(

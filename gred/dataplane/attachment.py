@@ -98,11 +98,12 @@ class Attachment:
     def update(self, parameters: TunnelParameters) -> None:
         """Change the tunnel while it runs; counters and sequence state stay.
 
-        Raises ValueError when the underlay's address family would change, and OSError when the
+        Raises ValueError when the underlay would be another, and OSError when the
         kernel refuses a socket for the new parameters; then nothing has changed.
         """
-        if parameters.family != self.parameters.family:
-            raise ValueError("a tunnel keeps its underlay address family: remove and add it")
+        before = self.parameters
+        if (parameters.family, parameters.transport) != (before.family, before.transport):
+            raise ValueError("a tunnel keeps address family and transport: remove and add it")
         sender = self._underlay.take_sender(parameters.send_options, no_bypass=parameters.no_bypass)
         try:
             self._change_membership(parameters.membership)
@@ -110,7 +111,7 @@ class Attachment:
             sender.close()
             raise
         self.sender.close()
-        before, self.parameters, self.sender = self.parameters, parameters, sender
+        self.parameters, self.sender = parameters, sender
         self._tunnels.configure(self.index, parameters)
         self._quotes.put(self)
         self._changed(self, before)
@@ -218,6 +219,7 @@ class Attachment:
         destination.family = self.parameters.family
         destination.interface = self.parameters.interface
         destination.flow_label = self.parameters.flow_label or 0
+        destination.port = self.parameters.remote_port
         destination.local[:] = wire_address(self.parameters.local)
         if bytes(destination.remote) != wire_address(self.parameters.remote):
             destination.remote[:] = wire_address(self.parameters.remote)

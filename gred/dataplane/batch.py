@@ -125,10 +125,13 @@ class Arrivals:
     """
 
     SLOTS = 128
+    MOST = 2048
+    """The most datagrams that there may be, where a slot takes several that the kernel merged."""
 
-    def __init__(self) -> None:
+    def __init__(self, datagrams: int = SLOTS) -> None:
         self.arena = mmap.mmap(-1, self.SLOTS * STRIDE)
-        self.received = table(Received, self.SLOTS)
+        self.limit = datagrams
+        self.received = table(Received, datagrams)
 
     def datagram(self, index: int) -> Received:
         """Return a view of one received datagram's entry."""
@@ -155,10 +158,10 @@ class TunWrites:
     Pieces lie in the arena of the arrivals; the headers of those that are cut here.
     """
 
-    FRAMES = 1024
-    PIECES = 4096
+    FRAMES = Arrivals.MOST
+    PIECES = 2 * FRAMES
     GSO_UDP = 5  # VIRTIO_NET_HDR_GSO_UDP_L4
-    HEADER_SPACE = 128 * KIB  # used only for devices that take no super-packets
+    HEADER_SPACE = 128 * KIB  # of segments that are cut here, and for vnet headers: 64 for each
 
     def __init__(self) -> None:
         self.frames = table(TunWrite, self.FRAMES)

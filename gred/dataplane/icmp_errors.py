@@ -11,16 +11,18 @@ import asyncio
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal, Protocol
 
 from gred.dataplane.evidence import Proof
 from gred.dataplane.tun import TunDevice
-from gred.dataplane.underlay.sockets import attach_filter
+from gred.dataplane.underlay.sockets import Instructions, attach_filter
 from gred.wire import icmp
+from gred.wire.gre import IPPROTO_GRE
 from gred.wire.icmp import ErrorKind, IcmpError, Quote
+from gred.wire.transport import IPPROTO_UDP
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -29,6 +31,7 @@ AT_ONCE = 32  # errors in one turn
 REST = 0.05  # seconds between turns
 AGAIN_AFTER = 1.0  # seconds until the same is told again
 STEP_AFTER = 0.1  # of a path's MTU, which may be found step by step
+PORTS = 200  # that are listened for: a jump is 255 instructions at the most
 
 # <linux/icmp.h>, <linux/icmpv6.h>, not in the socket module.
 SOL_RAW = 255
@@ -43,27 +46,37 @@ _IPV6_TYPES = (
     icmp.PARAMETER_PROBLEM6,
 )
 
-# Classic BPF, (code, jump if true, jump if false, operand). X = length of the IPv4 header, then
-# the protocol in the quoted header, which lies 8 + 9 bytes behind it.
-_QUOTES_GRE = (
-    (0xB1, 0, 0, 0),
-    (0x50, 0, 0, 17),
-    (0x15, 0, 1, 47),
-    (0x06, 0, 0, 0xFFFF),
-    (6, 0, 0, 0),
+# Classic BPF, linux/filter.h: instructions by what they do, and what decides a packet.
+_LOAD_LENGTH, _LOAD_BYTE, _LOAD_BYTE_BEHIND, _LOAD_HALF, _LOAD_HALF_BEHIND, _IF, _RETURN = (
+    *(0xB1, 0x30, 0x50, 0x28, 0x48),
+    *(0x15, 0x06),
 )
-# An ICMPv6 socket begins at the ICMP header: the next header in the quote is at 8 + 6. GRE may
-# stand behind extension headers: 0 hop by hop, 43 routing, 44 fragment, 60 destination options.
-_QUOTES_GRE6 = (
-    (0x30, 0, 0, 14),
-    (0x15, 4, 0, 47),
-    (0x15, 3, 0, 44),
-    (0x15, 2, 0, 60),
-    (0x15, 1, 0, 43),
-    (0x15, 0, 1, 0),
-    (0x06, 0, 0, 0xFFFF),
-    (0x06, 0, 0, 0),
-)
+_UNLESS = -1  # what refuses unless it is equal, where _IF accepts if it is
+# Of a quote that lies behind the IPv4 header, whose length is X, and 8 bytes of ICMP; an ICMPv6
+# socket begins with these. Our own IPv4 packets have no options.
+_PROTOCOL4, _PORT4 = 8 + 9, 8 + 20 + 2
+_PROTOCOL6, _PORT6 = 8 + 6, 8 + 40 + 2
+# GRE may stand behind extension headers: hop by hop, routing, fragment, destination options.
+_EXTENSIONS6 = 0, 43, 44, 60
+
+
+def _filter(family: Literal[4, 6], ports: Collection[int]) -> Instructions:
+    """Return a filter that lets errors pass which quote GRE, or UDP to one of *ports*."""
+    if family == 4:
+        load_protocol = [(_LOAD_LENGTH, 0), (_LOAD_BYTE_BEHIND, _PROTOCOL4)]
+        load_port, accepted = (_LOAD_HALF_BEHIND, _PORT4), [IPPROTO_GRE]
+    else:
+        load_protocol = [(_LOAD_BYTE, _PROTOCOL6)]
+        load_port, accepted = (_LOAD_HALF, _PORT6), [IPPROTO_GRE, *_EXTENSIONS6]
+    steps = [*load_protocol, *((_IF, protocol) for protocol in accepted)]
+    if ports:
+        steps += [(_UNLESS, IPPROTO_UDP), load_port, *((_IF, port) for port in ports)]
+    program = []
+    for index, (kind, value) in enumerate(steps):
+        left = len(steps) - index - 1  # until the last two: refuse, accept
+        yes, no = (left + 1, 0) if kind == _IF else (0, left) if kind == _UNLESS else (0, 0)
+        program.append((_IF if kind == _UNLESS else kind, yes, no, value))
+    return [*program, (_RETURN, 0, 0, 0), (_RETURN, 0, 0, 0xFFFF)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +86,7 @@ class UnderlayError:
     *tunnel*: the interface's name. *offender*: who says so; None: the kernel, of a packet that was
     not sent. Where *kind* is TOO_BIG, in bytes with the outer header: *mtu*: of the path, 0 when it
     is not told; *length*: of the packet, 0 when it is not known. *is_proven*: whether it shows more
-    than anybody could have made up. *remote*: where the packet was to go.
+    than anybody could have made up. *remote*: where the packet was to go; *port*: in UDP.
     """
 
     tunnel: str
@@ -83,6 +96,7 @@ class UnderlayError:
     length: int = 0
     is_proven: bool = False
     remote: IPAddress | None = None
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +146,15 @@ class IcmpErrors:
         self._told: dict[tuple[object, ...], float] = {}  # the oldest first
         self._ignored = Counter[str]()
         self._rest: asyncio.TimerHandle | None = None
+        self._ports = frozenset[int]()
         self._socket = _open(family)
         self._loop.add_reader(self._socket, self._ready)
+
+    def listen_for(self, port: int) -> None:
+        """Hear of UDP packets to *port* of another host, too, from now on."""
+        if port not in self._ports:
+            self._ports |= {port}
+            attach_filter(self._socket, _filter(self._family, sorted(self._ports)[:PORTS]))
 
     def close(self) -> None:
         """Stop listening. Harmless twice."""
@@ -189,6 +210,7 @@ class IcmpErrors:
             length if is_too_big else 0,
             is_proven=proof is Proof.SECRET,
             remote=ip_address(error.quote.destination),
+            port=0 if error.quote.ports is None else error.quote.ports[1],
         )
         self._tell(told)
 
@@ -232,7 +254,7 @@ def _open(family: Literal[4, 6]) -> socket.socket:
             refused = ~sum(1 << kind for kind in _IPV6_TYPES) & 0xFFFFFFFF
             words = struct.pack("=8I", refused, *[0xFFFFFFFF] * 7)
             opened.setsockopt(icmp.IPPROTO_ICMPV6, ICMPV6_FILTER, words)
-        attach_filter(opened, _QUOTES_GRE if family == 4 else _QUOTES_GRE6)
+        attach_filter(opened, _filter(family, ()))
     except BaseException:
         opened.close()
         raise

@@ -12,8 +12,10 @@ __all__ = [
     "IMPLEMENTATION",
     "read_frames",
     "receive_datagrams",
+    "receive_udp",
     "send_bypassing",
     "send_datagrams",
+    "send_udp",
     "write_frames",
 ]
 
@@ -27,14 +29,18 @@ if TYPE_CHECKING or NATIVE:
     from gred.dataplane._io import (
         read_frames,
         receive_datagrams,
+        receive_udp,
         send_bypassing,
         send_datagrams,
+        send_udp,
         write_frames,
     )
 else:
     from gred.dataplane.pure_io import (
         read_frames,
         receive_datagrams,
+        receive_udp,
         send_datagrams,
+        send_udp,
         write_frames,
     )

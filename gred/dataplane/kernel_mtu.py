@@ -8,6 +8,7 @@ packet is sent or received here.
 import socket
 import struct
 
+from gred.dataplane.layout import Transport
 from gred.dataplane.linux import IP_MTU, IPPROTO_GRE, IPV6_MTU, SO_BINDTOIFINDEX, SO_MARK
 from gred.dataplane.tunnels import IPAddress, TunnelParameters
 from gred.dataplane.underlay.sockets import make_deaf
@@ -19,10 +20,13 @@ def kernel_mtu(parameters: TunnelParameters, remote: IPAddress | None) -> int:
         return 0
     is_ipv6 = parameters.family == 6
     level, option = (socket.IPPROTO_IPV6, IPV6_MTU) if is_ipv6 else (socket.IPPROTO_IP, IP_MTU)
-    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    in_udp = parameters.transport is Transport.UDP
+    kind = socket.SOCK_DGRAM if in_udp else socket.SOCK_RAW
+    protocol = socket.IPPROTO_UDP if in_udp else IPPROTO_GRE
     try:
         family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
-        with socket.socket(family, kind, IPPROTO_GRE) as asked:
+        flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        with socket.socket(family, kind | flags, protocol) as asked:
             make_deaf(asked)
             if parameters.firewall_mark:
                 asked.setsockopt(
@@ -32,7 +36,7 @@ def kernel_mtu(parameters: TunnelParameters, remote: IPAddress | None) -> int:
                 asked.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, parameters.interface)
             if parameters.local is not None:
                 asked.bind((str(parameters.local), 0))
-            asked.connect((str(remote), 0))
+            asked.connect((str(remote), parameters.remote_port))
             return asked.getsockopt(level, option)
     except OSError:
         return 0

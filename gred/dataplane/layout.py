@@ -95,6 +95,8 @@ class TunnelRecord(ctypes.Structure):
         ("family", u8),
         ("echo", u16),
         ("inner", u8 * 4),
+        ("port", u16),
+        ("reserved", u16),
         ("local", u8 * 16),
         ("remote", u8 * 16),
     )
@@ -208,6 +210,7 @@ class Datagram(ctypes.Structure):
         ("destination", u32),
         ("frame", u32),
         ("inner_length", u32),
+        ("flow", u32),
     )
 
 
@@ -226,6 +229,8 @@ class Destination(ctypes.Structure):
         ("sent_interval", u32),
         ("sent_longest", u16),
         ("sent_before", u16),
+        ("port", u16),
+        ("reserved", u16),
     )
 
 

@@ -1,7 +1,7 @@
 """Numbers of Linux's socket options that Python's socket module lacks. Nothing else.
 
-From <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>, <linux/sock_diag.h>, <linux/net_tstamp.h>
-and <linux/errqueue.h>.
+From <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>, <linux/sock_diag.h>, <linux/net_tstamp.h>,
+<linux/errqueue.h> and <linux/udp.h>.
 """
 
 IPPROTO_GRE = 47
@@ -9,6 +9,7 @@ IPPROTO_GRE = 47
 IP_PKTINFO = 8
 IP_MTU_DISCOVER = 10
 IP_RECVERR = 11
+IP_RECVTTL = 12
 IP_MTU = 14
 IP_MULTICAST_ALL = 49
 IPV6_MTU_DISCOVER = 23
@@ -26,10 +27,17 @@ PMTUDISC_DONT = 0
 PMTUDISC_PROBE = 3
 PMTUDISC_INTERFACE = 4
 
+UDP_SEGMENT = 103
+UDP_GRO = 104
+UDP_NO_CHECK6_TX = 101
+UDP_NO_CHECK6_RX = 102
+
+SO_NO_CHECK = 11
 SO_ATTACH_FILTER = 26
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
 SO_MARK = 36
+SO_ATTACH_REUSEPORT_CBPF = 51
 SO_TIMESTAMPING = 37
 SO_MEMINFO = 55
 SO_BINDTOIFINDEX = 62

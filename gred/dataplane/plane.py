@@ -73,7 +73,13 @@ def _open_raw(family: Family, watch: Watch, unwatch: Unwatch, store: Store | Non
     return RawUnderlay(family, watch=watch, unwatch=unwatch, store=store)
 
 
-OPENERS = {Transport.IP: _open_raw}
+def _open_udp(family: Family, watch: Watch, unwatch: Unwatch, store: Store | None) -> Underlay:
+    from gred.dataplane.underlay.udp import UdpUnderlay  # noqa: PLC0415 - only where it is used
+
+    return UdpUnderlay(family, watch=watch, unwatch=unwatch, store=store)
+
+
+OPENERS = {Transport.IP: _open_raw, Transport.UDP: _open_udp}
 
 
 class DataPlane:
@@ -150,6 +156,7 @@ class DataPlane:
             undo.callback(attachment.detach)
             self._scheduler.add(attachment)
             undo.pop_all()
+        self._listen_for_errors(parameters)
         record = self.tunnels.record(index)
         self._worker.write_to(index, device.fileno())
         record.vnet_header = device.vnet_header
@@ -175,7 +182,13 @@ class DataPlane:
         self.tunnels.remove(attachment.index)
         attachment.detach()
 
+    def _listen_for_errors(self, parameters: TunnelParameters) -> None:
+        errors = self._icmp_errors.get(parameters.family)
+        if errors is not None and parameters.transport is Transport.UDP:
+            errors.listen_for(parameters.remote_port)
+
     def _attachment_changed(self, attachment: Attachment, before: TunnelParameters) -> None:
+        self._listen_for_errors(attachment.parameters)
         self._ingress.learners += attachment.parameters.learn_peers - before.learn_peers
         batch = self._scheduler.batch_of(attachment)
         if batch is not None:
@@ -223,6 +236,8 @@ class DataPlane:
 
     def close(self) -> None:
         """Remove all tunnels and close the underlay sockets. Devices stay open."""
+        for underlay in self._underlays.values():
+            underlay.leave_stored()
         for attachment in list(self._attachments.values()):
             self.remove_tunnel(attachment)
         self.unclaimed()  # what is counted outside is lost with the sockets

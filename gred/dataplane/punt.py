@@ -36,7 +36,7 @@ class Report:
     are the outer packet's (on the way out: the tunnel's own), None where they are not known.
     *detail* is one more fact in words: an errno's name, flags and protocol type, where an inner
     packet wanted to go, or which key was expected. *expected*: that key; *protocol*: the protocol
-    type; None where a packet was refused before it was read.
+    type; None where a packet was refused before it was read. *in_udp*: whether it came in UDP.
     """
 
     tunnel: str | None
@@ -47,6 +47,7 @@ class Report:
     detail: str
     expected: int | None = None
     protocol: int | None = None
+    in_udp: bool = False
 
 
 class Allowance:
@@ -204,6 +205,7 @@ def report_refused(
         detail=_detail(arrivals, entry, header, entry.key if keyed else None, expected),
         expected=expected,
         protocol=int.from_bytes(header[2:4]) if len(header) >= GRE_BASE else None,
+        in_udp=entry.transport == Transport.UDP,
     )
 
 

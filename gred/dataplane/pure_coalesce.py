@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gred.dataplane.hashes import mix
 from gred.dataplane.layout import TunnelFlag, TunnelRecord
-from gred.dataplane.pure_emit import Decapsulated, Queue, merged_size, unfinished, write_vnet
+from gred.dataplane.pure_emit import Decapsulated, Writer, merged_size, unfinished
 from gred.dataplane.pure_flags import has
 from gred.dataplane.pure_inner import InnerPacket, has_right_checksum
 from gred.wire import ip, transport
@@ -71,9 +71,10 @@ class Run:
 class Coalescer:
     """The runs of one batch."""
 
-    def __init__(self, view: memoryview, queue: Queue) -> None:
+    def __init__(self, view: memoryview, writer: Writer) -> None:
         self.view = view
-        self.queue = queue
+        self.writer = writer
+        self.queue = writer.queue
         self.slots: list[Run | None] = [None] * RUN_SLOTS
         self.runs: list[Run] = []
 
@@ -251,4 +252,4 @@ class Coalescer:
         )
         struct.pack_into("!H", view, header + transport.CHECKSUM[packet.protocol], total)
         first = run.first
-        write_vnet(view, first.packet.start, unfinished(view, first.packet, first.size))
+        self.writer.write_vnet(run.frame, unfinished(view, first.packet, first.size))

@@ -7,9 +7,10 @@ packet: a refused one is counted by reason.
 """
 
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gred.dataplane.layout import Kind, Received, RxState, TunnelFlag, TunnelRecord
+from gred.dataplane.layout import Kind, Received, RxState, Transport, TunnelFlag, TunnelRecord
 from gred.dataplane.pure_clamp import clamp_mss
 from gred.dataplane.pure_coalesce import Coalescer
 from gred.dataplane.pure_emit import Decapsulated, Writer, inspect, merged_size
@@ -48,7 +49,7 @@ class Decapsulator:
         self.lookup = lookup
         self.sources = sources
         self.writer = writer
-        self.coalescer = Coalescer(view, writer.queue)
+        self.coalescer = Coalescer(view, writer)
 
     def add(self, entry: Received) -> DropReason:
         """Decapsulate one datagram; return why it is refused, or NONE. Fill its entry, count it."""
@@ -303,9 +304,11 @@ class Decapsulator:
     def _inspect(self, entry: Received) -> Decapsulated:
         start, length = entry.inner_offset, entry.inner_length
         packet = locate(self.view, start, length, entry.protocol)
+        # Datagrams that the kernel merged lie next to each other.
+        crowded = entry.transport == Transport.UDP
         if packet is None and find_ip(self.view, start, length, entry.protocol)[0]:
-            return Decapsulated(entry.tunnel, start, length, unreadable=True)
-        return inspect(self.view, entry.tunnel, start, length, packet)
+            return Decapsulated(entry.tunnel, start, length, unreadable=True, crowded=crowded)
+        return replace(inspect(self.view, entry.tunnel, start, length, packet), crowded=crowded)
 
     def _emit(self, record: TunnelRecord, packet: Decapsulated) -> bool:
         """Queue *packet*, alone or in a run; return False without room."""

@@ -42,6 +42,7 @@ class Decapsulated:
     payload: int | None = None  # offset of the TCP or UDP payload
     partial: bool = False  # its transport checksum is the pseudo-header sum
     unreadable: bool = False  # an IP packet of which the flow cannot be told
+    crowded: bool = False  # what lies before it is another's, but for its own GRE header
 
     @property
     def end(self) -> int:
@@ -122,11 +123,6 @@ def merged_size(record: TunnelRecord, packet: Decapsulated) -> int:
     return size if 0 < size < packet.end - packet.payload else 0
 
 
-def write_vnet(view: memoryview, start: int, header: VnetHeader) -> None:
-    """Put *header* right before the frame at *start*."""
-    view[start - VNET_HEADER : start] = header.pack()
-
-
 def unfinished(view: memoryview, packet: Decapsulated, size: int) -> VnetHeader:
     """Return the header that makes the kernel finish the checksum, and cut if *size* is not 0."""
     if packet.ip is None or packet.payload is None:
@@ -162,15 +158,29 @@ class Writer:
 
     def with_vnet(self, record: TunnelRecord, packet: Decapsulated) -> int | None:
         """Queue *packet* for a device with a vnet header; return its frame, None without room."""
-        if not self.queue.has_room(1, 1):
+        if not self.queue.has_room(1, 1 + packet.crowded):
             return None
         header = VnetHeader()
         if packet.partial:
             header = unfinished(self.view, packet, merged_size(record, packet))
-        write_vnet(self.view, packet.start, header)
-        frame = self.queue.add_frame(packet.tunnel)
-        self.queue.add_piece(frame, packet.start - VNET_HEADER, packet.length + VNET_HEADER)
+        if packet.crowded:
+            place = self.space.take(VNET_HEADER)
+            if place is None:
+                return None
+            frame = self.queue.add_frame(packet.tunnel)
+            self.queue.add_piece(frame, place, VNET_HEADER, is_header=True)
+            self.queue.add_piece(frame, packet.start, packet.length)
+        else:
+            frame = self.queue.add_frame(packet.tunnel)
+            self.queue.add_piece(frame, packet.start - VNET_HEADER, packet.length + VNET_HEADER)
+        self.write_vnet(frame, header)
         return frame
+
+    def write_vnet(self, frame: int, header: VnetHeader) -> None:
+        """Put *header* where that of *frame* is: at the start of its first piece."""
+        piece = self.queue.pieces[self.queue.tun_writes[frame].first_piece]
+        memory = self.headers if piece.is_header else self.view
+        memory[piece.offset : piece.offset + VNET_HEADER] = header.pack()
 
     def cut(self, record: TunnelRecord, packet: Decapsulated, size: int) -> bool:
         """Queue a packet that receive offload merged for a device that takes no super-packets.

@@ -111,7 +111,7 @@ class Encapsulator:
             return delivery
         if frame.fragmentable:
             delivery = replace(delivery, dont_fragment=False)
-        if self._enters_own_tunnel(delivery):
+        if self._enters_own_tunnel(frame, delivery):
             return DropReason.DEAD_LOOP
         meta = self._vnet_header(frame)
         packet: SuperPacket | None = None
@@ -203,7 +203,7 @@ class Encapsulator:
             dont_fragment=has(self.flags, TunnelFlag.DONT_FRAGMENT) or dont_fragment,
         )
 
-    def _enters_own_tunnel(self, delivery: Delivery) -> bool:
+    def _enters_own_tunnel(self, frame: Frame, delivery: Delivery) -> bool:
         """Whether the inner packet is one that this tunnel itself has sent."""
         if delivery.version != self.record.family or has(self.flags, TunnelFlag.ETHERNET):
             return False
@@ -212,13 +212,29 @@ class Encapsulator:
             protocol, source, width = self.view[start + 9], start + 12, 4
         else:
             protocol, source, width = self.view[start + 6], start + 8, 16
-        if protocol != gre.IPPROTO_GRE:
+        if self.record.port:
+            if not self._goes_to_port(frame, delivery, protocol):
+                return False
+        elif protocol != gre.IPPROTO_GRE:
             return False
         local = bytes(self.record.local)[:width]
         remote = bytes(self.record.remote)[:width]
         if self.view[source + width : source + 2 * width] != remote:
             return False
         return local == bytes(width) or self.view[source : source + width] == local
+
+    def _goes_to_port(self, frame: Frame, delivery: Delivery, protocol: int) -> bool:
+        start = delivery.ip
+        (fragment,) = struct.unpack_from("!H", self.view, start + 6)
+        header = start + (self.view[start] & 0x0F) * 4
+        if delivery.version == 6:
+            fragment, header = 0, start + ip.IPV6_HEADER
+        if protocol != transport.IPPROTO_UDP or fragment & (ip.FRAGMENT_OFFSET | ip.MORE_FRAGMENTS):
+            return False
+        if frame.offset + frame.length - header < transport.UDP_HEADER:
+            return False
+        (port,) = struct.unpack_from("!H", self.view, header + 2)
+        return bool(port == self.record.port)
 
     def _vnet_header(self, frame: Frame) -> VnetHeader:
         if self.record.vnet_header != VNET_HEADER:
@@ -306,6 +322,7 @@ class Encapsulator:
             destination=frame.destination,
             frame=index,
             inner_length=inner_length,
+            flow=frame.flow,
         )
         self.filled += 1
         self.state.tx_packets += 1

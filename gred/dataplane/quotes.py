@@ -6,6 +6,7 @@ tunnel and with thousands. Nothing here listens, tells or believes.
 
 from typing import Generic, Protocol, TypeVar
 
+from gred.dataplane.layout import Transport
 from gred.dataplane.tunnels import TunnelParameters
 from gred.wire import gre
 from gred.wire.icmp import Quote
@@ -13,8 +14,10 @@ from gred.wire.icmp import Quote
 # A quote that is cut off before the key fits all tunnels between two addresses, and says nothing of
 # any one of them.
 FITS_AT_MOST = 1
+LEAST_SOURCE_PORT = 49152  # of those that are chosen by flow, RFC 8086 §3.2.1
 
-_Look = tuple[bytes | None, int, int | None]  # source, flags, key
+# Source, flags, key, and port; flags are None where no more than a UDP header was quoted.
+_Look = tuple[bytes | None, int | None, int | None, int]
 _Place = tuple[_Look, bytes]  # and the destination
 
 
@@ -48,9 +51,31 @@ def could_have_sent(parameters: TunnelParameters, quote: Quote) -> bool:
         parameters.remote is None or parameters.remote.packed != quote.destination
     ):
         return False
+    if _port(quote) != _remote_port(parameters) or not _could_come_from(parameters, quote):
+        return False
+    if quote.flags is None:
+        return quote.ports is not None
     if quote.flags != sent_flags(parameters):
         return False
     return quote.key is None or quote.key == parameters.output_key
+
+
+def _could_come_from(parameters: TunnelParameters, quote: Quote) -> bool:
+    if quote.ports is None:
+        return True
+    source = quote.ports[0]
+    if parameters.source_port is None:
+        return source >= LEAST_SOURCE_PORT
+    return source == parameters.source_port
+
+
+def _port(quote: Quote) -> int:
+    """Return the UDP port that a packet went to; 0: it was protocol 47."""
+    return 0 if quote.ports is None else quote.ports[1]
+
+
+def _remote_port(parameters: TunnelParameters) -> int:
+    return parameters.remote_port if parameters.transport is Transport.UDP else 0
 
 
 class SenderIndex(Generic[Attached]):
@@ -110,13 +135,13 @@ class SenderIndex(Generic[Attached]):
 
         One more than ``FITS_AT_MOST`` where it fits too many.
         """
-        flags = quote.flags
-        if flags is None:
+        flags, port = quote.flags, _port(quote)
+        if flags is None and not port:
             return []
         found: list[Attached] = []
         for source in (quote.source, None):
             for attachment in self._by_look.get(
-                ((source, flags, quote.key), quote.destination), ()
+                ((source, flags, quote.key, port), quote.destination), ()
             ):
                 if could_have_sent(attachment.parameters, quote):
                     found.append(attachment)
@@ -128,5 +153,8 @@ class SenderIndex(Generic[Attached]):
 def _looks(parameters: TunnelParameters) -> tuple[_Look, ...]:
     """Return where a tunnel is looked for: by a quote with its key, and by one that is cut."""
     source = None if parameters.local is None else parameters.local.packed
-    keys = dict.fromkeys((parameters.output_key, None))
-    return tuple((source, sent_flags(parameters), key) for key in keys)
+    keys, port = dict.fromkeys((parameters.output_key, None)), _remote_port(parameters)
+    looks: list[_Look] = [(source, sent_flags(parameters), key, port) for key in keys]
+    if port:
+        looks.append((source, None, None, port))
+    return tuple(looks)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from gred.dataplane.batch import Arrivals, EgressBatch
-from gred.dataplane.layout import Destination
+from gred.dataplane.layout import Destination, Transport
 from gred.dataplane.linux import IPPROTO_GRE
 from gred.wire.drop import DropReason
+from gred.wire.gre import UDP_PORT
 from gred.wire.ip import DONT_FRAGMENT, IPV4_HEADER
+from gred.wire.transport import IPPROTO_UDP, UDP_HEADER
 
 # Received, as layout.py has it; key and inner packet left out. A tenth of the time of its members.
 _ROW = struct.Struct("=II6BHI12x16s16s")
@@ -106,14 +108,22 @@ def outer_header(
     ttl: int,
     *,
     dont_fragment: bool = False,
+    port: int = 0,
 ) -> bytes:
-    """Return the header of a packet of *length* bytes of GRE; addresses are fields of 16 bytes."""
+    """Return the header of a packet of *length* bytes of GRE; addresses are fields of 16 bytes.
+
+    *port*: with a UDP header behind it, to that port; where from, and its checksum, is not known.
+    """
+    udp, protocol = b"", IPPROTO_GRE
+    if port:
+        length += UDP_HEADER
+        udp, protocol = struct.pack("!HHHH", 0, port, length, 0), IPPROTO_UDP
     if family == 6:
         first = 6 << 28 | tos << 20
-        return struct.pack("!IHBB", first, length, IPPROTO_GRE, ttl) + source + destination
+        return struct.pack("!IHBB", first, length, protocol, ttl) + source + destination + udp
     flags = DONT_FRAGMENT if dont_fragment else 0
-    fields = 0x45, tos, IPV4_HEADER + length, 0, flags, ttl, IPPROTO_GRE, 0
-    return struct.pack("!BBHHHBBH", *fields) + source[:4] + destination[:4]
+    fields = 0x45, tos, IPV4_HEADER + length, 0, flags, ttl, protocol, 0
+    return struct.pack("!BBHHHBBH", *fields) + source[:4] + destination[:4] + udp
 
 
 def trace_sent(
@@ -143,6 +153,7 @@ def trace_sent(
             datagram.tos,
             datagram.ttl,
             dont_fragment=bool(datagram.dont_fragment),
+            port=place.port,
         )
         packet = TracedPacket("tx", tunnel, outer + head + body, reason)
         for taker in takers:
@@ -208,7 +219,8 @@ def _rows(arrivals: Arrivals, count: int) -> Iterator[_Row]:
 
 def _with_outer(row: _Row, data: bytes) -> bytes:
     """Return *data* behind the outer header that the kernel took off, if it did and told of it."""
-    _offset, _length, family, _transport, outer_length, tos, ttl, *_, source, destination = row
+    _offset, _length, family, transport, outer_length, tos, ttl, *_, source, destination = row
     if outer_length or not any(source):
         return data
-    return outer_header(family, source, destination, len(data), tos, ttl) + data
+    port = UDP_PORT if transport == Transport.UDP else 0
+    return outer_header(family, source, destination, len(data), tos, ttl, port=port) + data

@@ -13,7 +13,7 @@ packet.
 import ctypes
 import mmap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
@@ -85,24 +85,37 @@ class TunnelParameters:
     group_device: int | None = 0
     """Index of the device that joins the group, where the remote is one; 0: the kernel's choice;
     None: there is no such device at present, and nothing is received."""
+    transport: Transport = Transport.IP
+    """What carries GRE."""
+    port: int = 0
+    """UDP: where it is received."""
+    remote_port: int = 0
+    """UDP: where it is sent to."""
+    source_port: int | None = None
+    """UDP: where it is sent from; None: one of many ports, by flow."""
+    udp_checksum: bool = True
+    """UDP: whether what is sent has a checksum, and whether over IPv6 what is received must."""
     packet_socket: bool = False
     """Whether datagrams may follow others through a packet socket, past the host's policy."""
 
     @property
-    def transport(self) -> Transport:
-        """What carries GRE. No other is configured so far."""
-        return Transport.IP
-
-    @property
     def send_options(self) -> SendOptions:
         """What a socket must have to send this tunnel's packets."""
-        if self.family == 4:
-            return SendOptions(mark=self.firewall_mark or 0)
-        return SendOptions(
-            self.firewall_mark or 0,
-            self.encapsulation_limit,
-            self.flow_label != 0,
-            self.interface,
+        options = SendOptions(mark=self.firewall_mark or 0)
+        if self.family == 6:
+            options = replace(
+                options,
+                encapsulation_limit=self.encapsulation_limit,
+                auto_flow_label=self.flow_label != 0,
+                interface=self.interface,
+            )
+        if self.transport is Transport.IP:
+            return options
+        return replace(
+            options,
+            port=self.port,
+            source_port=self.source_port or 0,
+            checksum=self.udp_checksum,
         )
 
     @property
@@ -112,6 +125,8 @@ class TunnelParameters:
         IPv6 with a flow label of the kernel's choice: with it the kernel chooses a queue, another
         one than for those that follow a probe packet.
         """
+        if self.transport is Transport.UDP:
+            return "Transport=udp"
         if not self.packet_socket:
             return "not allowed"
         return "IPv6FlowLabel=auto" if self.family == 6 and self.flow_label is None else ""
@@ -296,6 +311,7 @@ class TunnelTable:
         record.tos = parameters.tos or 0
         record.family = parameters.family
         record.echo = parameters.echo or 0
+        record.port = parameters.remote_port if parameters.transport is Transport.UDP else 0
         record.inner[:] = parameters.inner.packed if parameters.inner else bytes(4)
         record.local[:] = wire_address(parameters.local)
         record.remote[:] = wire_address(parameters.remote)

@@ -95,8 +95,11 @@ class Decoder:
         ttl = outer.hlim if outer.version == 6 else outer.ttl
         text = f"{outer.src} > {outer.dst} ttl {ttl}"
         gre = outer
-        while gre and gre.name not in {"GRE", "GRE PPTP"}:
+        while gre and gre.name not in {"GRE", "GRE PPTP", "UDP"}:
             gre = gre.payload
+        if gre and gre.name == "UDP":
+            text += f" udp {gre.dport}"
+            gre = self._l2.GRE(bytes(gre.payload)) if len(gre.payload) >= 4 else None
         if not gre:
             protocol = outer.nh if outer.version == 6 else outer.proto
             return f"{text}: {'GRE cut short' if protocol == 47 else 'no GRE'}, {len(data)} bytes"

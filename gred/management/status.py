@@ -130,7 +130,7 @@ def _blocks(tunnels: list[dict[str, Any]], *, colour: bool) -> Iterator[str]:
 
 def _facts(one: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "why", one["detail"]
-    yield "mode", f"{one['mode']} over IPv{one['family']}"
+    yield "mode", f"{one['mode']} over IPv{one['family']}{_transport(one)}"
     yield "between", _ends(one)
     yield "key", _keys(one)
     yield "mtu", _mtu(one["mtu"])
@@ -150,6 +150,13 @@ def _facts(one: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield f"{direction} drops", ", ".join(f"{reason} {count}" for reason, count in drops)
     for life in one["keepalives"]:
         yield f"keepalive {life['remote']}", _life(life)
+
+
+def _transport(one: Mapping[str, Any]) -> str:
+    if one.get("transport") != "udp":  # a daemon before it has none
+        return ""
+    here, there = one["port"], one["remote_port"]
+    return f" in UDP, port {here}" + (f", to {there}" if there != here else "")
 
 
 def _ends(one: Mapping[str, Any]) -> str:

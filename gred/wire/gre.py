@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 IPPROTO_GRE = 47  # the protocol number of GRE in IPv4 and IPv6, RFC 2784 §3
+UDP_PORT = 4754  # where GRE-in-UDP is received, RFC 8086 §3.2.1
 
 # The first 16 bits of the header.
 CHECKSUM_PRESENT = 0x8000  # C: Checksum and Reserved1 present, RFC 2784 §2.2

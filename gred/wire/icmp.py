@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from gred.wire import gre, ip
 from gred.wire.checksum import ones_complement_sum
 from gred.wire.malformed import MalformedPacketError
+from gred.wire.transport import IPPROTO_UDP, UDP_HEADER
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -84,6 +85,8 @@ class Quote:
 
     Addresses are wire bytes. *gre* begins with the GRE header; at least eight bytes by RFC 792.
     *length*: of the whole packet, as its header says. *may_fragment*: it had no Don't Fragment.
+    *ports*: of GRE-in-UDP, source and destination, and *gre* is what follows the UDP header; it may
+    be empty, for by RFC 792 no more than that header is quoted.
     """
 
     source: bytes
@@ -91,6 +94,7 @@ class Quote:
     gre: bytes
     length: int = 0
     may_fragment: bool = False
+    ports: tuple[int, int] | None = None
 
     @property
     def flags(self) -> int | None:
@@ -158,15 +162,29 @@ def _quote4(view: memoryview) -> Quote | None:
         header = ip.IPv4Header.parse(view)
     except MalformedPacketError:
         return None
-    if header.protocol != gre.IPPROTO_GRE or header.fragment & ip.FRAGMENT_OFFSET:
+    if header.fragment & ip.FRAGMENT_OFFSET:
+        return None
+    carried = _carried(header.protocol, view[header.length :])
+    if carried is None:
         return None
     return Quote(
         header.source,
         header.destination,
-        bytes(view[header.length :][: gre.LONGEST]),
+        carried[0],
         header.total_length,
         may_fragment=not header.fragment & ip.DONT_FRAGMENT,
+        ports=carried[1],
     )
+
+
+def _carried(protocol: int | None, view: memoryview) -> tuple[bytes, tuple[int, int] | None] | None:
+    """Return GRE and the ports before it, if it is in UDP; None where it is something else."""
+    if protocol == gre.IPPROTO_GRE:
+        return bytes(view[: gre.LONGEST]), None
+    if protocol != IPPROTO_UDP or len(view) < UDP_HEADER:
+        return None
+    source, destination = struct.unpack_from("!HH", view)
+    return bytes(view[UDP_HEADER:][: gre.LONGEST]), (source, destination)
 
 
 def _quote6(view: memoryview) -> Quote | None:
@@ -175,13 +193,15 @@ def _quote6(view: memoryview) -> Quote | None:
     except MalformedPacketError:
         return None
     protocol, offset = upper_layer(view)
-    if protocol != gre.IPPROTO_GRE:
+    carried = _carried(protocol, view[offset:])
+    if carried is None:
         return None
     return Quote(
         header.source,
         header.destination,
-        bytes(view[offset:][: gre.LONGEST]),
+        carried[0],
         ip.IPV6_HEADER + header.payload_length,
+        ports=carried[1],
     )
 
 

@@ -22,7 +22,7 @@ from gred.config import (
     load,
     render,
 )
-from gred.config.model import IPInterface, IPNetwork
+from gred.config.model import UDP_PORT, IPInterface, IPNetwork
 from gred.config.options import DAEMON_OPTIONS, TUNNEL_OPTIONS, Option
 from gred.config.values import refuse_interface_name
 from gred.config.verify import verify
@@ -81,6 +81,8 @@ def _tunnel(ends: dict[str, Any], contradicts: int, **fields: Any) -> TunnelConf
     fields |= {"mode": mode, "discover_path_mtu": not fields["ignore_dont_fragment"]}
     if TunnelConfig(**ends, **fields).family == 4:
         fields |= {"flow_label": None, "encapsulation_limit": None}
+    if fields["transport"] == "ip":
+        fields |= {"port": UDP_PORT, "source_port": None, "udp_checksum": True}
     return TunnelConfig(**ends, **fields)
 
 
@@ -115,6 +117,10 @@ TUNNELS = st.builds(
     offload=st.booleans(),
     packet_socket=st.booleans(),
     on_state_change=COMMANDS,
+    transport=st.sampled_from(["ip", "udp"]),
+    port=st.integers(1, 65535),
+    source_port=st.none() | st.integers(1, 65535),
+    udp_checksum=st.booleans(),
 )
 CONFIGS = st.builds(
     Config,

@@ -492,3 +492,28 @@ class TestNames:
         (tunnel,) = load_text(tmp_path, text).tunnels
         refused = refuse_remote(replace(tunnel, remote=ip_address(address)))
         assert (reason in refused) if reason else not refused
+
+
+class TestTransport:
+    """What belongs to UDP, and what does not go with it."""
+
+    @pytest.mark.parametrize(
+        "option", ["Port=5000", "RemotePort=5000", "SourcePort=4754", "UDPChecksum=no"]
+    )
+    def test_options_of_udp_want_udp(self, option: str, tmp_path: Path) -> None:
+        ends = "Local=192.0.2.1", "Remote=192.0.2.2"
+        name = option.partition("=")[0]
+        assert of_tunnel(tmp_path, *ends, option) == [f"{name}: expected Transport=udp with it"]
+        assert of_tunnel(tmp_path, *ends, option, "Transport=udp") == []
+
+    def test_a_group_has_no_port(self, tmp_path: Path) -> None:
+        lines = "Local=192.0.2.1", "Remote=239.0.0.1", "Transport=udp"
+        assert of_tunnel(tmp_path, *lines) == [
+            "Transport: expected ip, as Remote= is a group, 239.0.0.1, got udp"
+        ]
+
+    def test_one_of_each_may_have_the_same_ends(self, tmp_path: Path) -> None:
+        ends = "Local=192.0.2.1\nRemote=192.0.2.2\n"
+        text = f"[Tunnel a]\n{ends}[Tunnel b]\n{ends}"
+        assert len(problems(tmp_path, text)) == 1
+        assert problems(tmp_path, f"{text}Transport=udp\n") == []

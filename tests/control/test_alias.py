@@ -12,6 +12,10 @@ from tests.config.files import load_text
     ("options", "expected"),
     [
         ("Local=192.0.2.1\nRemote=192.0.2.2\nKey=5", "GRE 192.0.2.1 -> 192.0.2.2 key 5 (gred)"),
+        (
+            "Remote=192.0.2.2\nTransport=udp\nRemotePort=5000",
+            "GRE any -> 192.0.2.2 in UDP to 5000 (gred)",
+        ),
         ("Remote=192.0.2.2", "GRE any -> 192.0.2.2 (gred)"),
         ("Local=%eth0\nRemote=192.0.2.2\nKey=0", "GRE %eth0 -> 192.0.2.2 key 0 (gred)"),
         (

@@ -4,6 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from gred.config.model import IPAddress
 from gred.control.refusal import (
     ASKED,
     CHECK_EVERY,
@@ -319,3 +320,27 @@ def test_one_error_about_a_tunnel_that_has_worked_asks_the_remote() -> None:
     assert story.second(sent=1, error=PROHIBITED, seconds=2)
     assert not story.refusal.wants_inquiry(evidence), "until something arrives"
     assert story.refusal.wants_inquiry(evidence._replace(traffic=Traffic(5, 2)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "offender", "is_known", "sentence"),
+    [
+        (
+            *(ErrorKind.PROHIBITED, ROUTER, False),
+            "a firewall at 198.51.100.1 refuses UDP port 4754 (administratively prohibited)",
+        ),
+        (
+            *(ErrorKind.PORT_UNREACHABLE, REMOTE, False),
+            "192.0.2.2 runs nothing that takes GRE at UDP port 4754 (port unreachable)",
+        ),
+        (
+            *(ErrorKind.PORT_UNREACHABLE, REMOTE, True),
+            "192.0.2.2 takes GRE at UDP port 4754 no more (port unreachable)",
+        ),
+    ],
+)
+def test_in_udp_it_is_the_port(
+    kind: ErrorKind, offender: IPAddress, is_known: bool, sentence: str
+) -> None:
+    error = UnderlayError("t", kind, offender, port=4754)
+    assert describe(error, REMOTE, is_known=is_known) == sentence

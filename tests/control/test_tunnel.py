@@ -10,6 +10,7 @@ from gred.config.model import TunnelConfig
 from gred.control.kernel.routes import NoRoute, RouteInfo
 from gred.control.survey import Binding, Observation
 from gred.control.tunnel import AS_CONFIGURED, Tunnel, TunnelState
+from gred.dataplane.layout import Transport
 from gred.wire.drop import DropReason
 from tests.control.fakes import WIRE, FakeAttachment, FakeDevice, FakeKernel, tunnel
 
@@ -121,14 +122,25 @@ def test_parameters_carry_every_option_that_the_data_plane_knows() -> None:
         firewall_mark=9,
         flow_label=5,
         encapsulation_limit=6,
+        port=4001,
+        remote_port=4002,
+        source_port=4003,
+        udp_checksum=False,
     )
     parameters = Tunnel(config).parameters()
     renamed = {"dont_fragment": "discover_path_mtu"}
-    found_out = {"mtu", "path_mtu", "interface", "group_device", "inner", "echo"}
+    found_out = {"mtu", "path_mtu", "interface", "group_device", "inner", "echo", "transport"}
     for field in fields(parameters):
         if field.name not in found_out:
             value = getattr(config, renamed.get(field.name, field.name))
             assert getattr(parameters, field.name) == value, field.name
+
+
+def test_the_transport_is_handed_on_and_costs_its_header() -> None:
+    assert Tunnel(tunnel()).parameters().transport is Transport.IP
+    made = Tunnel(replace(tunnel(), transport="udp"))
+    assert made.parameters().transport is Transport.UDP
+    assert made.mtu == 1500 - 20 - 8 - 4
 
 
 # Where outer packets leave from.
@@ -190,7 +202,7 @@ class TestProjection:
         *("keepalive", "keepalive_retries", "keepalive_reply", "carrier", "probe_mtu"),
         *("keepalive_target", "post_up", "pre_down", "on_state_change", "hook_timeout"),
     }
-    BENT: ClassVar = {"local", "ignore_dont_fragment", "mtu", "packet_socket"}
+    BENT: ClassVar = {"local", "ignore_dont_fragment", "mtu", "packet_socket", "transport"}
 
     def test_every_option_is_handed_on_or_is_known_to_be_controls(self) -> None:
         configured = {field.name for field in fields(TunnelConfig)}

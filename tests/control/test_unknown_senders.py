@@ -96,6 +96,7 @@ def test_invented_sources_do_not_drive_out_who_keeps_sending() -> None:
             "t1",
             f"it is sent to 192.0.2.77, Local={LOCAL}",
         ),
+        (replace(report(REMOTE), in_udp=True), "t1", "it comes in UDP, Transport=ip"),
         (report(REMOTE, key=7, protocol=ETHERNET), "t1", "it carries Ethernet, Mode=gre"),
         (report(REMOTE, reason=DropReason.BAD_VERSION, protocol=None), "t1", "bad_version"),
     ],

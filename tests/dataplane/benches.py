@@ -29,7 +29,7 @@ from gred.dataplane.layout import (
     TunWrite,
     TxState,
 )
-from gred.dataplane.pure_io import read_header
+from gred.dataplane.pure_receive import read_header
 from gred.wire.drop import DropReason
 from gred.wire.vnet import VnetHeader
 
@@ -288,6 +288,7 @@ class Ingress:
     header_space: int = 64 * 128
     skew: int = 0
     now: int = 1000  # milliseconds
+    transport: Transport = Transport.IP  # UDP: one next to the other, as the kernel merges them
 
     def __post_init__(self) -> None:
         self.arena = bytearray()
@@ -300,11 +301,12 @@ class Ingress:
         self.tun_write_table = table(TunWrite, self.tun_writes)
         self.piece_table = table(Piece, self.pieces)
         self.tables = Tables(self.records)
-        self.lookup = make_lookup(self.records)
+        self.lookup = make_lookup(self.records, transport=self.transport)
         self.sources = bytearray()
 
     def _place(self, entry: Received, datagram: Arrival) -> None:
-        self.arena += bytes(-len(self.arena) % 64 + FRAME_HEADROOM + self.skew)
+        if self.transport is Transport.IP or not self.arena:
+            self.arena += bytes(-len(self.arena) % 64 + FRAME_HEADROOM + self.skew)
         data = datagram if isinstance(datagram, bytes) else datagram.data
         entry.offset, entry.length, entry.family = len(self.arena), len(data), 4
         if isinstance(datagram, Datagram6):
@@ -315,6 +317,10 @@ class Ingress:
             read_header(memoryview(data), entry)
         if isinstance(datagram, Truncated):
             entry.verdict = DropReason.TRUNCATED
+        entry.transport = self.transport
+        if self.transport is Transport.UDP:  # of which the kernel keeps the outer header
+            data = data[entry.outer_length :]
+            entry.length, entry.outer_length = len(data), 0
         self.arena += data
 
     def run(self, codec: Any) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from gred.dataplane.layout import TunnelFlag
+from gred.dataplane.layout import Transport, TunnelFlag
 from gred.wire import vnet
 from gred.wire.gre import PROTOCOL_ETHERNET, PROTOCOL_IPV4, PROTOCOL_IPV6, GreHeader
 from gred.wire.transport import ACK, CWR, ECE, FIN, PSH, RST, SYN
@@ -86,11 +86,12 @@ class Chance:
         """An IP packet of any protocol, with anything behind the header."""
         protocol = self.pick([0, 1, 6, 6, 17, 17, 44, 47, 47, 58])
         packet = Packet(**self.ip_fields(), protocol=protocol)
-        if protocol == 47:  # perhaps the tunnel's own
+        if protocol in {17, 47}:  # perhaps the tunnel's own
             ends = (LOCAL, REMOTE) if packet.version == 4 else (LOCAL6, REMOTE6)
             source, destination = self.pick([ends, ends, (ends[1], ends[1]), (b"", b"")])
             packet = replace(packet, source=source, destination=destination)
-        return packet.ip(self.some_bytes(40))
+        ports = struct.pack("!HH", 4754, 4754) if protocol == 17 and self.one_in(2) else b""
+        return packet.ip(ports + self.some_bytes(40))
 
     def damaged(self, data: bytes) -> bytes:
         """*data*, mostly as it is; else a byte changed, cut off or added."""
@@ -122,6 +123,7 @@ class Chance:
             flags=flags,
             vnet_header=0 if flags & TunnelFlag.PACKET_INFO else self.pick([0, 10, 10]),
             protocol=self.pick([0, 0x8847, 0x88BE]),
+            port=self.pick([0, 0, 4754]),
             family=family,
             local=self.pick([b"", local]),
             remote=self.pick([remote] * 3 + [b""]),
@@ -243,7 +245,12 @@ class Chance:
             protocol = PROTOCOL_ETHERNET if bridged else protocol_of(inner)
             datagrams.append(self.arrival(inner, protocol, record))
         others = [self.record() for _ in range(self.random.randrange(3))]
-        return {"datagrams": datagrams, "records": [record, *others], **self.room()}
+        return {
+            "datagrams": datagrams,
+            "records": [record, *others],
+            "transport": self.transport(),
+            **self.room(),
+        }
 
     def stream(self) -> list[bytes]:
         """Segments of a few flows in order, as coalescing likes them, with disturbances."""
@@ -318,7 +325,15 @@ class Chance:
                 frame = frame[:5] + b"\x09" + frame[6:] if self.one_in(20) else frame
                 data = gre(frame, PROTOCOL_ETHERNET)
             datagrams.append(outer(data, tos=1 if self.one_in(20) else 0))
-        return {"datagrams": datagrams, "records": [record], **self.room()}
+        return {
+            "datagrams": datagrams,
+            "records": [record],
+            "transport": self.transport(),
+            **self.room(),
+        }
+
+    def transport(self) -> Transport:
+        return self.pick([Transport.IP, Transport.IP, Transport.UDP])
 
 
 def protocol_of(packet: bytes) -> int:

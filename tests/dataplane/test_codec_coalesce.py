@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gred.dataplane.hashes import mix
-from gred.dataplane.layout import TunnelFlag
+from gred.dataplane.layout import Transport, TunnelFlag
 from gred.wire import vnet
 from gred.wire.checksum import checksum, ones_complement_sum, pseudo_header_sum
 from gred.wire.drop import DropReason
@@ -407,3 +407,32 @@ def rival(packet: Tcp) -> Tcp:
 def test_the_ip_checksum_of_a_super_packet_is_right(codec: Any) -> None:
     (frame,) = written(codec, *tcp_stream(7))
     assert checksum(frame.data[:20]) == 0
+
+
+class TestNextToEachOther:
+    """Datagrams that the kernel merged: before each lies another, which is to stay as it is."""
+
+    @pytest.mark.parametrize("version", [4, 6])
+    def test_what_is_written_is_the_same(self, codec: Any, version: int) -> None:
+        streams: list[Inner | bytes] = [
+            *tcp_stream(3, version=version),
+            *udp_stream(2, version=version),
+            Packet(version=version).ip(pattern(50)),
+            *tcp_stream(2, version=version, ports=(1, 2), flags=ACK | PSH),
+        ]
+        for record in (
+            make_record(vnet_header=10, flags=BOTH),
+            make_record(vnet_header=10),
+            make_record(),
+            make_record(flags=TunnelFlag.PACKET_INFO),
+        ):
+            apart = arrive(*streams, record=record.copy()).frames(codec)
+            beside = arrive(*streams, record=record.copy(), transport=Transport.UDP)
+            assert beside.frames(codec) == apart
+            assert not any(beside.verdicts)
+
+    def test_without_room_for_a_vnet_header_it_is_counted(self, codec: Any) -> None:
+        packets = [Packet(protocol=253).ip(bytes([number])) for number in range(3)]
+        bench = arrive(*packets, transport=Transport.UDP, header_space=64)
+        assert len(bench.frames(codec)) == 1
+        assert bench.verdicts == [DropReason.NONE, DropReason.NO_BUFS, DropReason.NO_BUFS]

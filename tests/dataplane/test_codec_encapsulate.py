@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from gred.dataplane.layout import TunnelFlag
+from gred.dataplane.layout import Datagram, Frame, TunnelFlag
 from gred.wire import gre
 from gred.wire.checksum import checksum
 from gred.wire.drop import DropReason
 from gred.wire.gre import GreHeader
 from gred.wire.ip import DONT_FRAGMENT
 from gred.wire.vnet import NEEDS_CSUM, VnetHeader
-from tests.dataplane.benches import LOCAL, LOCAL6, REMOTE, REMOTE6, Egress, drops, make_record
+from tests.dataplane.benches import LOCAL, LOCAL6, REMOTE, REMOTE6, Egress, drops, make_record, rows
 from tests.dataplane.packets import Packet, Udp, ethernet, pattern
 
 INNER = Packet().ip(b"payload")
@@ -66,6 +66,35 @@ def test_a_tunnel_without_a_remote_sends_nothing(codec: Any) -> None:
 def test_blocked_comes_before_no_remote(codec: Any) -> None:
     flags = TunnelFlag.BLOCKED | TunnelFlag.NO_REMOTE
     assert refused(codec, b"", flags=flags) == DropReason.DEAD_LOOP
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_in_udp_its_own_packets_are_those_to_its_port(codec: Any, version: int) -> None:
+    local, remote = (LOCAL, REMOTE) if version == 4 else (LOCAL6, REMOTE6)
+    ends: dict[str, Any] = {"version": version, "source": local, "destination": remote}
+    record: dict[str, Any] = {"port": 4754, "family": version, "local": local, "remote": remote}
+    own = Udp(**ends, ports=(50000, 4754), payload=b"gre").build()
+    assert refused(codec, own, **record) == DropReason.DEAD_LOOP
+    assert refused(codec, own, **record | {"local": b""}) == DropReason.DEAD_LOOP
+    for other in (
+        Udp(**ends, ports=(4754, 50000)).build(),
+        Udp(**ends | {"destination": local}, ports=(50000, 4754)).build(),
+        Packet(**ends, protocol=47).ip(bytes(8)),
+        Packet(**ends, protocol=17).ip(b"\0\0\x12\x92"),  # cut off within the header
+        Packet(**ends, protocol=253).ip(own[-11:]),
+    ):
+        assert refused(codec, other, **record) == DropReason.NONE
+    # Without UDP it is a packet like any other.
+    assert refused(codec, own, **record | {"port": 0}) == DropReason.NONE
+
+
+def test_the_flow_goes_with_each_datagram(codec: Any) -> None:
+    bench = Egress([INNER, INNER6])
+    for number, frame in enumerate(rows(bench.frame_table, Frame)):
+        frame.flow = 0xFFFFFFF0 + number
+    bench.run(codec)
+    found = [row.flow for row in rows(bench.datagram_table, Datagram)[:2]]
+    assert found == [0xFFFFFFF0, 0xFFFFFFF1]
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,11 @@ from gred.dataplane import (
     pure_coalesce,
     pure_encapsulate,
     pure_flows,
-    pure_io,
+    pure_receive,
+    pure_segment,
+    pure_send,
     pure_sequence,
+    pure_tun,
 )
 from gred.wire import echo, ethernet, gre, icmp, ip, transport, vnet
 from gred.wire.drop import DropReason
@@ -57,7 +60,7 @@ TWINS: dict[str, dict[str, tuple[ModuleType, str]]] = {
         "RUN_SLOTS": (pure_coalesce, "RUN_SLOTS"),
         "RUN_UDP_PACKETS": (pure_coalesce, "UDP_MAX_PACKETS"),
     },
-    "coalesce.c": {"IP_LENGTH_LIMIT": (ip, "LONGEST_PACKET")},
+    "coalesce.c": {"IP_LENGTH_LIMIT": (ip, "LONGEST_PACKET"), "LINE": (pure_segment, "LINE")},
     "decapsulate.c": {
         "WCCP_HEADER": (gre, "WCCP_HEADER"),
         **{name: (echo, name) for name in ("ECHO_REPLY", "ECHO_REPLY6", "ECHO_MARK", "ECHO_LEAST")},
@@ -66,7 +69,7 @@ TWINS: dict[str, dict[str, tuple[ModuleType, str]]] = {
         name: (pure_encapsulate, name) for name in ("UDP_SEGMENT_LIMIT", "TCP_SEGMENT_LEAST")
     },
     "flows.c": {name: (pure_flows, name) for name in ("SPARSE_AT_MOST", "QUANTUM")},
-    "io.h": {"FRAME_LIMIT": (pure_io, "FRAME_LIMIT")},
+    "io.h": {"FRAME_LIMIT": (pure_tun, "FRAME_LIMIT")},
     "packet.h": {
         "PROTOCOL_IPV4": (gre, "PROTOCOL_IPV4"),
         "PROTOCOL_IPV6": (gre, "PROTOCOL_IPV6"),
@@ -107,7 +110,11 @@ TWINS: dict[str, dict[str, tuple[ModuleType, str]]] = {
         "GSO_UDP": (vnet, "GSO_UDP_L4"),
         "GSO_ECN": (vnet, "GSO_ECN"),
     },
-    "receive.c": {"PENDING_ERROR_LIMIT": (pure_io, "PENDING_ERROR_LIMIT")},
+    "receive.c": {
+        "PENDING_ERROR_LIMIT": (pure_receive, "PENDING_ERROR_LIMIT"),
+        "MERGED_LIMIT": (pure_receive, "MERGED_LIMIT"),
+    },
+    "udp.c": {"PENDING_ERROR_LIMIT": (pure_send, "SEND_ERROR_LIMIT")},
     "sequence.c": {
         name: (pure_sequence, name)
         for name in (
@@ -115,7 +122,7 @@ TWINS: dict[str, dict[str, tuple[ModuleType, str]]] = {
             *("FORMER_DEPTH", "NO_FORMER", "FORMER", "FORMER_AND_MORE"),
         )
     },
-    "tun.c": {"PIECE_LIMIT": (pure_io, "PIECE_LIMIT")},
+    "tun.c": {"PIECE_LIMIT": (pure_tun, "PIECE_LIMIT")},
 }
 
 # Enumerations of layout.h by what stands before their members' names.
@@ -139,6 +146,8 @@ OF_C_ALONE = {
         *("LOOKS", "OPTIONS_SIZE"),
     },
     "receive.c": {"BURST", "BUSY_POLL", "IDLE_TIMEOUT"},
+    # The kernel cuts segments for the extension alone.
+    "udp.c": {"DATAGRAMS", "SEGMENTS", "SEGMENTED_LIMIT"},
     # In gre.NAMED_PROTOCOLS and ethernet.VLAN_TAGS, and of two words in ip.
     "packet.h": {
         *("PROTOCOL_MPLS", "PROTOCOL_MPLS_MULTICAST", "PROTOCOL_ERSPAN_2", "PROTOCOL_ERSPAN_3"),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gred.dataplane import quotes
+from gred.dataplane.layout import Transport
 from gred.dataplane.quotes import FITS_AT_MOST, SenderIndex, could_have_sent
 from gred.dataplane.tunnels import TunnelParameters
 from gred.wire.gre import GreHeader
@@ -210,3 +211,43 @@ def test_who_is_not_meant_among_many_hubs_is_not_looked_at(monkeypatch: pytest.M
     plain = quote(GreHeader(protocol_type=0x0800), length=8)
     assert index.find(replace(plain, destination=bytes([10, 0, 0, 7]))) == [hubs[7]]
     assert judge.asked == 1
+
+
+IN_UDP = replace(KEYED, transport=Transport.UDP, remote_port=4754)
+
+
+def udp_quote(ports: tuple[int, int] = (50000, 4754), header: GreHeader | None = None) -> Quote:
+    gre = b"" if header is None else header.pack()
+    return Quote(LOCAL.packed, REMOTE.packed, gre, ports=ports)
+
+
+def test_what_was_sent_in_udp_has_its_ports() -> None:
+    mine = GreHeader(protocol_type=0x0800, key=7)
+    assert could_have_sent(IN_UDP, udp_quote(header=mine))
+    assert could_have_sent(IN_UDP, udp_quote()), "a UDP header is enough, as far as it goes"
+    assert not could_have_sent(IN_UDP, quote(mine))
+    assert not could_have_sent(KEYED, udp_quote(header=mine))
+    assert not could_have_sent(KEYED, udp_quote())
+    assert not could_have_sent(IN_UDP, udp_quote((50000, 4755), mine))
+    assert not could_have_sent(IN_UDP, udp_quote((4754, 4754), mine))
+    fixed = replace(IN_UDP, source_port=4754)
+    assert could_have_sent(fixed, udp_quote((4754, 4754), mine))
+    assert not could_have_sent(fixed, udp_quote((50000, 4754), mine))
+
+
+@dataclass(eq=False)
+class Sends:
+    parameters: TunnelParameters
+
+
+def test_the_index_finds_what_was_sent_in_udp() -> None:
+    index = SenderIndex[Sends]()
+    one, other = Sends(IN_UDP), Sends(KEYED)
+    index.put(one)
+    index.put(other)
+    mine = GreHeader(protocol_type=0x0800, key=7)
+    assert index.find(udp_quote(header=mine)) == [one]
+    assert index.find(udp_quote()) == [one]
+    assert index.find(quote(mine)) == [other]
+    index.remove(one)
+    assert index.find(udp_quote()) == []

@@ -4,12 +4,12 @@ import socket
 from typing import Literal
 
 import pytest
-from scapy.layers.inet import IP
+from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import GRE
 
 from gred.dataplane.batch import Arrivals, EgressBatch, destination_table
-from gred.dataplane.layout import Destination, Received
+from gred.dataplane.layout import Destination, Received, Transport
 from gred.dataplane.trace import (
     _REASONS,
     Everything,
@@ -89,6 +89,16 @@ def test_a_header_that_the_kernel_took_off_is_made_again(verdict: DropReason) ->
     packet = IPv6(traced(DATA, verdict=verdict, **told))
     assert (packet.src, packet.dst, packet.tc, packet.hlim) == ("fd00::1", "fd00::2", 0x42, 9)
     assert bytes(packet.payload) == DATA
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_header_of_udp_is_made_again_too(family: int) -> None:
+    kind, here = (IP, bytes([192, 0, 2, 1])) if family == 4 else (IPv6, HERE6)
+    told: dict[str, int | bytes] = {"family": family, "ttl": 9, "source": here, "destination": here}
+    packet = kind(traced(DATA, transport=Transport.UDP, **told))
+    assert packet[UDP].dport == 4754
+    assert packet[UDP].len == 8 + len(DATA)
+    assert bytes(packet[UDP].payload) == DATA
 
 
 def test_what_is_no_packet_is_shown_as_it_came() -> None:

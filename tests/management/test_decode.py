@@ -45,6 +45,15 @@ def test_a_packet_of_no_tunnel_has_a_dash(decoder: Decoder) -> None:
     assert line.startswith("tx - 192.168.1.13 > ")
 
 
+def test_in_udp_the_port_is_told(decoder: Decoder) -> None:
+    outer = IPV4_GRE[:9] + b"\x11" + IPV4_GRE[10:20]
+    udp = bytes.fromhex("c35012920070 0000".replace(" ", ""))
+    assert decoder.summary(outer + udp + IPV4_GRE[20:] + ECHO) == (
+        f"192.168.1.13 > 192.168.1.10 ttl 64 udp 4754: GRE key 42 seq 7: {ECHO_TEXT} len 84"
+    )
+    assert decoder.summary(outer + udp + b"\0").endswith("ttl 64 udp 4754: no GRE, 29 bytes")
+
+
 INNER = {
     "TCP": (
         "0800",

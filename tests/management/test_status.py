@@ -23,6 +23,9 @@ def told(name: str, state: str = "up", detail: str = "", **more: Any) -> dict[st
         "transitions": 1,
         "mode": "gre",
         "family": 4,
+        "transport": "ip",
+        "port": None,
+        "remote_port": None,
         "local": "any",
         "source": "192.0.2.1",
         "remote": "192.0.2.2",
@@ -182,3 +185,18 @@ def test_an_event_is_a_line(answers: list[Any], capsys: pytest.CaptureFixture[st
     answers += [{"event": event}, {"done": {}}]
     assert status.events(PATH, [], follow=False, as_json=False) == 0
     assert capsys.readouterr().out.endswith(" tunnel_up a mtu=1476\n")
+
+
+def test_the_transport_is_told_where_it_is_another(
+    answers: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    udp: dict[str, Any] = {"transport": "udp", "port": 4754, "remote_port": 4754}
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, "mode: gre over IPv4\n"),
+        (udp, "mode: gre over IPv4 in UDP, port 4754\n"),
+        (udp | {"remote_port": 5000}, "mode: gre over IPv4 in UDP, port 4754, to 5000\n"),
+    ]
+    for more, expected in cases:
+        answers[:] = [{"tunnel": told("a", **more)}, {"done": {}}]
+        assert show(["a"]) == 0
+        assert expected in capsys.readouterr().out

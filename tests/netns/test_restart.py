@@ -125,14 +125,17 @@ def transfer(one: Host, other: Host) -> Iterator[tuple[list[bytes], list[bytes]]
         receiver.close()
 
 
+@pytest.mark.parametrize(
+    ("extra", "socket_name"), [("", "gre4"), ("Transport=udp\nSourcePort=4754", "udp4-4754")]
+)
 def test_what_arrives_meanwhile_waits(
-    hosts: tuple[Host, Host], daemons: Daemons, manager: Manager
+    hosts: tuple[Host, Host], daemons: Daemons, manager: Manager, extra: str, socket_name: str
 ) -> None:
-    """Nobody is told that protocol 47 is unreachable, and each packet is for its tunnel."""
+    """Nobody is told that it is unreachable, and each packet is for its tunnel."""
     other = hosts[1]
-    far = daemons.start(other, config(1, 1, 2))
-    first = manager.launch(config(0, 1, 2))
-    assert {"gre4", "tun-t1", "tun-t2"} <= set(manager.names())
+    far = daemons.start(other, config(1, 1, 2, extra=extra))
+    first = manager.launch(config(0, 1, 2, extra=extra))
+    assert {socket_name, "tun-t1", "tun-t2"} <= set(manager.names())
     first.stop()
     loads = [
         other.start(
@@ -142,7 +145,7 @@ def test_what_arrives_meanwhile_waits(
         for number in (1, 2)
     ]
     wait_for(lambda: other.statistics("t2")["tx_packets"] > 40, "they are on their way")
-    before = manager.launch(config(0, 1, 2))
+    before = manager.launch(config(0, 1, 2, extra=extra))
     for load in loads:
         told = load.communicate(timeout=30)[0].decode()
         assert " 50 received" in told, told

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
     ICMPv6EchoRequest,
@@ -115,8 +115,27 @@ def test_a_short_quote_says_as_much_as_it_holds(quoted: int) -> None:
 
 
 def test_a_quote_of_another_protocol_is_nothing() -> None:
-    assert icmp.parse(icmp4(OUTER / UDP(), type=3, code=3), 4) is None
-    assert read6(ICMPv6DestUnreach(code=4), OUTER6 / UDP()) is None
+    assert icmp.parse(icmp4(OUTER / TCP(), type=3, code=3), 4) is None
+    assert read6(ICMPv6DestUnreach(code=4), OUTER6 / TCP()) is None
+
+
+def test_a_quote_of_udp_has_ports_and_may_have_gre() -> None:
+    datagram = UDP(sport=50000, dport=4754) / Raw(bytes.fromhex("2000080000000007"))
+    for error in (
+        icmp.parse(icmp4(OUTER / datagram, type=3, code=3), 4),
+        read6(ICMPv6DestUnreach(code=4), OUTER6 / datagram),
+    ):
+        assert error is not None
+        assert error.kind is ErrorKind.PORT_UNREACHABLE
+        assert (error.quote.ports, error.quote.key) == ((50000, 4754), 7)
+    bare = icmp.parse(icmp4(OUTER / UDP(sport=50000, dport=4754), type=3, code=3), 4)
+    assert bare is not None
+    assert (bare.quote.ports, bare.quote.gre, bare.quote.flags) == ((50000, 4754), b"", None)
+
+
+def test_a_quote_that_ends_within_the_udp_header_is_nothing() -> None:
+    cut = icmp4(OUTER / UDP(), type=3, code=3)[:-1]
+    assert icmp.parse(cut[:2] + bytes(2) + cut[4:], 4) is None
 
 
 def test_a_quote_of_a_later_fragment_is_nothing() -> None:

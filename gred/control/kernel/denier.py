@@ -8,6 +8,7 @@ packet.
 import errno
 import socket
 
+from gred.dataplane.layout import Transport
 from gred.dataplane.linux import SO_MARK
 from gred.dataplane.tunnels import TunnelParameters
 from gred.wire.gre import IPPROTO_GRE
@@ -25,12 +26,15 @@ def who_refuses(parameters: TunnelParameters) -> str:
         return UNKNOWN
     family = socket.AF_INET if remote.version == 4 else socket.AF_INET6
     try:
-        with socket.socket(family, socket.SOCK_RAW, IPPROTO_GRE) as probe:
+        kind, protocol = socket.SOCK_RAW, IPPROTO_GRE
+        if parameters.transport is Transport.UDP:
+            kind, protocol = socket.SOCK_DGRAM, socket.IPPROTO_UDP
+        with socket.socket(family, kind, protocol) as probe:
             if parameters.firewall_mark:
                 probe.setsockopt(socket.SOL_SOCKET, SO_MARK, parameters.firewall_mark)
             if local is not None:
                 probe.bind((str(local), 0))
-            code = probe.connect_ex((str(remote), 0))
+            code = probe.connect_ex((str(remote), parameters.remote_port))
     except OSError:
         return UNKNOWN
     return {0: FIREWALL, errno.EPERM: POLICY, errno.EACCES: ROUTE}.get(code, UNKNOWN)

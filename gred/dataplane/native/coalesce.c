@@ -6,7 +6,7 @@
  */
 #include "codec.h"
 
-enum { IP_LENGTH_LIMIT = 65535 };
+enum { IP_LENGTH_LIMIT = 65535, LINE = 64 };
 
 static const struct tunnel_record *record_of(const struct emission *emission, uint32_t tunnel)
 {
@@ -74,9 +74,12 @@ static struct tun_write *new_tun_write(struct emission *emission, uint32_t tunne
     return tun_write;
 }
 
-static void write_vnet(const struct view *view, const struct vnet_header *vnet)
+/* Where the vnet header of a frame is: before its packet, or where there is no room among the
+ * headers, as its first piece. */
+static uint8_t *vnet_of(const struct emission *emission, const struct tun_write *tun_write)
 {
-    memcpy(view->frame - VNET_HEADER, vnet, VNET_HEADER);
+    const struct piece *first = &emission->in->pieces[tun_write->first_piece];
+    return (first->is_header ? emission->in->headers : emission->in->arena) + first->offset;
 }
 
 /* The vnet header that tells the kernel to finish the checksum, and to cut when *size* is not 0. */
@@ -126,7 +129,7 @@ static void close_run(struct emission *emission, struct run *run)
         fold(pseudo_sum(first, first->protocol) + word_of((uint16_t)transport_length));
     memcpy(transport + transport_checksum_offset(first->protocol), &partial, sizeof partial);
     struct vnet_header vnet = unfinished(first, run->size);
-    write_vnet(first, &vnet);
+    memcpy(vnet_of(emission, tun_write), &vnet, VNET_HEADER);
 }
 
 void emit_end(struct emission *emission)
@@ -311,8 +314,8 @@ static bool emit_cut(struct emission *emission, uint32_t tunnel, struct view *vi
                       .pseudo = pseudo_sum(view, IP_TCP)};
     size_t segments = (cut.total + size - 1) / size;
     size_t head = prefix + view->payload;
-    size_t step = (head + 63) & ~(size_t)63;
-    size_t at = (emission->headers + 63) & ~(size_t)63;
+    size_t step = (head + LINE - 1) & ~(size_t)(LINE - 1);
+    size_t at = emission->headers;
 
     if (!has_room(emission, segments, 2 * segments) || at > emission->in->headers_length ||
         (emission->in->headers_length - at) / step < segments)
@@ -349,6 +352,31 @@ static bool emit_plain(struct emission *emission, uint32_t tunnel, struct view *
     return true;
 }
 
+static bool emit_behind_vnet(struct emission *emission, uint32_t tunnel, const struct view *view,
+                             const struct vnet_header *vnet)
+{
+    size_t offset = (size_t)(view->frame - emission->in->arena);
+
+    if (!view->crowded) {
+        if (!has_room(emission, 1, 1))
+            return false;
+        memcpy(view->frame - VNET_HEADER, vnet, VNET_HEADER);
+        new_piece(emission, new_tun_write(emission, tunnel), offset - VNET_HEADER,
+                  view->length + VNET_HEADER, false);
+        return true;
+    }
+    size_t at = emission->headers;
+    if (!has_room(emission, 1, 2) || at > emission->in->headers_length ||
+        emission->in->headers_length - at < LINE)
+        return false;
+    memcpy(emission->in->headers + at, vnet, VNET_HEADER);
+    struct tun_write *tun_write = new_tun_write(emission, tunnel);
+    new_piece(emission, tun_write, at, VNET_HEADER, true);
+    new_piece(emission, tun_write, offset, view->length, false);
+    emission->headers = at + LINE;
+    return true;
+}
+
 bool emit(struct emission *emission, uint32_t tunnel, struct view *view)
 {
     const struct tunnel_record *record = record_of(emission, tunnel);
@@ -380,15 +408,11 @@ bool emit(struct emission *emission, uint32_t tunnel, struct view *view)
         if (!candidate)
             run = NULL;
     }
-    if (!has_room(emission, 1, 1))
-        return false;
     struct vnet_header vnet = {0};
     if (partial)
         vnet = unfinished(view, merged ? size : 0);
-    write_vnet(view, &vnet);
-    new_piece(emission, new_tun_write(emission, tunnel),
-              (size_t)(view->frame - emission->in->arena) - VNET_HEADER, view->length + VNET_HEADER,
-              false);
+    if (!emit_behind_vnet(emission, tunnel, view, &vnet))
+        return false;
     if (run)
         open_run(emission, run, tunnel, view, size, partial, merged);
     return true;

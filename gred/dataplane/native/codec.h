@@ -114,7 +114,7 @@ struct ingress {
     size_t tun_writes_capacity;
     struct piece *pieces;
     size_t piece_capacity;
-    uint8_t *headers; /* of segments, for devices that take no super-packets */
+    uint8_t *headers; /* of segments that are cut here, and vnet headers without room elsewhere */
     size_t headers_length;
     uint32_t now; /* milliseconds of any clock that does not go back; it may wrap */
 };

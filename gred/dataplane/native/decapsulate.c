@@ -18,6 +18,7 @@ struct gre {
     uint16_t protocol;
     uint32_t key;
     uint32_t sequence;
+    bool crowded; /* datagrams that the kernel merged lie next to each other */
 };
 
 /* Where GRE begins the transport has said, with all that is known of the outer header. */
@@ -30,6 +31,7 @@ static enum drop_reason pass_outer(const struct ingress *in, const struct receiv
         return DROP_TRUNCATED;
     gre->start = in->arena + received->offset + received->outer_length;
     gre->length = received->length - received->outer_length;
+    gre->crowded = received->transport == TRANSPORT_UDP;
     return DROP_NONE;
 }
 
@@ -247,7 +249,9 @@ static enum drop_reason read_inner(const struct tunnel_record *record, const str
 {
     enum drop_reason reason;
 
-    *view = (struct view){.frame = gre->start + gre->header, .length = gre->length - gre->header};
+    *view = (struct view){.frame = gre->start + gre->header,
+                          .length = gre->length - gre->header,
+                          .crowded = gre->crowded};
     if (record->flags & ETHERNET) {
         if (gre->protocol != PROTOCOL_ETHERNET)
             return name_protocol(gre->protocol);

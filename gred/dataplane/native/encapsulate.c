@@ -55,6 +55,14 @@ static enum drop_reason view_frame(const struct tunnel_record *record, struct pl
     }
 }
 
+static bool goes_to_port(const struct view *view, uint16_t port)
+{
+    size_t header = view->ip + ip_header_length(view);
+
+    return view->protocol == IP_UDP && !view->fragment && view->length - header >= UDP_HEADER &&
+           load16(view->frame + header + 2) == port;
+}
+
 /* Would this inner packet, itself GRE between the tunnel's own ends, come back for ever? */
 static bool enters_itself(const struct tunnel_record *record, const struct view *view)
 {
@@ -62,7 +70,9 @@ static bool enters_itself(const struct tunnel_record *record, const struct view 
     size_t length = view->version == 4 ? 4 : 16;
     const uint8_t *source = view->frame + (view->version == 4 ? 12 : 8);
 
-    if (view->version != record->family || view->protocol != IP_GRE || record->flags & ETHERNET)
+    if (view->version != record->family || record->flags & ETHERNET)
+        return false;
+    if (record->port ? !goes_to_port(view, record->port) : view->protocol != IP_GRE)
         return false;
     return !memcmp(source + length, record->remote, length) &&
            (!memcmp(record->local, any, 16) || !memcmp(source, record->local, length));
@@ -217,6 +227,7 @@ static void fill_datagram(const struct tunnel_record *record, struct tx_state *s
     datagram->reserved = 0;
     datagram->destination = frame->destination;
     datagram->frame = (uint32_t)index;
+    datagram->flow = frame->flow;
     state->tx_packets++;
     state->tx_bytes += datagram->inner_length;
 }

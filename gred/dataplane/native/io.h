@@ -38,6 +38,25 @@ size_t send_bypassing(const struct senders *senders, int packet, struct path_ent
                       uint8_t *arena, const struct datagram *datagrams, size_t count,
                       struct destination *destinations, int *error);
 
+/* What GRE-in-UDP is sent through: a datagram's flow chooses the socket. *plain_until*: nanoseconds
+ * of the monotonic clock, until which the kernel is not asked to cut segments; kept by the caller.
+ */
+struct udp_senders {
+    const int32_t *sockets;
+    size_t count;
+    uint64_t *plain_until;
+};
+
+/* The same in UDP; datagrams that leave alike go to the kernel as one, which it cuts. */
+size_t send_udp(const struct udp_senders *senders, uint8_t *arena, const struct datagram *datagrams,
+                size_t count, struct destination *destinations, int *error);
+
+/* Datagrams that the kernel merged are taken apart: of *limit* entries there may be more than
+ * slots.
+ */
+size_t receive_udp(int fd, int family, uint8_t *arena, size_t slots, size_t stride,
+                   struct received *received, size_t limit, bool busy_poll, int *error);
+
 size_t receive_datagrams(int fd, int family, uint8_t *arena, size_t begin, size_t stride,
                          struct received *received, size_t limit, bool busy_poll, int *error);
 

@@ -1,7 +1,7 @@
 /* gred.dataplane._io: batched reads and writes on TUN devices and sockets, for Python. No GRE.
  *
  * This file takes arguments apart and checks that every offset lies inside its buffer; the work is
- * done, without the interpreter lock, by tun.c, send.c, bypass.c and receive.c.
+ * done, without the interpreter lock, by tun.c, send.c, bypass.c, udp.c and receive.c.
  * Contract: _io.pyi. Twin: gred/dataplane/pure_io.py.
  */
 #define PY_SSIZE_T_CLEAN
@@ -211,12 +211,77 @@ exit:
     return answer;
 }
 
+static PyObject *py_send_udp(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    enum { SOCKETS, UNTIL, ARENA, DATAGRAMS, DESTINATIONS, BUFFERS };
+    static const int buffer_args[BUFFERS] = {0, 1, 2, 3, 6};
+    Py_buffer buffers[BUFFERS] = {{0}};
+    size_t first, count, sent = 0;
+    int error = 0;
+    PyObject *answer = NULL;
+
+    (void)module;
+    if (!check_argument_count("send_udp", nargs, 7) || !get_size(args[4], &first) ||
+        !get_size(args[5], &count) || !get_buffers(args, buffer_args, buffers, BUFFERS))
+        goto exit;
+    const struct datagram *datagrams = buffers[DATAGRAMS].buf;
+    struct udp_senders senders = {
+        .sockets = buffers[SOCKETS].buf,
+        .count = (size_t)buffers[SOCKETS].len / sizeof(int32_t),
+        .plain_until = buffers[UNTIL].buf,
+    };
+    if (count > (size_t)buffers[DATAGRAMS].len / sizeof(struct datagram) || first > count ||
+        !senders.count || (size_t)buffers[UNTIL].len < sizeof *senders.plain_until ||
+        !datagrams_fit(datagrams + first, count - first,
+                       (size_t)buffers[DESTINATIONS].len / sizeof(struct destination),
+                       (size_t)buffers[ARENA].len)) {
+        too_small("send_udp");
+        goto exit;
+    }
+    Py_BEGIN_ALLOW_THREADS sent = send_udp(&senders, buffers[ARENA].buf, datagrams + first,
+                                           count - first, buffers[DESTINATIONS].buf, &error);
+    Py_END_ALLOW_THREADS answer = Py_BuildValue("ni", (Py_ssize_t)sent, error);
+exit:
+    release_buffers(buffers, BUFFERS);
+    return answer;
+}
+
+static PyObject *py_receive_udp(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    enum { ARENA, RECEIVED, BUFFERS };
+    static const int buffer_args[BUFFERS] = {2, 5};
+    Py_buffer buffers[BUFFERS] = {{0}};
+    size_t slots, stride, limit, filled = 0;
+    int fd, family, busy_poll, error = 0;
+    PyObject *answer = NULL;
+
+    (void)module;
+    if (!check_argument_count("receive_udp", nargs, 8) || !get_int(args[0], &fd) ||
+        !get_int(args[1], &family) || !get_size(args[3], &slots) || !get_size(args[4], &stride) ||
+        !get_size(args[6], &limit) || (busy_poll = PyObject_IsTrue(args[7])) < 0 ||
+        !get_buffers(args, buffer_args, buffers, BUFFERS))
+        goto exit;
+    if (limit > (size_t)buffers[RECEIVED].len / sizeof(struct received) ||
+        stride <= FRAME_HEADROOM || slots > (size_t)buffers[ARENA].len / stride) {
+        too_small("receive_udp");
+        goto exit;
+    }
+    Py_BEGIN_ALLOW_THREADS filled = receive_udp(fd, family, buffers[ARENA].buf, slots, stride,
+                                                buffers[RECEIVED].buf, limit, busy_poll, &error);
+    Py_END_ALLOW_THREADS answer = Py_BuildValue("ni", (Py_ssize_t)filled, error);
+exit:
+    release_buffers(buffers, BUFFERS);
+    return answer;
+}
+
 static PyMethodDef methods[] = {
     {"read_frames", (PyCFunction)(void (*)(void))py_read_frames, METH_FASTCALL, NULL},
     {"write_frames", (PyCFunction)(void (*)(void))py_write_frames, METH_FASTCALL, NULL},
     {"send_datagrams", (PyCFunction)(void (*)(void))py_send_datagrams, METH_FASTCALL, NULL},
     {"send_bypassing", (PyCFunction)(void (*)(void))py_send_bypassing, METH_FASTCALL, NULL},
     {"receive_datagrams", (PyCFunction)(void (*)(void))py_receive_datagrams, METH_FASTCALL, NULL},
+    {"send_udp", (PyCFunction)(void (*)(void))py_send_udp, METH_FASTCALL, NULL},
+    {"receive_udp", (PyCFunction)(void (*)(void))py_receive_udp, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -225,7 +290,7 @@ static PyModuleDef_Slot slots[] = {{0, NULL}};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "gred.dataplane._io",
-    .m_doc = "Batched reads and writes on TUN devices and raw sockets. No GRE.",
+    .m_doc = "Batched reads and writes on TUN devices and sockets. No GRE.",
     .m_methods = methods,
     .m_slots = slots,
 };

@@ -92,8 +92,10 @@ struct tunnel_record {
     uint8_t family;      /* of the outer header: 4 or 6 */
     uint16_t echo;       /* identifier of these */
     uint8_t inner[4];    /* IPv4 address of the interface; zero: none */
-    uint8_t local[16];   /* wire; IPv4 in the first four bytes; zero: any */
-    uint8_t remote[16];  /* wire; IPv4 in the first four bytes; zero: any */
+    uint16_t port;       /* UDP port of the other end; 0: the transport is no UDP */
+    uint16_t reserved;
+    uint8_t local[16];  /* wire; IPv4 in the first four bytes; zero: any */
+    uint8_t remote[16]; /* wire; IPv4 in the first four bytes; zero: any */
 };
 
 /* What a worker has sent of a tunnel. */
@@ -182,6 +184,7 @@ struct datagram {
     uint32_t destination; /* index of a struct destination */
     uint32_t frame;       /* index of the struct frame it came from */
     uint32_t inner_length;
+    uint32_t flow; /* of that frame */
 };
 
 /* Egress: where datagrams go. */
@@ -198,6 +201,8 @@ struct destination {
         sent_interval;     /* when something was sent last: SENT_INTERVALs of the monotonic clock */
     uint16_t sent_longest; /* the longest that was sent then and that routers do not fragment, */
     uint16_t sent_before;  /* and in the interval before that one; without delivery header */
+    uint16_t port;         /* UDP, host order; 0: the transport is no UDP */
+    uint16_t reserved;
 };
 
 /* Seconds. An error is about what was sent in this interval or the one before: it comes back within

@@ -1,4 +1,4 @@
-/* Datagrams about to be sent, as the kernel takes them: what send.c and bypass.c share. */
+/* Datagrams about to be sent, as the kernel takes them: what send.c, bypass.c and udp.c share. */
 #ifndef GRED_OUTBOX_H
 #define GRED_OUTBOX_H
 
@@ -14,7 +14,8 @@ union address {
     struct sockaddr_in6 v6;
 };
 
-/* Ancillary data of one datagram, at its largest: pktinfo, TTL, TOS, a probe packet's request. */
+/* Ancillary data of one datagram, at its largest: pktinfo, TTL, TOS, and a probe packet's request
+ * or the length of segments. */
 union control {
     struct cmsghdr align;
     char space[CMSG_SPACE(sizeof(struct in6_pktinfo)) + 3 * CMSG_SPACE(sizeof(int))];
@@ -55,6 +56,13 @@ static inline bool leave_alike(const struct datagram *a, const struct datagram *
 {
     return a->destination == b->destination && a->tos == b->tos && a->ttl == b->ttl;
 }
+
+/* Say where a datagram goes; return the length of *address*. */
+socklen_t fill_address(const struct destination *destination, union address *address);
+
+/* Say with which source, TTL and TOS, in the space of *control*, and where it leaves. */
+void fill_control(const struct destination *destination, const struct datagram *datagram,
+                  union control *control, struct msghdr *message);
 
 /* Fill the outbox with datagrams that leave through the same socket; return how many. */
 size_t fill_outbox(struct outbox *box, uint8_t *arena, const struct datagram *datagrams,

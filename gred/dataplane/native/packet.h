@@ -74,6 +74,7 @@ struct view {
     uint8_t ttl;
     bool dont_fragment;
     bool fragment;
+    bool crowded; /* what lies before the frame belongs to another, but for its own GRE header */
 };
 
 static inline uint8_t ipv6_traffic_class(const uint8_t *ip)

@@ -7,17 +7,19 @@
 #include <errno.h>
 #include <time.h>
 
-static socklen_t fill_address(const struct destination *destination, union address *address)
+socklen_t fill_address(const struct destination *destination, union address *address)
 {
     memset(address, 0, sizeof *address);
     if (destination->family == 6) {
         address->v6.sin6_family = AF_INET6;
+        address->v6.sin6_port = htons(destination->port);
         memcpy(&address->v6.sin6_addr, destination->remote, 16);
         address->v6.sin6_flowinfo = htonl(destination->flow_label);
         address->v6.sin6_scope_id = destination->interface;
         return sizeof address->v6;
     }
     address->v4.sin_family = AF_INET;
+    address->v4.sin_port = htons(destination->port);
     memcpy(&address->v4.sin_addr, destination->remote, 4);
     return sizeof address->v4;
 }
@@ -25,8 +27,8 @@ static socklen_t fill_address(const struct destination *destination, union addre
 /* The source always: the sender is bound to an address that must not become the source, so that "as
  * routed" has to be said. TTL and TOS only where they are not the socket's own: with no more than
  * pktinfo of IPv4 the ancillary data fits the kernel's stack, and no memory is allocated for it. */
-static void fill_control(const struct destination *destination, const struct datagram *datagram,
-                         union control *control, struct msghdr *message)
+void fill_control(const struct destination *destination, const struct datagram *datagram,
+                  union control *control, struct msghdr *message)
 {
     int ttl = datagram->ttl, tos = datagram->tos;
 

@@ -7,7 +7,9 @@
 Nothing here touches a socket.
 """
 
+import errno
 import mmap
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -27,13 +29,17 @@ class SendOptions:
     sent in a destination option of 8 bytes, RFC 2473 section 4.1.1; None: not sent.
     *auto_flow_label*: label with a hash of the addresses what has no label of its own. *interface*:
     index of the device to leave through; beside a source address IPv6 takes that of a datagram for
-    a wish, that of a socket for an order; 0: as routed.
+    a wish, that of a socket for an order; 0: as routed. Of UDP: *port*: where it is received;
+    *source_port*: where it comes from, 0: one of many, by flow; *checksum*: whether it has one.
     """
 
     mark: int = 0
     encapsulation_limit: int | None = None
     auto_flow_label: bool = True
     interface: int = 0
+    port: int = 0
+    source_port: int = 0
+    checksum: bool = True
 
 
 PLAIN = SendOptions()
@@ -55,6 +61,14 @@ class GroupError(OSError):
         super().__init__(error.errno, error.strerror)
         octets = membership.group
         self.group = IPv4Address(octets) if len(octets) == 4 else IPv6Address(octets)
+
+
+class PortTakenError(OSError):
+    """Another program receives from UDP *port*."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        self.port = port
 
 
 class Receiver(Protocol):
@@ -156,6 +170,9 @@ class Underlay(Protocol):
 
     def features(self) -> dict[str, str]:
         """Return what was found when it was opened, for one log line."""
+
+    def leave_stored(self) -> None:
+        """Have nothing removed from the store any more: this process ends."""
 
     def close(self) -> None:
         """Close all."""

@@ -32,10 +32,10 @@ from gred.dataplane.underlay.groups import Groups
 from gred.dataplane.underlay.raw_senders import open_sender, overhead
 from gred.dataplane.underlay.sockets import (
     RawSocket,
-    adopt_raw,
+    adopt_socket,
     discover,
     drops,
-    open_raw,
+    open_socket,
     resize,
     told_mtu,
 )
@@ -210,6 +210,9 @@ class RawUnderlay:
             return RawSender(pair, bypass)
         return BypassSender(pair, bypass)
 
+    def leave_stored(self) -> None:
+        """See contract.Underlay: the receiver stays there as long as there is one."""
+
     def join(self, membership: Membership) -> None:
         """See contract.Underlay."""
         self.groups.join(membership)
@@ -234,7 +237,7 @@ class RawUnderlay:
         kept = store.take(name)
         if kept is not None:
             try:
-                receiver = _prepare(adopt_raw(self.family, kept), self.family)
+                receiver = _prepare(adopt_socket(RawSocket, self.family, kept), self.family)
             except OSError:
                 store.remove(name)
             else:
@@ -268,7 +271,7 @@ class RawUnderlay:
 
 
 def _open_receiver(family: Family) -> RawSocket:
-    return _prepare(open_raw(family), family)
+    return _prepare(open_socket(RawSocket, family), family)
 
 
 def _prepare(receiver: RawSocket, family: Family) -> RawSocket:

@@ -29,9 +29,10 @@ from gred.dataplane.linux import (
 from gred.dataplane.underlay.contract import Family, SendOptions
 from gred.dataplane.underlay.sockets import (
     RawSocket,
+    UnderlaySocket,
     discover,
     make_deaf,
-    open_raw,
+    open_socket,
     resize,
     set_mark,
 )
@@ -51,7 +52,7 @@ def open_sender(
     family: Family, options: SendOptions, *, dont_fragment: bool, connected: bool = True
 ) -> RawSocket:
     """Return a socket that sends and receives nothing. Raises OSError."""
-    sender = open_raw(family)
+    sender = open_socket(RawSocket, family)
     try:
         resize(sender, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
         set_mark(sender, options)
@@ -81,26 +82,31 @@ def open_sender(
             make_deaf(sender)
             sender.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
             sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
-            # A source that the kernel chooses should be one that the peer knows tomorrow, no
-            # temporary one. RFC 5014 §3; Linux 2.6.26, elsewhere it may be unknown.
-            with contextlib.suppress(OSError):
-                public = IPV6_PREFER_SRC_PUBLIC
-                sender.setsockopt(socket.IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, public)
-            # No lease of a label is asked for: since Linux 5.3 none is needed, unless somebody in
-            # this network namespace holds an exclusive one; then sends fail with EINVAL.
-            sender.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 1)
-            if not options.auto_flow_label:
-                sender.setsockopt(socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0)
-            if options.interface:
-                # Linux 5.0. An index that no device has is taken too: then the sends fail.
-                sender.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, options.interface)
-            if options.encapsulation_limit is not None:
-                header = _limit_header(options.encapsulation_limit)
-                sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, header)
+            set_ipv6_options(sender, options)
     except BaseException:
         sender.close()
         raise
     return sender
+
+
+def set_ipv6_options(sender: UnderlaySocket, options: SendOptions) -> None:
+    """Give what *sender* sends over IPv6 what is a matter of the socket. Raises OSError."""
+    # A source that the kernel chooses should be one that the peer knows tomorrow, no
+    # temporary one. RFC 5014 §3; Linux 2.6.26, elsewhere it may be unknown.
+    with contextlib.suppress(OSError):
+        public = IPV6_PREFER_SRC_PUBLIC
+        sender.setsockopt(socket.IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, public)
+    # No lease of a label is asked for: since Linux 5.3 none is needed, unless somebody in this
+    # network namespace holds an exclusive one; then sends fail with EINVAL.
+    sender.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 1)
+    if not options.auto_flow_label:
+        sender.setsockopt(socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0)
+    if options.interface:
+        # Linux 5.0. An index that no device has is taken too: then the sends fail.
+        sender.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, options.interface)
+    if options.encapsulation_limit is not None:
+        header = _limit_header(options.encapsulation_limit)
+        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, header)
 
 
 def _limit_header(limit: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Raw sockets of GRE: how they are opened and asked, on kernels that do not know every option.
+"""Sockets of the underlay: how they are opened and asked, on kernels that do not know every option.
 
 No packet passes through this file.
 
@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from typing import TypeVar
 
 from gred.dataplane.descriptors import refuse_elsewhere, refuse_the_last
 from gred.dataplane.linux import (
@@ -30,6 +31,7 @@ from gred.dataplane.linux import (
     SO_EE_ORIGIN_LOCAL,
     SO_MARK,
     SO_MEMINFO,
+    UDP_GRO,
 )
 from gred.dataplane.underlay.contract import Family, SendOptions
 
@@ -50,22 +52,29 @@ _DISPENSABLE = {
     # Flow labels are then the kernel's.
     (socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND): "IPV6_FLOWINFO_SEND",
     (socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL): "IPV6_AUTOFLOWLABEL",
+    # A batch then has fewer packets.
+    (socket.IPPROTO_UDP, UDP_GRO): "UDP_GRO",
     # A sender then has what it received thrown away when its buffer is full.
     (socket.SOL_SOCKET, SO_ATTACH_FILTER): "SO_ATTACH_FILTER",
 }
 
 
-class RawSocket(socket.socket):
-    """A non-blocking raw socket of protocol 47. Raises PermissionError without CAP_NET_RAW.
+class UnderlaySocket(socket.socket):
+    """A non-blocking socket that outer packets come or go through. Raises OSError.
 
-    *lacks*: the names of the options that it was to have and the kernel refused. *descriptor*: of
-    such a socket that is there already.
+    *kind*, *protocol*: what it is. *descriptor*: of such a socket that is there already. *lacks*:
+    the names of the options that it was to have and the kernel refused.
     """
 
-    def __init__(self, family: socket.AddressFamily, descriptor: int | None = None) -> None:
+    def __init__(
+        self,
+        family: socket.AddressFamily,
+        kind: int,
+        protocol: int,
+        descriptor: int | None = None,
+    ) -> None:
         if descriptor is None:
-            kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-            super().__init__(family, kind, IPPROTO_GRE)
+            super().__init__(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         else:
             super().__init__(fileno=descriptor)
             self.setblocking(False)
@@ -82,12 +91,27 @@ class RawSocket(socket.socket):
             self.lacks[name] = error
 
 
+class RawSocket(UnderlaySocket):
+    """A raw socket of protocol 47. Raises PermissionError without CAP_NET_RAW."""
+
+    def __init__(self, family: socket.AddressFamily, descriptor: int | None = None) -> None:
+        super().__init__(family, socket.SOCK_RAW, IPPROTO_GRE, descriptor)
+
+
+class UdpSocket(UnderlaySocket):
+    """A socket of GRE-in-UDP."""
+
+    def __init__(self, family: socket.AddressFamily, descriptor: int | None = None) -> None:
+        super().__init__(family, socket.SOCK_DGRAM, socket.IPPROTO_UDP, descriptor)
+
+
 Instructions = Sequence[tuple[int, int, int, int]]
+Opened = TypeVar("Opened", RawSocket, UdpSocket)
 
 
-def open_raw(family: Family) -> RawSocket:
-    """Return an open raw socket, unless it would be one of the last descriptors. Raises OSError."""
-    opened = RawSocket(socket.AF_INET if family == 4 else socket.AF_INET6)
+def open_socket(kind: type[Opened], family: Family) -> Opened:
+    """Return an open socket, unless it would be one of the last descriptors. Raises OSError."""
+    opened = kind(socket.AF_INET if family == 4 else socket.AF_INET6)
     try:
         refuse_the_last(opened.fileno())
     except BaseException:
@@ -96,14 +120,18 @@ def open_raw(family: Family) -> RawSocket:
     return opened
 
 
-def adopt_raw(family: Family, descriptor: int) -> RawSocket:
+def adopt_socket(kind: type[Opened], family: Family, descriptor: int) -> Opened:
     """Return the socket that another process has opened. Closes it and raises OSError if unfit."""
+    domain = socket.AF_INET if family == 4 else socket.AF_INET6
     try:
-        opened = RawSocket(socket.AF_INET if family == 4 else socket.AF_INET6, descriptor)
+        opened = kind(domain, descriptor)
     except OSError:  # no socket
         os.close(descriptor)
         raise
-    wanted = socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_RAW, IPPROTO_GRE
+    wanted = {
+        RawSocket: (domain, socket.SOCK_RAW, IPPROTO_GRE),
+        UdpSocket: (domain, socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    }[kind]
     try:
         refuse_elsewhere(fcntl.ioctl(opened, _SIOCGSKNS))
     except BaseException:
@@ -134,12 +162,17 @@ def make_deaf(sender: socket.socket) -> None:
     attach_filter(sender, [(0x06, 0, 0, 0)])
 
 
-def attach_filter(opened: socket.socket, instructions: Instructions) -> None:
-    """Attach a classic BPF filter: (code, jump if true, jump if false, value), linux/filter.h."""
+def attach_filter(
+    opened: socket.socket, instructions: Instructions, option: int = SO_ATTACH_FILTER
+) -> None:
+    """Attach a classic BPF filter: (code, jump if true, jump if false, value), linux/filter.h.
+
+    *option*: what it is to decide.
+    """
     packed = b"".join(struct.pack("=HBBI", *one) for one in instructions)
     memory = ctypes.create_string_buffer(packed, len(packed))
     program = struct.pack("HL", len(instructions), ctypes.addressof(memory))
-    opened.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+    opened.setsockopt(socket.SOL_SOCKET, option, program)
 
 
 def resize(opened: socket.socket, force: int, plain: int, size: int) -> None:

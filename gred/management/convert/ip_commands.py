@@ -34,6 +34,8 @@ _VALUES = {
     "fwmark": "FirewallMark",
     "encaplimit": "EncapsulationLimit",
     "flowlabel": "IPv6FlowLabel",
+    "encap-dport": "RemotePort",
+    "encap-sport": "SourcePort",
 }
 # Words that stand alone.
 _FLAGS = {
@@ -57,8 +59,12 @@ _FLAGS = {
     "ignore-df": (("IgnoreDontFragment", "yes"),),
     "noignore-df": (("IgnoreDontFragment", "no"),),
     "noencap": (),
+    "encap-csum": (),  # gred sends them anyway
+    "encap-csum6": (),
+    "noencap-csum": (("UDPChecksum", "no"),),
+    "noencap-csum6": (("UDPChecksum", "no"),),
 }
-_ALONE = {"encap-csum", "encap-csum6", "encap-remcsum", "allow-localremote"}
+_ALONE = {"encap-remcsum", "allow-localremote"}
 _ALONE |= {f"no{word}" for word in _ALONE}
 _ROUTE_ALONE = {"onlink", "pervasive"}
 
@@ -129,6 +135,10 @@ def _command(drafts: Drafts, line: int, words: list[str]) -> None:
         _address(drafts, line, rest, said)
     elif kind == "route" and (adds or (verb and "append".startswith(verb))):
         _route(drafts, line, rest, said, version)
+    elif words[:1] == ["fou"]:
+        drafts.no_equivalent(
+            said, line, "Port= of a tunnel with Transport=udp is where it receives"
+        )
     else:
         drafts.no_equivalent(said, line, "it makes no tunnel")
     if draft is not None and namespace:
@@ -200,7 +210,9 @@ def _tunnel_words(draft: Draft, line: int, words: list[str]) -> None:
         elif word in _VALUES:
             value = next(rest, "")
             said = f"{word} {value}"
-            if (word, value) == ("flowlabel", "0") or (
+            if (word, value) == ("encap-sport", "0"):
+                draft.put("SourcePort", "auto")
+            elif (word, value) == ("flowlabel", "0") or (
                 word in {"ttl", "hoplimit"} and value == "0"
             ):
                 draft.put(_VALUES[word], "auto" if word == "flowlabel" else "inherit")
@@ -212,8 +224,10 @@ def _tunnel_words(draft: Draft, line: int, words: list[str]) -> None:
             draft.refuse(word, line, linux.EXTERNAL)
         elif word == "encap":
             kind = next(rest, "")
-            if kind != "none":
-                draft.refuse(f"encap {kind}", line, linux.IN_UDP)
+            if kind == "fou":
+                draft.put("Transport", "udp")
+            elif kind != "none":
+                draft.refuse(f"encap {kind}", line, linux.NOT_IN_UDP)
         elif word in _ALONE:
             draft.no_equivalent(word, line)
         else:

@@ -106,9 +106,21 @@ def _details(draft: Draft, data: Mapping[str, Any]) -> None:
         elif name == "external" and value:
             draft.refuse(name, 0, linux.EXTERNAL)
         elif name == "encap" and isinstance(value, dict) and value.get("type") != "none":
-            draft.refuse(f"encap {value.get('type')}", 0, linux.IN_UDP)
+            _encapsulation(draft, value)
         elif value:
             draft.no_equivalent(f"{name} {text}", 0, _WHY.get(name, ""))
+
+
+def _encapsulation(draft: Draft, encap: Mapping[str, Any]) -> None:
+    """Take what print_encap of iproute2's tunnel.c writes."""
+    if encap.get("type") != "fou":
+        draft.refuse(f"encap {encap.get('type')}", 0, linux.NOT_IN_UDP)
+        return
+    draft.put("Transport", "udp")
+    for word, option in (("dport", "RemotePort"), ("sport", "SourcePort")):
+        value = str(encap.get(word, 0))
+        if value != "0":
+            draft.put(option, value, said=f"encap-{word} {value}")
 
 
 _PLAIN = {

@@ -12,7 +12,7 @@ FALLBACKS = frozenset(
     {"gre0", "gretap0", "ip6gre0", "erspan0", "tunl0", "ip6tnl0", "sit0", "ip_vti0", "ip6_vti0"}
 )
 EXTERNAL = "where packets go is configured here: Peers="
-IN_UDP = "GRE-in-UDP is not there yet"
+NOT_IN_UDP = "Transport=udp is what Linux calls fou, and no other form"
 _LIMIT_LENGTH = 8  # the kernel's own GRE counts it once. RFC 2473 section 4.1.1
 
 

@@ -20,7 +20,7 @@ _SAME = {  # options of [Tunnel] whose name and values are the same here
 }  # fmt: skip
 _NEEDLESS = {"Independent", "AssignToLoopback", "RequiredForOnline", "ConfigureWithoutCarrier"}
 _OURS = "put it where that file is matched by gred's interface"
-_UDP = ("FooOverUDP", "FOU", "Encapsulation")
+_PORTS = {"FOUDestinationPort": "RemotePort", "FOUSourcePort": "SourcePort"}
 _NO = frozenset({"no", "false", "off", "0"})
 
 
@@ -98,6 +98,9 @@ def _sections(drafts: Drafts, text: str) -> Iterator[_Section]:
 
 def _netdev(drafts: Drafts, section: _Section) -> Draft | None:
     name, kind = section.value("Name"), section.value("Kind")
+    if kind == "fou":
+        drafts.remark("the port of a fou device is Port= of its tunnels", section.line)
+        return None
     if kind not in linux.KINDS:
         linux.refuse_kind(drafts, escape(name), escape(kind) or "none", section.line)
         return None
@@ -132,9 +135,13 @@ def _tunnel(draft: Draft, section: _Section) -> None:
         elif key == "External" and value not in _NO:
             draft.refuse(said, line, linux.EXTERNAL)
         elif key == "FooOverUDP" and value not in _NO:
-            draft.refuse(said, line, linux.IN_UDP)
-        elif value not in _NO:
-            draft.no_equivalent(said, line, linux.IN_UDP if key.startswith(_UDP) else "")
+            draft.put("Transport", "udp")
+        elif key == "Encapsulation" and value != "FooOverUDP":
+            draft.refuse(said, line, linux.NOT_IN_UDP)
+        elif key in _PORTS:
+            draft.put(_PORTS[key], "auto" if value == "0" else value, line, said)
+        elif key != "Encapsulation" and value not in _NO:
+            draft.no_equivalent(said, line)
 
 
 def _matched(drafts: Drafts, section: _Section) -> list[Draft]:

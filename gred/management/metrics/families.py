@@ -151,7 +151,7 @@ def _states(moment: Moment) -> Iterator[Metric]:
     info = InfoMetricFamily(
         "gred_tunnel",
         "What the tunnel is; the value is 1.",
-        labels=["tunnel", "mode", "family", "local", "remote", "namespace"],
+        labels=["tunnel", "mode", "family", "transport", "local", "remote", "namespace"],
     )
     up = GaugeMetricFamily(
         "gred_tunnel_up", "Whether the tunnel's state is up: 1 or 0.", labels=["tunnel"]
@@ -173,7 +173,8 @@ def _states(moment: Moment) -> Iterator[Metric]:
     )
     for one in moment.tunnels:
         named = [one.name]
-        facts = [one.mode, str(one.family), one.local, one.remote, one.namespace or ""]
+        facts = [one.mode, str(one.family), one.transport, one.local, one.remote]
+        facts.append(one.namespace or "")
         info.add_metric(named + facts, {})
         up.add_metric(named, one.state is TunnelState.UP)
         carrier.add_metric(named, bool(one.carrier))

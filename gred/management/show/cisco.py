@@ -14,6 +14,8 @@ def write(tunnel: TunnelConfig, page: Page) -> None:
     """Write *tunnel*; raise NoFormError for what IOS has not."""
     if tunnel.mode != "gre":
         raise NoFormError("IOS has no Ethernet over GRE on an interface Tunnel")
+    if tunnel.transport == "udp":
+        raise NoFormError("IOS has no GRE-in-UDP")
     lacks_directions(tunnel, page)
     number = re.sub(r"\D", "", tunnel.name)[-4:].lstrip("0") or "0"
     name = f"Tunnel{number}"

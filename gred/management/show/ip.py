@@ -14,6 +14,9 @@ def write(tunnel: TunnelConfig, page: Page) -> None:
     name = shlex.quote(tunnel.name)
     kind = ("ip6" if tunnel.family == 6 else "") + tunnel.mode
     words = " ".join(_words(tunnel, page))
+    if tunnel.transport == "udp":
+        six = " -6" if tunnel.family == 6 else ""
+        page.add(f"ip fou add port {tunnel.port} ipproto 47{six}")
     page.add(f"ip link add {name} type {kind} {words}")
     size = "" if tunnel.mtu is None else f" mtu {tunnel.mtu}"
     page.add(f"ip link set {name}{size} up")
@@ -66,6 +69,10 @@ def _words(tunnel: TunnelConfig, page: Page) -> Iterator[str]:
         yield "nopmtudisc"
         if tunnel.ignore_dont_fragment:
             yield "ignore-df"
+    if tunnel.transport == "udp":
+        yield f"encap fou encap-sport {tunnel.source_port or 'auto'}"
+        yield f"encap-dport {tunnel.remote_port}"
+        yield f"{'' if tunnel.udp_checksum else 'no'}encap-csum{'6' if six else ''}"
 
 
 def _directions(word: str, received: bool, sent: bool) -> Iterator[str]:

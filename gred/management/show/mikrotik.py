@@ -11,6 +11,8 @@ def write(tunnel: TunnelConfig, page: Page) -> None:
     """Write *tunnel*; raise NoFormError for what RouterOS has not."""
     if tunnel.mode != "gre":
         raise NoFormError("RouterOS has no Ethernet over GRE but EoIP, which gred has not")
+    if tunnel.transport == "udp":
+        raise NoFormError("RouterOS has no GRE-in-UDP")
     lacks_directions(tunnel, page, checksums=False)
     if (tunnel.input_key, tunnel.output_key) != (None, None):
         page.lacks("Key=", "take it out at this end")

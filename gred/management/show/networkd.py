@@ -31,6 +31,12 @@ def write(tunnel: TunnelConfig, page: Page) -> None:
             page.add("IgnoreDontFragment=yes")
         elif not tunnel.discover_path_mtu:
             page.add("DiscoverPathMTU=no")
+    if tunnel.transport == "udp":
+        page.add("FooOverUDP=yes", f"FOUDestinationPort={tunnel.remote_port}")
+        page.add(f"FOUSourcePort={tunnel.source_port or 0}")
+        page.add("", f"# /etc/systemd/network/{tunnel.name}-fou.netdev", "[NetDev]")
+        page.add(f"Name={tunnel.name[:11]}-fou", "Kind=fou", "", "[FooOverUDP]")
+        page.add(f"Port={tunnel.port}", "Protocol=gre")
     page.add("", f"# /etc/systemd/network/{tunnel.name}.network", "[Match]", f"Name={tunnel.name}")
     page.add("", "[Network]", *(f"Address={address}" for address in tunnel.addresses))
     for route in tunnel.routes:

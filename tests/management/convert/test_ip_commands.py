@@ -96,7 +96,8 @@ def test_addresses_and_routes(
             "$REMOTE: Remote= takes an IP address, a host name or any",
         ),
         ("ip link add u type gre external", "[Tunnel u]: line 2: no equivalent: external"),
-        ("ip link add u type gre remote 192.0.2.9 encap fou encap-dport 4", "encap fou"),
+        ("ip link add u type gre remote 192.0.2.9 encap gue encap-dport 4", "encap gue"),
+        ("ip fou add port 4000 ipproto 47", "Port= of a tunnel with Transport=udp"),
         (f"ip link add u type gre {BOTH}", "gred refuses this: expected another Local, Remote"),
         ("ip -n far link add u type gre remote 192.0.2.9", "the network namespace far"),
         ("echo 'not closed", "it is not of ip(8)"),
@@ -110,3 +111,18 @@ def test_what_cannot_be_said_is_said(command: str, words: str, tmp_path: Path) -
 
 def test_comments_and_empty_lines_are_nothing() -> None:
     assert said(converted(f"# tunnels\n\nip link add t type gre {BOTH} # one\n")) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        ("encap-sport auto encap-dport 4754", ("udp", 4754, None, True)),
+        ("encap-sport 0 encap-dport 4000 encap-csum", ("udp", 4000, None, True)),
+        ("encap-sport 4001 encap-dport 4000 noencap-csum", ("udp", 4000, 4001, False)),
+    ],
+)
+def test_foo_over_udp(words: str, values: tuple[object, ...], tmp_path: Path) -> None:
+    done = converted(f"ip link add t type gre {BOTH} encap fou {words}\n")
+    assert said(done) == ""
+    one = loaded(done, tmp_path)["t"]
+    assert (one.transport, one.remote_port, one.source_port, one.udp_checksum) == values

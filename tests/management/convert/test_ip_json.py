@@ -106,10 +106,21 @@ def test_a_bridge_port_and_an_alias() -> None:
     done = converted(
         '[{"ifname":"t","flags":["UP"],"mtu":1462,"master":"br0","ifalias":"to\\nme",'
         '"address":"02:00:00:00:00:01","linkinfo":{"info_slave_kind":"bridge",'
-        '"info_kind":"gretap","info_data":{"remote":"192.0.2.2","encap":{"type":"fou"}}}}]'
+        '"info_kind":"gretap","info_data":{"remote":"192.0.2.2","encap":{"type":"gue"}}}}]'
     )
     words = said(done)
     assert "no equivalent: master br0: put the interface into the bridge" in words
     assert "it is described as: to me" in words
-    assert "encap fou: GRE-in-UDP is not there yet" in words
+    assert "encap gue: Transport=udp is what Linux calls fou" in words
     assert done.tunnels == 0
+
+
+def test_foo_over_udp(tmp_path: Path) -> None:
+    done = converted(
+        '[{"ifname":"t","flags":["UP"],"mtu":1468,"linkinfo":{"info_kind":"gre","info_data":'
+        '{"local":"192.0.2.1","remote":"192.0.2.2","ttl":64,'
+        '"encap":{"type":"fou","sport":4001,"dport":4754,"csum":true}}}}]'
+    )
+    one = loaded(done, tmp_path)["t"]
+    assert (one.transport, one.remote_port, one.source_port) == ("udp", 4754, 4001)
+    assert one.mtu is None

@@ -71,6 +71,14 @@ def test_the_network_may_come_first(tmp_path: Path) -> None:
     assert len(tunnel.addresses) == 3
 
 
+def test_foo_over_udp(tmp_path: Path) -> None:
+    text = netdev("FooOverUDP=yes\nFOUDestinationPort=4754\nFOUSourcePort=0")
+    done = converted(text + "[NetDev]\nName=f\nKind=fou\n[FooOverUDP]\nPort=4754\n")
+    assert "the port of a fou device is Port= of its tunnels" in said(done)
+    one = loaded(done, tmp_path)["gre1"]
+    assert (one.transport, one.remote_port, one.source_port) == ("udp", 4754, None)
+
+
 def test_fragments(tmp_path: Path) -> None:
     tunnel = loaded(converted(netdev("IgnoreDontFragment=yes")), tmp_path)["gre1"]
     assert (tunnel.ignore_dont_fragment, tunnel.discover_path_mtu) == (True, False)
@@ -80,7 +88,10 @@ def test_fragments(tmp_path: Path) -> None:
     ("text", "words"),
     [
         (netdev("Independent=yes"), "line 8: Independent=yes is not needed"),
-        (netdev("FooOverUDP=yes"), "FooOverUDP=yes: GRE-in-UDP is not there yet"),
+        (
+            netdev("FooOverUDP=yes\nEncapsulation=GenericUDPEncapsulation"),
+            "Encapsulation=GenericUDPEncapsulation: Transport=udp is what Linux calls fou",
+        ),
         (netdev("External=yes"), "External=yes: where packets go is configured here: Peers="),
         (netdev("CopyDSCP=yes"), "line 8: no equivalent: CopyDSCP=yes"),
         (netdev("Local=dhcp4"), "Local=dhcp4: Local= takes an IP address"),

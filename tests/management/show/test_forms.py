@@ -62,6 +62,20 @@ def test_networkd() -> None:
     assert "# no equivalent of Checksum=: take it out at this end" in lines
 
 
+def test_in_udp() -> None:
+    options = {"Transport": "udp", "Port": "4001", "RemotePort": "4002", "UDPChecksum": "no"}
+    lines = form("gred", **options).splitlines()
+    assert {"Transport=udp", "Port=4002", "RemotePort=4001", "UDPChecksum=no"} <= set(lines)
+    text = form("ip", **options)
+    assert "ip fou add port 4002 ipproto 47\n" in text
+    assert "encap fou encap-sport auto encap-dport 4001 noencap-csum\n" in text
+    lines = form("networkd", **options).splitlines()
+    assert {"FooOverUDP=yes", "FOUDestinationPort=4001", "Kind=fou", "Port=4002"} <= set(lines)
+    for router in ("cisco", "mikrotik"):
+        with pytest.raises(NoFormError, match="GRE-in-UDP"):
+            form(router, **options)
+
+
 def test_cisco() -> None:
     lines = form("cisco", **WHOLE).splitlines()
     assert lines[lines.index("interface Tunnel0") :] == [
@@ -108,11 +122,11 @@ def test_notes_are_comments(name: str) -> None:
 
 
 # What the form cannot say, or the conversion of it takes for something else.
-NEVER = {"location", "keepalive", "keepalive_retries", "keepalive_target"}
+NEVER = {"location", "keepalive", "keepalive_retries", "keepalive_target", "port"}
 UNKNOWN = {
     "ip": NEVER | {"protocol"},
     "networkd": NEVER | {"input_checksum", "output_checksum", "input_sequence", "protocol"}
-    | {"output_sequence"},
+    | {"output_sequence", "udp_checksum"},
     "cisco": {"location", "mtu"},
 }  # fmt: skip
 
