@@ -219,7 +219,7 @@ class Attachment:
         destination.family = self.parameters.family
         destination.interface = self.parameters.interface
         destination.flow_label = self.parameters.flow_label or 0
-        destination.port = self.parameters.remote_port
+        destination.port = self.parameters.destination_port
         destination.local[:] = wire_address(self.parameters.local)
         if bytes(destination.remote) != wire_address(self.parameters.remote):
             destination.remote[:] = wire_address(self.parameters.remote)

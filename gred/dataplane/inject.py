@@ -200,7 +200,7 @@ class Injector:
         place = Destination.from_buffer(self._destination)
         place.family, place.interface = parameters.family, parameters.interface
         place.flow_label = parameters.flow_label or 0
-        place.port = parameters.remote_port
+        place.port = parameters.destination_port
         place.local[:] = wire_address(parameters.local)
         place.remote[:] = wire_address(target)
         return _Place(self._destination, 0)

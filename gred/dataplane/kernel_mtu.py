@@ -36,7 +36,7 @@ def kernel_mtu(parameters: TunnelParameters, remote: IPAddress | None) -> int:
                 asked.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, parameters.interface)
             if parameters.local is not None:
                 asked.bind((str(parameters.local), 0))
-            asked.connect((str(remote), parameters.remote_port))
+            asked.connect((str(remote), parameters.destination_port))
             return asked.getsockopt(level, option)
     except OSError:
         return 0

@@ -6,7 +6,6 @@ tunnel and with thousands. Nothing here listens, tells or believes.
 
 from typing import Generic, Protocol, TypeVar
 
-from gred.dataplane.layout import Transport
 from gred.dataplane.tunnels import TunnelParameters
 from gred.wire import gre
 from gred.wire.icmp import Quote
@@ -51,7 +50,7 @@ def could_have_sent(parameters: TunnelParameters, quote: Quote) -> bool:
         parameters.remote is None or parameters.remote.packed != quote.destination
     ):
         return False
-    if _port(quote) != _remote_port(parameters) or not _could_come_from(parameters, quote):
+    if _port(quote) != parameters.destination_port or not _could_come_from(parameters, quote):
         return False
     if quote.flags is None:
         return quote.ports is not None
@@ -72,10 +71,6 @@ def _could_come_from(parameters: TunnelParameters, quote: Quote) -> bool:
 def _port(quote: Quote) -> int:
     """Return the UDP port that a packet went to; 0: it was protocol 47."""
     return 0 if quote.ports is None else quote.ports[1]
-
-
-def _remote_port(parameters: TunnelParameters) -> int:
-    return parameters.remote_port if parameters.transport is Transport.UDP else 0
 
 
 class SenderIndex(Generic[Attached]):
@@ -153,7 +148,7 @@ class SenderIndex(Generic[Attached]):
 def _looks(parameters: TunnelParameters) -> tuple[_Look, ...]:
     """Return where a tunnel is looked for: by a quote with its key, and by one that is cut."""
     source = None if parameters.local is None else parameters.local.packed
-    keys, port = dict.fromkeys((parameters.output_key, None)), _remote_port(parameters)
+    keys, port = dict.fromkeys((parameters.output_key, None)), parameters.destination_port
     looks: list[_Look] = [(source, sent_flags(parameters), key, port) for key in keys]
     if port:
         looks.append((source, None, None, port))

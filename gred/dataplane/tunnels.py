@@ -119,6 +119,11 @@ class TunnelParameters:
         )
 
     @property
+    def destination_port(self) -> int:
+        """UDP: where it is sent to; 0 with another transport, as raw sockets of IPv6 want it."""
+        return self.remote_port if self.transport is Transport.UDP else 0
+
+    @property
     def no_bypass(self) -> str:
         """Why all packets go through the host's routing; empty: they need not.
 
@@ -311,7 +316,7 @@ class TunnelTable:
         record.tos = parameters.tos or 0
         record.family = parameters.family
         record.echo = parameters.echo or 0
-        record.port = parameters.remote_port if parameters.transport is Transport.UDP else 0
+        record.port = parameters.destination_port
         record.inner[:] = parameters.inner.packed if parameters.inner else bytes(4)
         record.local[:] = wire_address(parameters.local)
         record.remote[:] = wire_address(parameters.remote)

@@ -162,6 +162,7 @@ def test_peers_that_were_learned_stay_when_anything_else_changes(play: Play) -> 
         row = Destination.from_buffer(attachment.destinations)
         assert bytes(row.local)[:4] == bytes([127, 0, 0, 9])
         assert bytes(row.remote)[:4] == outer
+        assert row.port == 0
 
     play(scenario)
 

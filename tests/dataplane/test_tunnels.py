@@ -1,6 +1,7 @@
 """Tunnel records and the look-up table, asked as the codec asks it."""
 
 import ctypes
+from dataclasses import replace
 from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any, Literal, cast
@@ -302,3 +303,10 @@ def test_sequence_numbers_go_on_in_another_table() -> None:
     assert after.output_next(two) == 8
     with pytest.raises(ValueError, match="shorter"):
         after.resume(two, (0, [1]))
+
+
+def test_a_port_is_said_where_there_is_one() -> None:
+    """Raw sockets of IPv6 take a port for a protocol number, and refuse another than theirs."""
+    plain = TunnelParameters(family=6, local=None, remote=None, remote_port=4754)
+    assert plain.destination_port == 0
+    assert replace(plain, transport=Transport.UDP).destination_port == 4754

@@ -55,6 +55,8 @@ class Tunnel:
 TAP = "Mode=gretap"
 ALL_GRED = "Key=4711 Checksum=yes SerializeTunneledPackets=yes"
 ALL_LINUX = "key 4711 csum seq"
+UDP = "Transport=udp"
+FOU = "encap fou encap-sport auto encap-dport 4754"
 NO_LIMIT = "encaplimit none"  # without the Tunnel Encapsulation Limit, RFC 2473 §4.1.1
 
 FORMS = (
@@ -90,6 +92,10 @@ FORMS = (
     Tunnel(name="offload-key", path="unfinished", linux="key 42", gred="Key=42"),
     Tunnel(name="offload-v6", path="unfinished", kind="ip6gre", outer=6, linux=NO_LIMIT),
     Tunnel(name="offload-tap", path="unfinished", kind="gretap", gred=TAP),
+    Tunnel(name="udp", path="unfinished", linux=FOU, gred=UDP),
+    Tunnel(name="udp-kcs", linux=f"{ALL_LINUX} {FOU}", gred=f"{UDP} {ALL_GRED} SourcePort=4754"),
+    Tunnel(name="udp-v6", kind="ip6gre", outer=6, linux=f"{NO_LIMIT} {FOU}", gred=UDP),
+    Tunnel(name="udp-tap", kind="gretap", linux=f"key 7 {FOU}", gred=f"{UDP} {TAP} Key=7"),
 )
 """Tried with every check."""
 

@@ -34,7 +34,7 @@ def who_refuses(parameters: TunnelParameters) -> str:
                 probe.setsockopt(socket.SOL_SOCKET, SO_MARK, parameters.firewall_mark)
             if local is not None:
                 probe.bind((str(local), 0))
-            code = probe.connect_ex((str(remote), parameters.remote_port))
+            code = probe.connect_ex((str(remote), parameters.destination_port))
     except OSError:
         return UNKNOWN
     return {0: FIREWALL, errno.EPERM: POLICY, errno.EACCES: ROUTE}.get(code, UNKNOWN)

@@ -50,6 +50,9 @@ class Laboratory:
             host: _hardware_address(host, "rough") for host in (self.gred, self.linux)
         }
         self._batches: dict[Host, list[str]] = {}
+        self.run(self.linux, "modprobe", "-a", "fou", "fou6")
+        for family in ("", " -6"):  # where the kernel receives GRE-in-UDP
+            self._ip(self.linux, f"fou add port 4754 ipproto 47{family}")
         for tunnel in TUNNELS:
             self._underlay(tunnel)
             self._kernel_tunnel(tunnel)
