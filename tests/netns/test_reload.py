@@ -4,16 +4,20 @@ import json
 import re
 import signal
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from gred.lab.daemon import Daemon
+from gred.lab.flow import Flow
 from gred.lab.hosts import Host
 from gred.lab.traffic import ping
 from gred.lab.waiting import wait_for
+from gred.management.control.client import ask
+from gred.management.places import socket_path
 from tests.netns.conftest import LEFT, RIGHT
-from tests.netns.daemons import Daemons, events, wait_for_event
+from tests.netns.daemons import Daemons, events, resident_kilobytes, wait_for_event
 from tests.netns.once import implementation  # noqa: F401 - control alone
 
 BETWEEN = f"Local={LEFT[0]}\nRemote={RIGHT[0]}\n", f"Local={RIGHT[0]}\nRemote={LEFT[0]}\n"
@@ -45,6 +49,9 @@ def index(host: Host, name: str) -> int:
     return found
 
 
+RELOADS, HISTORY = 1000, 600
+GROWTH_KILOBYTES = 1000  # hundreds of reloads, each of which leaves nothing
+
 IN_PLACE = (
     "TTL=9",
     "TOS=0x20",
@@ -62,6 +69,13 @@ IN_PLACE = (
 )
 
 
+def changing(options: str) -> str:
+    """Return the configuration of the left host with *options* in its second tunnel."""
+    if not options.startswith("Address"):
+        return config(0, options)
+    return config(0).replace("Address=10.7.2.1/24", "Address=10.7.2.1/24, 10.7.3.1/24")
+
+
 @pytest.mark.parametrize("options", IN_PLACE)
 def test_what_changes_in_place_loses_nothing(
     hosts: tuple[Host, Host], daemons: Daemons, options: str
@@ -71,9 +85,7 @@ def test_what_changes_in_place_loses_nothing(
     near, _far = daemons.start(one, config(0)), daemons.start(other, config(1))
     wait_for_event(near, "tunnel_up", tunnel="t2")
     before = index(one, "t1"), index(one, "t2")
-    text = config(0, "" if options.startswith("Address") else options)
-    if options.startswith("Address"):
-        text = text.replace("Address=10.7.2.1/24", "Address=10.7.2.1/24, 10.7.3.1/24")
+    text = changing(options)
     loads = [
         one.start(
             ["ping", "-q", "-i", "0.01", "-c", "150", f"10.7.{number}.2"],
@@ -100,6 +112,41 @@ def test_what_changes_in_place_loses_nothing(
     reload(near, path, config(0))
     assert "10.77.0.0/16" not in one.ip("route")
     assert "10.7.3.1/24" not in one.ip("address", "show", "t2")
+
+
+def test_a_thousand_reloads_lose_nothing(
+    hosts: tuple[Host, Host], daemons: Daemons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the tunnel that stays nor in the one that is changed each time; nor do they cost.
+
+    ``python -m benchmarks.reload`` has the figures.
+    """
+    one, other = hosts
+    path = configuration(daemons, one)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(daemons.lab.directory()))
+    near = daemons.start(one, config(0))
+    monkeypatch.delenv("RUNTIME_DIRECTORY")
+    daemons.start(other, config(1))
+    before = index(one, "t1"), index(one, "t2")
+    control = daemons.lab.directory() / socket_path(path).name
+    memory = []
+    with ExitStack() as stack:
+        flows = [
+            stack.enter_context(Flow(*ends, address, rate=200))
+            for ends, side in ((hosts, 2), (hosts[::-1], 1))
+            for address in (f"10.7.1.{side}", f"10.7.2.{side}")
+        ]
+        for number in range(RELOADS):
+            path.write_text(changing(IN_PLACE[number % len(IN_PLACE)]))
+            *steps, _done = ask(control, "reload", patience=60)
+            assert [(one["step"]["tunnel"], one["step"]["what"]) for one in steps] == [
+                ("t2", "changed")
+            ]
+            memory.append(resident_kilobytes(near))
+    assert [(flow.result().lost, flow.result().doubled) for flow in flows] == [((), 0)] * 4
+    assert (index(one, "t1"), index(one, "t2")) == before
+    # By then it remembers as many events as it ever does.
+    assert max(memory[HISTORY:]) - memory[HISTORY] < GROWTH_KILOBYTES, memory[::100]
 
 
 def test_a_key_changes_at_both_ends(hosts: tuple[Host, Host], daemons: Daemons) -> None:
