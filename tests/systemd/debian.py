@@ -72,7 +72,7 @@ ExecStop=/usr/bin/python3 -m tests.systemd.guest.last_words {name}
 }
 _UNUSED = (
     "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_reap.service"
-    " getty.target"
+    " getty.target cron.service logrotate.timer e2scrub_all.timer frr.service"
 )
 _WANTED = " ".join(f"{name}.service" for name in ("peer", "checks", *LAST_WORDS))
 _ENABLE = (

@@ -1,7 +1,7 @@
 """What is tried in a guest with systemd as its first process, as values.
 
 Read by two: the guest, which tries the cells in this order, and pytest, which shows each as a test.
-The functions behind most are in ``guest/checks.py``, by the same name.
+The functions behind most are in ``guest``, by the same name.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ CELLS = (
     "an_unreadable_configuration_is_told",
     "no_tunnel_device_is_not_tried_again",
     "a_restart_keeps_the_tunnel",
+    "a_restart_breaks_neither_streams_nor_ospf",
     "a_crash_keeps_the_tunnel",
     "a_stop_leaves_nothing",
     "an_end_without_a_job_leaves_nothing",

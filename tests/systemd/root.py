@@ -23,7 +23,7 @@ import tests
 PACKAGES = (
     *("systemd-sysv", "dbus", "udev", "kmod", "procps"),
     *("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "make", "iproute2"),
-    *("iputils-ping", "nftables", "iptables"),
+    *("iputils-ping", "nftables", "iptables", "frr", "iperf3"),
 )
 _REPOSITORY = Path(tests.__file__).parents[1]
 _RECIPE = "recipe.json"  # what the root was made of; another recipe makes it anew

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.systemd.guest import system
-from tests.systemd.guest.system import DROP_INS, INNER, OUTER, UNIT, log, messages, pings, run, show
+from tests.systemd.guest.service import details, drop_in, starts, until
+from tests.systemd.guest.system import INNER, OUTER, UNIT, log, messages, pings, run, show
 from tests.systemd.matrix import MANY
 
 _CAPABILITIES = 1 << 12 | 1 << 13  # CAP_NET_ADMIN, CAP_NET_RAW. linux/capability.h
@@ -61,28 +62,28 @@ def the_status_is_told() -> str:
 
 def what_is_flushed_is_put_back() -> str:
     """By the service as it is shipped: its user, its capabilities, its sandbox."""
-    before = len(_told("repaired"))
+    before = len(details("repaired"))
     run("ip", "address", "flush", "dev", "tunnel")
     began = time.monotonic()
-    _until(lambda: len(_told("repaired")) > before)
+    until(lambda: len(details("repaired")) > before)
     seconds = time.monotonic() - began
     pings_cross_both_ways()
-    return f"told after {seconds:.1f} s: {_told('repaired')[-1]}"
+    return f"told after {seconds:.1f} s: {details('repaired')[-1]}"
 
 
 def what_networkd_strips_is_put_back() -> str:
     """When it is told to configure the interface, and when it finds it new."""
     with _networkd_configures_the_tunnel():
-        before = len(_told("repaired"))
+        before = len(details("repaired"))
         run("networkctl", "reconfigure", "tunnel")
-        _until(lambda: len(_told("repaired")) > before)
+        until(lambda: len(details("repaired")) > before)
         pings_cross_both_ways()
-        _starts()
-        _until(lambda: "configured" in run("networkctl", "status", "tunnel", check=False))
-        _until(lambda: INNER["gred"] in run("ip", "address", "show", "dev", "tunnel"))
-        _until(lambda: "1 up" in show("StatusText"))
+        starts()
+        until(lambda: "configured" in run("networkctl", "status", "tunnel", check=False))
+        until(lambda: INNER["gred"] in run("ip", "address", "show", "dev", "tunnel"))
+        until(lambda: "1 up" in show("StatusText"))
         pings_cross_both_ways()
-    _starts()
+    starts()
     return run("networkctl", "--no-legend", "list", "tunnel").strip()
 
 
@@ -92,13 +93,13 @@ def networkd_is_named_when_it_strips_again_and_again() -> str:
         def contested() -> bool:
             if INNER["gred"] in run("ip", "address", "show", "dev", "tunnel"):
                 run("networkctl", "reconfigure", "tunnel")
-            return bool(_told("tunnel_incomplete"))
+            return bool(details("tunnel_incomplete"))
 
-        _until(contested)
-        said = _told("tunnel_incomplete")[0]
+        until(contested)
+        said = details("tunnel_incomplete")[0]
         assert "removed 5 times" in said, said
         assert f"is systemd-networkd ({_NETWORK_FILE}) configuring tunnel?" in said, said
-    _starts()
+    starts()
     pings_cross_both_ways()
     return said
 
@@ -116,20 +117,6 @@ def _networkd_configures_the_tunnel() -> Iterator[None]:
     finally:
         _NETWORK_FILE.unlink()
         run("networkctl", "reload")
-
-
-def _told(event: str) -> list[str]:
-    """Return the details of the lines of one *event* in the last run, in their order."""
-    return [str(entry.get("GRED_DETAIL", "")) for entry in log(f"GRED_EVENT={event}")]
-
-
-def _until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
-    """Wait until *condition* holds, for *seconds* at most: emulated, everything takes its time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        addresses = run("ip", "address", "show", "dev", "tunnel", check=False)
-        assert time.monotonic() < deadline, f"never\n{addresses}\n{messages()}"
-        time.sleep(0.2)
 
 
 def nothing_is_compiled_at_start() -> None:
@@ -160,7 +147,7 @@ def the_doctor_sees_the_service() -> str:
         assert [one["kind"] for one in _doctor()[1]] == ["kernel_takes_all"]
     finally:
         run("ip", "link", "set", "dev", "gre0", "down")
-    with _drop_in(system.many(1)):
+    with drop_in(system.many(1)):
         kinds = [one["kind"] for one in _doctor()[1]]
         assert "configuration_newer" in kinds, kinds
     return run("runuser", "-u", "nobody", "--", "gred", "doctor", check=False)
@@ -191,13 +178,13 @@ def a_reload_is_followed() -> str:
         ["ping", "-q", "-i", "0.2", "-c", "100", INNER["peer"]], stdout=subprocess.PIPE, text=True
     )
     began = time.monotonic()
-    with _drop_in(system.many(1)):
+    with drop_in(system.many(1)):
         run("systemctl", "reload", UNIT)
-        _until(lambda: "2 tunnels: 2 up" in show("StatusText"))
+        until(lambda: "2 tunnels: 2 up" in show("StatusText"))
         seconds = time.monotonic() - began
         assert list(Path("/sys/class/net").glob("many*"))
     run("systemctl", "reload", UNIT)
-    _until(lambda: "1 tunnel: 1 up" in show("StatusText"))
+    until(lambda: "1 tunnel: 1 up" in show("StatusText"))
     assert not list(Path("/sys/class/net").glob("many*"))
     told = load.communicate(timeout=120)[0]
     assert " 0% packet loss" in told, told
@@ -220,21 +207,21 @@ def a_key_is_changed_by_reload() -> str:
             status = run("gred", "status", "tunnel", check=False)
             return status if status.startswith("tunnel: mismatch") else ""
 
-        _until(lambda: bool(told()))
+        until(lambda: bool(told()))
         said = told()
         assert "sends no key, and this end expects key 7: Key=7 there" in " ".join(said.split()), (
             said
         )
         run(*peer, *ends, "key", "7")
         pings_cross_both_ways()
-        _until(lambda: "1 up" in show("StatusText"))
+        until(lambda: "1 up" in show("StatusText"))
         assert Path("/sys/class/net/tunnel/ifindex").read_text() == index
         return said
     finally:
         run(*peer, *ends, "nokey")
         system.CONFIGURATION.write_text(before)
         run("systemctl", "reload", UNIT)
-        _until(lambda: "1 tunnel: 1 up" in show("StatusText"))
+        until(lambda: "1 tunnel: 1 up" in show("StatusText"))
         pings(INNER["gred"], count=1, namespace="peer")
 
 
@@ -248,22 +235,22 @@ def a_silent_tunnel_has_no_carrier() -> str:
         )
         run("systemctl", "reload", UNIT)
         run("ip", "-n", "peer", "link", "set", "tunnel", "down")
-        _until(lambda: "1 silent" in show("StatusText"))
-        _until(lambda: carrier.read_text().strip() == "down")
+        until(lambda: "1 silent" in show("StatusText"))
+        until(lambda: carrier.read_text().strip() == "down")
         began = time.monotonic()
         run("ip", "-n", "peer", "link", "set", "tunnel", "up")
-        _until(lambda: "1 up" in show("StatusText"))
-        _until(lambda: carrier.read_text().strip() == "up")
+        until(lambda: "1 up" in show("StatusText"))
+        until(lambda: carrier.read_text().strip() == "up")
         return f"back after {time.monotonic() - began:.1f} s"
     finally:
         run("ip", "-n", "peer", "link", "set", "tunnel", "up")
         system.CONFIGURATION.write_text(before)
         run("systemctl", "reload", UNIT)
-        _until(lambda: "1 tunnel: 1 up" in show("StatusText"))
+        until(lambda: "1 tunnel: 1 up" in show("StatusText"))
 
 
 def a_bad_configuration_fails_the_reload() -> None:
-    with _drop_in("[Tunnel tunnel2]\nRemot=192.0.2.9\n"):
+    with drop_in("[Tunnel tunnel2]\nRemot=192.0.2.9\n"):
         failed = subprocess.run(["systemctl", "reload", UNIT], check=False)
         assert failed.returncode != 0
         assert "did you mean Remote?" in messages(), messages()
@@ -272,7 +259,7 @@ def a_bad_configuration_fails_the_reload() -> None:
 
 
 def a_bad_configuration_is_not_tried_again() -> None:
-    with _drop_in("[Tunnel tunnel2]\nRemot=192.0.2.9\n"):
+    with drop_in("[Tunnel tunnel2]\nRemot=192.0.2.9\n"):
         check = run("gred", "check", check=False)
         assert "did you mean Remote?" in check, check
         _refuses_to_start(78)
@@ -281,7 +268,7 @@ def a_bad_configuration_is_not_tried_again() -> None:
 
 def an_unreadable_configuration_is_told() -> None:
     """What root wrote with a tight umask passes root's eyes, and not the service's."""
-    with _drop_in(system.many(1), mode=0o600) as path:
+    with drop_in(system.many(1), mode=0o600) as path:
         check = run("gred", "check", check=False)
         assert f"{path}: user gred cannot read it" in check, check
         _refuses_to_start(78)
@@ -299,7 +286,7 @@ def no_tunnel_device_is_not_tried_again() -> None:
 
 
 def a_restart_keeps_the_tunnel() -> str:
-    _starts()
+    starts()
     return _crosses(lambda: run("systemctl", "restart", UNIT))
 
 
@@ -307,7 +294,7 @@ def a_crash_keeps_the_tunnel() -> str:
     def crash() -> None:
         before = show("MainPID")
         run("systemctl", "kill", "--signal=KILL", UNIT)
-        _until(lambda: show("MainPID") not in {"0", before} and show("ActiveState") == "active")
+        until(lambda: show("MainPID") not in {"0", before} and show("ActiveState") == "active")
 
     return _crosses(crash)
 
@@ -346,30 +333,30 @@ def _interface() -> tuple[str, str]:
 
 
 def a_stop_leaves_nothing() -> None:
-    _starts()
+    starts()
     run("systemctl", "stop", UNIT)
     assert not Path("/sys/class/net/tunnel").exists(), messages()
 
 
 def an_end_without_a_job_leaves_nothing() -> None:
     """gred cannot know that it will not be started again; systemd does."""
-    _starts()
+    starts()
     run("systemctl", "kill", "--signal=TERM", UNIT)
-    _until(lambda: show("ActiveState") == "inactive")
-    _until(lambda: not Path("/sys/class/net/tunnel").exists())
+    until(lambda: show("ActiveState") == "inactive")
+    until(lambda: not Path("/sys/class/net/tunnel").exists())
 
 
 def a_restart_that_fails_leaves_nothing() -> None:
-    _starts()
-    with _drop_in("[Tunnel tunnel2]\nRemot=192.0.2.9\n"):
+    starts()
+    with drop_in("[Tunnel tunnel2]\nRemot=192.0.2.9\n"):
         run("systemctl", "restart", UNIT, check=False)
-        _until(lambda: show("ActiveState") == "failed")
-        _until(lambda: not Path("/sys/class/net/tunnel").exists())
+        until(lambda: show("ActiveState") == "failed")
+        until(lambda: not Path("/sys/class/net/tunnel").exists())
 
 
 def many_tunnels_start_and_stop() -> str:
-    with _drop_in(system.many(MANY)):
-        started = _starts()
+    with drop_in(system.many(MANY)):
+        started = starts()
         status = f"{MANY + 1} tunnels: {MANY + 1} up"
         assert status in show("StatusText"), f"{show('StatusText')}\n{messages()}"
         began = time.monotonic()
@@ -381,33 +368,9 @@ def many_tunnels_start_and_stop() -> str:
     return f"{MANY} tunnels: start {started}, stop {stopped:.1f} s"
 
 
-@contextlib.contextmanager
-def _drop_in(text: str, *, mode: int = 0o644) -> Iterator[Path]:
-    """Have one more file of configuration."""
-    path = DROP_INS / "zz-check.conf"
-    path.write_text(text)
-    path.chmod(mode)
-    try:
-        yield path
-    finally:
-        path.unlink()
-
-
 def restore() -> None:
     """Have the service run with the one tunnel."""
-    _starts()
-
-
-def _starts() -> str:
-    """Restart the service; return how long it took until it was ready, and of which CPU time."""
-    run("systemctl", "reset-failed", UNIT, check=False)
-    run("systemctl", "stop", UNIT)
-    began = time.monotonic()
-    done = run("systemctl", "start", UNIT, check=False)
-    seconds = time.monotonic() - began
-    assert show("ActiveState") == "active", f"{done}\n{messages()}"
-    cpu = int(show("CPUUsageNSec")) / 1e9
-    return f"{seconds:.1f} s ({cpu:.1f} s CPU)"
+    starts()
 
 
 def _refuses_to_start(code: int) -> None:
