@@ -11,10 +11,10 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 
-from tests.systemd.guest import across, checks
+from tests.systemd.guest import across, checks, sandboxed
 from tests.systemd.matrix import CELLS, Result
 
-_MODULES = (checks, across)
+_MODULES = (checks, sandboxed, across)
 
 
 def main(names: list[str]) -> int:
