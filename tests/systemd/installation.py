@@ -11,14 +11,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tests
+from tests.systemd import readme
 from tests.systemd.root import Root
 
 REPOSITORY = Path(tests.__file__).parents[1]
 SOURCE = Path("/usr/local/src/gred")
 _WHEELS = Path("/mnt/wheels")
 _SHIMS = Path("/mnt/shims")
-# Nothing of the system runs yet: what is enabled is started at boot.
+# Nothing of the system runs yet: what is enabled is started at boot. There is no network: what is
+# to be installed must be there, but for git, which fetches what is here already.
 _PROGRAMS = {
+    "apt": 'test "$1" = install; shift\n'
+    'for name in "$@"; do test "$name" = git || dpkg-query --show "$name"; done',
     "systemctl": 'test "$1 $2" != "enable --now" || { shift 2; set -- enable "$@"; }\n'
     'exec /usr/bin/systemctl "$@"',
 }
@@ -45,9 +49,7 @@ class InstallationError(Exception):
 
 def service_lines() -> list[str]:
     """Return the commands of README's section about the service."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    section = text.partition("\n## As a service\n")[2].partition("\n## ")[0]
-    return [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    return readme.commands("As a service")
 
 
 def run(root: Root, upper: Path, commands: Sequence[str], *, below: Sequence[Path] = ()) -> str:
@@ -60,7 +62,7 @@ def run(root: Root, upper: Path, commands: Sequence[str], *, below: Sequence[Pat
     for path in (upper, work, whole, shims):
         path.mkdir(exist_ok=True)
     for name, text in _PROGRAMS.items():
-        (shims / name).write_text(f"#!/bin/sh\n{text}\n")
+        (shims / name).write_text(f"#!/bin/sh -e\n{text}\n")
         (shims / name).chmod(0o755)
     if not below:
         _unpack(upper / SOURCE.relative_to("/"))

@@ -11,10 +11,10 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 
-from tests.systemd.guest import across, checks, sandboxed
+from tests.systemd.guest import across, checks, newcomer, sandboxed
 from tests.systemd.matrix import CELLS, Result
 
-_MODULES = (checks, sandboxed, across)
+_MODULES = (checks, newcomer, sandboxed, across)
 
 
 def main(names: list[str]) -> int:

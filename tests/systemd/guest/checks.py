@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.systemd.guest import system
 from tests.systemd.guest.service import details, drop_in, starts, until
-from tests.systemd.guest.system import INNER, OUTER, UNIT, log, messages, pings, run, show
+from tests.systemd.guest.system import INNER, UNIT, log, messages, pings, run, show
 from tests.systemd.matrix import MANY
 
 _CAPABILITIES = 1 << 12 | 1 << 13  # CAP_NET_ADMIN, CAP_NET_RAW. linux/capability.h
@@ -190,39 +190,6 @@ def a_reload_is_followed() -> str:
     assert " 0% packet loss" in told, told
     assert Path("/sys/class/net/tunnel/ifindex").read_text() == index
     return f"followed after {seconds:.1f} s"
-
-
-def a_key_is_changed_by_reload() -> str:
-    """As README tells newcomers: one end first, which says what the other lacks, then the other."""
-    before = system.CONFIGURATION.read_text()
-    index = Path("/sys/class/net/tunnel/ifindex").read_text()
-    peer = ("ip", "-n", "peer", "link", "set", "tunnel", "type", "gre")
-    ends = ("local", OUTER["peer"], "remote", OUTER["gred"], "ttl", "64")
-    try:
-        system.CONFIGURATION.write_text(f"{before}Key=7\n")
-        run("systemctl", "reload", UNIT)
-
-        def told() -> str:
-            pings(INNER["gred"], count=1, namespace="peer")
-            status = run("gred", "status", "tunnel", check=False)
-            return status if status.startswith("tunnel: mismatch") else ""
-
-        until(lambda: bool(told()))
-        said = told()
-        assert "sends no key, and this end expects key 7: Key=7 there" in " ".join(said.split()), (
-            said
-        )
-        run(*peer, *ends, "key", "7")
-        pings_cross_both_ways()
-        until(lambda: "1 up" in show("StatusText"))
-        assert Path("/sys/class/net/tunnel/ifindex").read_text() == index
-        return said
-    finally:
-        run(*peer, *ends, "nokey")
-        system.CONFIGURATION.write_text(before)
-        run("systemctl", "reload", UNIT)
-        until(lambda: "1 tunnel: 1 up" in show("StatusText"))
-        pings(INNER["gred"], count=1, namespace="peer")
 
 
 def a_silent_tunnel_has_no_carrier() -> str:
