@@ -7,7 +7,6 @@ packet: a refused one is counted by reason.
 """
 
 import struct
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gred.dataplane.layout import Kind, Received, RxState, Transport, TunnelFlag, TunnelRecord
@@ -308,7 +307,7 @@ class Decapsulator:
         crowded = entry.transport == Transport.UDP
         if packet is None and find_ip(self.view, start, length, entry.protocol)[0]:
             return Decapsulated(entry.tunnel, start, length, unreadable=True, crowded=crowded)
-        return replace(inspect(self.view, entry.tunnel, start, length, packet), crowded=crowded)
+        return inspect(self.view, entry.tunnel, start, length, packet, crowded=crowded)
 
     def _emit(self, record: TunnelRecord, packet: Decapsulated) -> bool:
         """Queue *packet*, alone or in a run; return False without room."""

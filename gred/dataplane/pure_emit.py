@@ -51,11 +51,17 @@ class Decapsulated:
 
 
 def inspect(
-    view: memoryview, tunnel: int, start: int, length: int, ip: InnerPacket | None
+    view: memoryview,
+    tunnel: int,
+    start: int,
+    length: int,
+    ip: InnerPacket | None,
+    *,
+    crowded: bool = False,
 ) -> Decapsulated:
     """Return what coalescing and writing must know of the packet at *start*."""
     if ip is None:
-        return Decapsulated(tunnel, start, length)
+        return Decapsulated(tunnel, start, length, crowded=crowded)
     return Decapsulated(
         tunnel=tunnel,
         start=start,
@@ -64,6 +70,7 @@ def inspect(
         payload=find_payload(view, ip),
         partial=has_partial_checksum(view, ip),
         unreadable=ip.header.is_fragment,
+        crowded=crowded,
     )
 
 

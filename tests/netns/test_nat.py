@@ -1,6 +1,6 @@
 """Through address translation: one -- and two -- router == translated == outside.
 
-GRE has no ports, and Linux's connection tracking does not look at keys.
+GRE has no ports, and Linux's connection tracking does not look at keys. In UDP each host has one.
 """
 
 import pytest
@@ -75,3 +75,24 @@ def test_of_two_hosts_only_the_first_gets_through(
     assert ping(one, "10.9.3.2").received == 3
     there.stop()
     assert not [key for key in drops(there) if key[1] == "rx_key_mismatch"]
+
+
+UDP = "Transport=udp\nPort={here}\nSourcePort={here}\nRemotePort={there}\n"
+
+
+def test_in_udp_each_host_has_a_port(network: tuple[Host, Host, Host], daemons: Daemons) -> None:
+    """The translator leaves ports as they are while nobody else has them."""
+    one, two, outside = network
+    ports = {1: (4754, 5), 2: (4755, 6)}
+    there = daemons.start(
+        outside,
+        "".join(outer(key) + UDP.format(here=4754, there=port) for port, key in ports.values()),
+    )
+    for host, (number, (port, key)) in zip((one, two), ports.items(), strict=True):
+        daemons.start(host, inner(number, key) + UDP.format(here=port, there=4754))
+        assert reaches(host, f"10.9.{key}.2")
+    for host, (_port, key) in zip((one, two), ports.values(), strict=True):
+        assert ping(host, f"10.9.{key}.2").received == 3
+        assert ping(outside, f"10.9.{key}.1").received == 3
+    there.stop()
+    assert not [key for key in drops(there) if key[1] == "rx_no_tunnel"]

@@ -198,6 +198,10 @@ class Tunnel:
     where: str
     """File and line of its section."""
     mode: str
+    port: int | None = None
+    """UDP port that it receives from; None: it is protocol 47."""
+    remote_port: int | None = None
+    """UDP port that it sends to."""
     namespace: str | None = None
     local: IPAddress | None = None
     local_interface: str | None = None

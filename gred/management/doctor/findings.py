@@ -6,6 +6,7 @@ packets are lost by it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network
 
 from gred.config.model import IPNetwork
 from gred.control.errors import wrong_node
@@ -25,7 +26,7 @@ from gred.management.doctor.facts import (
     Underlay,
     Unseen,
 )
-from gred.management.doctor.ruleset import Condition, Packet, Ruleset, Stop, stops
+from gred.management.doctor.ruleset import GRE, UDP, Condition, Packet, Ruleset, Stop, stops
 
 _STRICT = 1
 _EXIT_STATUS = {
@@ -274,16 +275,12 @@ def _crossing(
             some = True
             version, device = remote.address.version, remote.device or None
             near = remote.source or tunnel.local
-            yield (
-                tunnel,
-                received,
-                Packet(version=version, source=remote.address, destination=near, input=device),
-            )
-            yield (
-                tunnel,
-                sent,
-                Packet(version=version, source=near, destination=remote.address, output=device),
-            )
+            protocol = GRE if tunnel.port is None else UDP
+            come = Packet(version=version, protocol=protocol, port=tunnel.port)
+            go = replace(come, port=tunnel.remote_port)
+            ends = remote.address, near
+            yield tunnel, received, replace(come, source=ends[0], destination=ends[1], input=device)
+            yield tunnel, sent, replace(go, source=ends[1], destination=ends[0], output=device)
         for network in tunnel.routes:
             if tunnel.namespace is None and tunnel.between:
                 yield from _forwarded(tunnel, network)
@@ -348,15 +345,19 @@ def _by_its_owner(stop: Stop, hook: str, packet: Packet) -> str | None:
     if stop.chain.table == "firewalld":
         if hook == "forward":
             return f"firewall-cmd --zone=trusted --add-interface={packet.input or packet.output}"
-        return "firewall-cmd --add-protocol=gre" if hook == "input" else None
+        opens = "protocol=gre" if packet.port is None else f"port={packet.port}/udp"
+        return f"firewall-cmd --add-{opens}" if hook == "input" else None
     names = {stop.chain.name, *(rule.target for rule in stop.first)}
     if any(name.startswith(("ufw-", "ufw6-")) for name in names):
         if hook == "forward":
             way = "in" if packet.input else "out"
             return f"ufw route allow {way} on {packet.input or packet.output}"
+        protocol = "gre" if packet.port is None else "udp"
+        port = "" if packet.port is None else f" port {packet.port}"
         if hook == "input":
-            return f"ufw allow proto gre from {packet.source or 'any'}"
-        return f"ufw allow out proto gre to {packet.destination or 'any'}"
+            to = f" to any{port}" if port else ""
+            return f"ufw allow proto {protocol} from {packet.source or 'any'}{to}"
+        return f"ufw allow out proto {protocol} to {packet.destination or 'any'}{port}"
     return None
 
 
@@ -372,7 +373,7 @@ def _foreseen(stop: Stop, packet: Packet, *, forwarded: bool) -> bool:
 
 def _takes_all(condition: Condition) -> bool:
     return condition.negated or any(
-        value == "*" or (not isinstance(value, int | str) and value.prefixlen == 0)
+        value == "*" or (isinstance(value, IPv4Network | IPv6Network) and value.prefixlen == 0)
         for value in condition.values
     )
 
@@ -384,7 +385,8 @@ def _subject(hook: str, packet: Packet, tunnel: Tunnel | None) -> str:
     received = hook in {"prerouting", "input"}
     far = packet.source if received else packet.destination
     ends = "" if far is None else f" {'from' if received else 'to'} {far}"
-    return f"GRE{ends}" + (f" over IPv{packet.version}" if far is None else "")
+    what = "GRE" if packet.port is None else f"GRE in UDP, port {packet.port},"
+    return f"{what}{ends}" + (f" over IPv{packet.version}" if far is None else "")
 
 
 def _accept(stop: Stop, hook: str, packet: Packet) -> str:
@@ -410,7 +412,7 @@ def _accept(stop: Stop, hook: str, packet: Packet) -> str:
                 if hook in {"output", "postrouting"} and packet.destination
                 else []
             )
-            words.append("-p gre")
+            words.append("-p gre" if packet.port is None else f"-p udp --dport {packet.port}")
         return " ".join([*words, "-j ACCEPT"])
     ip = "ip" if version == 4 else "ip6"
     words = [f"nft insert rule {chain.family} {chain.table} {chain.name}"]
@@ -420,7 +422,8 @@ def _accept(stop: Stop, hook: str, packet: Packet) -> str:
         words += [f"{ip} saddr {packet.source}"] if packet.source else []
     else:
         words += [f"{ip} daddr {packet.destination}"] if packet.destination else []
-    words += [] if hook == "forward" else ["meta l4proto gre"]
+    carrier = "meta l4proto gre" if packet.port is None else f"udp dport {packet.port}"
+    words += [] if hook == "forward" else [carrier]
     return " ".join([*words, "accept"])
 
 

@@ -71,7 +71,12 @@ _SUBJECTS: dict[str, Subject] = {
     "-d": "destination",
     "-i": "input",
     "-o": "output",
+    "--dport": "port",
+    "--dports": "port",
 }
+# Matches whose words are all read, or say nothing of a packet.
+_UNDERSTOOD = {"comment", "udp", "multiport"}
+_UNREAD = {"--sport", "--sports", "--ports"}
 
 
 def read(text: str, version: int) -> Ruleset:
@@ -124,9 +129,11 @@ def _rule(line: str) -> tuple[str, list[Rule]]:
             return chain, list(_verdict(line, conditions, word, next(rest, "")))
         elif word == "-m":
             # What follows up to the next of our words belongs to it.
-            if next(rest, "") != "comment":
+            if next(rest, "") not in _UNDERSTOOD:
                 conditions.append(UNKNOWN)
             negated = False
+        elif word in _UNREAD:
+            conditions.append(UNKNOWN)
     return chain, []
 
 
@@ -146,6 +153,14 @@ def _condition(subject: Subject, value: str, *, negated: bool) -> Condition:
             return Condition(subject, (number,), negated)
         if subject in {"source", "destination"}:
             return Condition(subject, (ip_network(value, strict=False),), negated)
+        if subject == "port":
+            return Condition(subject, tuple(map(_ports, value.split(","))), negated)
     except ValueError:
         return UNKNOWN
     return Condition(subject, (as_pattern(value),), negated)
+
+
+def _ports(text: str) -> range:
+    """Read a port, or two with a colon between."""
+    first, _, last = text.partition(":")
+    return range(int(first or 0), int(last or first) + 1)

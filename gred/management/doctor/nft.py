@@ -10,13 +10,13 @@ from ipaddress import ip_address as _address
 from ipaddress import ip_network, summarize_address_range
 from typing import Any
 
-from gred.config.model import IPNetwork
 from gred.management.doctor.ruleset import (
     UNKNOWN,
     Chain,
     Condition,
     Rule,
     Ruleset,
+    Value,
     Verdict,
     as_pattern,
 )
@@ -166,7 +166,7 @@ def _match(match: Mapping[str, Any], sets: Mapping[str, Any]) -> list[Condition]
         if protocol in _PROTOCOL_OF_IP:
             implied = [Condition("version", (_PROTOCOL_OF_IP[protocol],))]
         elif protocol in _NUMBERS:
-            return [Condition("protocol", (_NUMBERS[protocol],)), UNKNOWN]
+            implied = [Condition("protocol", (_NUMBERS[protocol],))]
     subject = _subject(left)
     values = _values(subject, right, sets) if subject else None
     if values is None or operation not in {"==", "in", "!="}:
@@ -193,12 +193,12 @@ def _subject(left: Mapping[str, Any]) -> str:
         ("ip6", "saddr"): "source",
         ("ip", "daddr"): "destination",
         ("ip6", "daddr"): "destination",
+        ("udp", "dport"): "port",
+        ("th", "dport"): "port",
     }.get((str(payload.get("protocol")), str(payload.get("field"))), "")
 
 
-def _values(
-    subject: str, right: Any, sets: Mapping[str, Any]
-) -> list[int | str | IPNetwork] | None:
+def _values(subject: str, right: Any, sets: Mapping[str, Any]) -> list[Value] | None:
     """Return the values in *right*; None where one is not understood."""
     if isinstance(right, str) and right.startswith("@"):
         right = {"set": sets.get(right[1:])}
@@ -207,7 +207,7 @@ def _values(
         items = items if isinstance(items, list) else [items]
     else:
         items = [right]
-    found: list[int | str | IPNetwork] = []
+    found: list[Value] = []
     for item in items:
         one = item["elem"].get("val") if isinstance(item, dict) and "elem" in item else item
         values = _value(subject, one)
@@ -217,10 +217,13 @@ def _values(
     return found
 
 
-def _value(subject: str, value: Any) -> list[int | str | IPNetwork] | None:
+def _value(subject: str, value: Any) -> list[Value] | None:
     try:
         if subject == "protocol":
             return [_NUMBERS[value] if value in _NUMBERS else int(value)]
+        if subject == "port":
+            first, last = value["range"] if isinstance(value, dict) else (value, value)
+            return [range(int(first), int(last) + 1)]
         if subject == "version":
             return [_PROTOCOL_OF_IP[value]] if value in _PROTOCOL_OF_IP else [0]
         if subject in {"input", "output"}:

@@ -13,12 +13,16 @@ from typing import Literal
 
 from gred.config.model import IPAddress, IPNetwork
 
-GRE = 47
+GRE, UDP = 47, 17
 
-Subject = Literal["version", "protocol", "source", "destination", "input", "output", "unknown"]
+Subject = Literal[
+    "version", "protocol", "port", "source", "destination", "input", "output", "unknown"
+]
+Value = int | str | IPNetwork | range
 Verdict = Literal["accept", "drop", "reject", "jump", "goto", "return", "continue", "queue"]
 
 _FINAL = {"accept", "drop", "reject", "queue"}
+_FEW = 100  # ports of a range
 _DEPTH = 16  # of jumps, NFT_JUMP_STACK_SIZE
 
 
@@ -26,11 +30,13 @@ _DEPTH = 16  # of jumps, NFT_JUMP_STACK_SIZE
 class Packet:
     """What is known of a packet; None is unknown, an empty name of an interface is none.
 
-    *protocol*: IP protocol number. *input*, *output*: names of the interfaces it comes and goes by.
+    *protocol*: IP protocol number. *port*: where it goes to, in UDP. *input*, *output*: names of
+    the interfaces it comes and goes by.
     """
 
     version: int
     protocol: int | None = GRE
+    port: int | None = None
     source: IPAddress | None = None
     destination: IPAddress | None = None
     input: str | None = None
@@ -41,12 +47,12 @@ class Packet:
 class Condition:
     """A part of a rule: what it looks at, and the values that it takes; *negated*: all others.
 
-    Values are numbers for version and protocol, networks for addresses, patterns of names for
-    interfaces. Of a condition that is "unknown" nobody can tell.
+    Values are numbers for version and protocol, ranges for ports, networks for addresses, patterns
+    of names for interfaces. Of a condition that is "unknown" nobody can tell.
     """
 
     subject: Subject
-    values: tuple[int | str | IPNetwork, ...] = ()
+    values: tuple[Value, ...] = ()
     negated: bool = False
 
     def holds(self, packet: Packet) -> bool | None:
@@ -58,6 +64,8 @@ class Condition:
             return None
         if self.subject in {"source", "destination"}:
             fits = any(not isinstance(one, int | str) and known in one for one in self.values)
+        elif self.subject == "port":
+            fits = any(isinstance(one, range) and known in one for one in self.values)
         elif self.subject in {"input", "output"}:
             fits = any(fnmatchcase(known, str(one)) for one in self.values)
         else:
@@ -85,13 +93,25 @@ class Rule:
             return False
         return None if None in answers else True
 
-    @property
-    def means_gre(self) -> bool:
-        """Whether the rule names GRE: whoever wrote it thought of it."""
+    def means(self, packet: Packet) -> bool:
+        """Tell whether the rule names what carries GRE: whoever wrote it thought of it.
+
+        That is protocol 47, or the port of *packet*.
+        """
         return any(
-            condition.subject == "protocol" and GRE in condition.values and not condition.negated
+            GRE in condition.values
+            if packet.port is None and condition.subject == "protocol"
+            else condition.subject == "port"
+            and condition.holds(packet) is True
+            and all(map(_is_narrow, condition.values))
             for condition in self.conditions
+            if not condition.negated
         )
+
+
+def _is_narrow(ports: Value) -> bool:
+    """Tell whether *ports* are so few that each may be meant."""
+    return isinstance(ports, range) and len(ports) <= _FEW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,14 +150,14 @@ class Ruleset:
 class Outcome:
     """What may become of a packet, by which rule of which chain; *rule* is None for its policy.
 
-    *means_gre*: the rule names GRE, or one that jumped to its chain does.
+    *is_meant*: the rule names what carries GRE, or one that jumped to its chain does.
     """
 
     verdict: Verdict
     chain: Chain
     rule: Rule | None
     certain: bool
-    means_gre: bool = False
+    is_meant: bool = False
 
     @property
     def stops(self) -> bool:
@@ -178,12 +198,12 @@ def _judge(outcomes: Sequence[Outcome]) -> Stop | None:
     last = next(one for one in outcomes if one.certain)
     before = outcomes[: outcomes.index(last)]
     for one in before:
-        if one.stops and one.means_gre:
+        if one.stops and one.is_meant:
             return Stop(one.chain, one.rule, one.verdict, certain=False)
     if not last.stops:
         return None
     accepting = [one for one in before if not one.stops and one.rule is not None]
-    if any(one.means_gre for one in accepting):
+    if any(one.is_meant for one in accepting):
         return None
     passes = tuple(one.rule for one in accepting if one.rule is not None)
     return Stop(last.chain, last.rule, last.verdict, not passes, passes)
@@ -195,7 +215,7 @@ def _walk(
     packet: Packet,
     *,
     sure: bool = True,
-    means_gre: bool = False,
+    is_meant: bool = False,
     depth: int = 0,
 ) -> Iterator[Outcome]:
     """Yield the final verdicts that *packet* may meet, in order; the first certain one ends it.
@@ -207,7 +227,7 @@ def _walk(
         if holds is False or rule.verdict == "continue":
             continue
         certain = sure and holds is True
-        named = means_gre or rule.means_gre
+        named = is_meant or rule.means(packet)
         if rule.verdict in _FINAL:
             yield Outcome(rule.verdict, chain, rule, certain, named)
             if holds:
@@ -217,9 +237,7 @@ def _walk(
                 return
             sure = False
         elif (target := chains.get(rule.target)) is not None and depth < _DEPTH:
-            for one in _walk(
-                target, chains, packet, sure=certain, means_gre=named, depth=depth + 1
-            ):
+            for one in _walk(target, chains, packet, sure=certain, is_meant=named, depth=depth + 1):
                 yield one
                 if one.certain:
                     return

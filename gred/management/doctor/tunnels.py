@@ -175,6 +175,8 @@ class _Looking:
             name=config.name,
             where=str(config.location),
             mode=config.mode,
+            port=config.port if config.transport == "udp" else None,
+            remote_port=config.remote_port if config.transport == "udp" else None,
             namespace=config.namespace,
             local=local,
             local_interface=config.local_interface,
@@ -270,14 +272,19 @@ class _Looking:
         plain = [RouteQuery(address) for address in addresses]
         routes = self._kernel.routes_to([*queries, *plain])
         return tuple(
-            self._remote(query, source, route, back)
+            self._remote(config, query, source, route, back)
             for query, route, back in zip(
                 queries, routes[: len(queries)], routes[len(queries) :], strict=True
             )
         )
 
     def _remote(
-        self, query: RouteQuery, source: IPAddress | None, route: Route, back: Route
+        self,
+        config: TunnelConfig,
+        query: RouteQuery,
+        source: IPAddress | None,
+        route: Route,
+        back: Route,
     ) -> Remote:
         if isinstance(route, NoRoute):
             return Remote(address=query.destination, no_route=route.reason)
@@ -289,7 +296,9 @@ class _Looking:
             mtu=route.mtu,
             learned_mtu=_learned(query),
             back=self._names.get(way_back(query, route, back), ""),
-            ipsec=self._protection(query, source or route.prefsrc),
+            ipsec=self._protection(query, source or route.prefsrc)
+            if config.transport == "ip"
+            else Unseen("of UDP not looked at"),
         )
 
     def _protection(self, query: RouteQuery, source: IPAddress | None) -> IPsec | Unseen:

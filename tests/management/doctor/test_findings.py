@@ -36,6 +36,7 @@ RUNNING = Receivers(running=(Running(pid=9, tunnels=("t",)),))
 FILE = NetworkFile(path="/etc/systemd/network/a.network", names="*")
 USERS = Capabilities(user="root", initial=False)
 OTHER = Receivers(rivals={"t": "another gred (process 9) takes the same packets: stop it"})
+IN_UDP = replace(TUNNEL, port=4754, remote_port=5000)
 SUBNET = (ip_network("20.1.3.0/24"),)
 ROUTER = {"routes": SUBNET, "between": True, "forwarding": {"4": False}}
 
@@ -77,6 +78,11 @@ PLANTED: list[tuple[str, Facts, str]] = [
         "firewall_may_stop",
         host(firewall=filtered("-m conntrack --ctstate ESTABLISHED -j ACCEPT", policy="DROP")),
         "iptables -I INPUT",
+    ),
+    (
+        "firewall_stops",
+        host(firewall=filtered("-p udp -m udp --dport 4754 -j DROP"), tunnels=(IN_UDP,)),
+        "iptables -I INPUT -s 192.0.2.2 -p udp --dport 4754 -j ACCEPT",
     ),
     ("local_missing", tunnel(local_missing="no interface has 192.0.2.1"), "ip address show"),
     ("unresolved", tunnel(unresolved="cannot resolve vpn.example: no answer"), "resolvectl status"),
@@ -292,3 +298,54 @@ def test_who_made_the_rules_mends_them(table: str, first: str, hook: str, remedy
         tunnels=tunnel(**(ROUTER | {"forwarding": {"4": True}})).tunnels,
     )
     assert findings(facts)[0].remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize(
+    ("table", "first", "hook", "remedy"),
+    [
+        ("firewalld", "jump", "input", "firewall-cmd --add-port=4754/udp"),
+        (
+            *("filter", "ufw-before-input", "input"),
+            "ufw allow proto udp from 192.0.2.2 to any port 4754",
+        ),
+        (
+            *("filter", "ufw-before-output", "output"),
+            "ufw allow out proto udp to 192.0.2.2 port 5000",
+        ),
+        (
+            *("filter", "mine", "input"),
+            "nft insert rule inet filter x ip saddr 192.0.2.2 udp dport 4754 accept",
+        ),
+        (
+            *("filter", "mine", "output"),
+            "nft insert rule inet filter x ip daddr 192.0.2.2 udp dport 5000 accept",
+        ),
+    ],
+)
+def test_in_udp_the_port_is_what_must_pass(table: str, first: str, hook: str, remedy: str) -> None:
+    chain = Chain(
+        tool="nft",
+        family="inet",
+        table=table,
+        name="x",
+        versions=frozenset({4}),
+        hook=hook,
+        policy="drop",
+        rules=(Rule(first, (), "jump", first),),
+    )
+    facts = host(firewall=Firewall(nftables=Ruleset((chain,))), tunnels=(IN_UDP,))
+    (found,) = findings(facts)
+    assert found.remedy == remedy
+    assert "GRE in UDP, port" in found.what
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ("-p gre -j DROP",),
+        ("-p udp -m udp --dport 5000 -j DROP",),
+        ("-p udp -m multiport --dports 22,4000:5000 -j ACCEPT", "-j DROP"),
+    ],
+)
+def test_what_is_not_for_its_port_does_not_matter_in_udp(rules: tuple[str, ...]) -> None:
+    assert findings(host(firewall=filtered(*rules), tunnels=(IN_UDP,))) == []

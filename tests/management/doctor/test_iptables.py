@@ -7,7 +7,7 @@ import pytest
 from gred.management.doctor.iptables import read
 from gred.management.doctor.ruleset import UNKNOWN, Condition, Packet, stops
 
-GRE = Condition("protocol", (47,))
+GRE, UDP = Condition("protocol", (47,)), Condition("protocol", (17,))
 PACKET = Packet(
     version=4,
     source=ip_address("192.0.2.2"),
@@ -46,6 +46,14 @@ def saved(*rules: str, policy: str = "ACCEPT") -> str:
         ("-m conntrack --ctstate NEW", (UNKNOWN,)),
         ('-p gre -m comment --comment "no -p tcp here"', (GRE,)),
         ("-p strange", (UNKNOWN,)),
+        ("-p udp -m udp --dport 4754", (UDP, Condition("port", (range(4754, 4755),)))),
+        ("-p udp -m udp --dport 1:9", (UDP, Condition("port", (range(1, 10),)))),
+        (
+            "-p udp -m multiport ! --dports 7,4000:4001",
+            (UDP, Condition("port", (range(7, 8), range(4000, 4002)), negated=True)),
+        ),
+        ("-p udp -m udp --sport 53", (UDP, UNKNOWN)),
+        ("-p udp -m udp --dport strange", (UDP, UNKNOWN)),
     ],
 )
 def test_a_rule_is_read(words: str, conditions: tuple[Condition, ...]) -> None:

@@ -118,6 +118,23 @@ def test_a_port_is_of_its_own_protocol() -> None:
     assert rule.holds(Packet(version=4, protocol=None)) is None
 
 
+@pytest.mark.parametrize(
+    ("right", "ports"),
+    [
+        (4754, (range(4754, 4755),)),
+        ({"range": [4000, 5000]}, (range(4000, 5001),)),
+        ({"set": [53, {"range": [1, 2]}]}, (range(53, 54), range(1, 3))),
+    ],
+)
+def test_ports_of_udp_are_read(right: Any, ports: tuple[range, ...]) -> None:
+    (rule,) = rules(match(payload("udp", "dport"), right), {"drop": None})
+    assert rule.conditions == (Condition("protocol", (17,)), Condition("port", ports))
+    (rule,) = rules(match(payload("th", "dport"), right), {"drop": None})
+    assert rule.conditions == (Condition("port", ports),)
+    (rule,) = rules(match(payload("udp", "sport"), right), {"drop": None})
+    assert rule.conditions == (Condition("protocol", (17,)), UNKNOWN)
+
+
 def test_limits_are_conditions_and_counters_are_nothing() -> None:
     (rule,) = rules({"counter": {"packets": 0, "bytes": 0}}, {"limit": {"rate": 1}}, {"drop": None})
     assert rule.conditions == (UNKNOWN,)
