@@ -38,14 +38,18 @@ def sweep() -> None:
 
 
 class End:
-    """One end of the wire: a namespace with its veth device and underlay address (/24)."""
+    """One end of the wire: a namespace with its veth device and underlay address (/24).
 
-    def __init__(self, lab: "Lab", host: Host, device: str, address: str) -> None:
+    ``address6`` is for who wants IPv6: the device has not got it.
+    """
+
+    def __init__(self, lab: "Lab", host: Host, device: str, address: str, address6: str) -> None:
         self._lab = lab
         self._host = host
         self.namespace = host.namespace
         self.device = device
         self.address = address
+        self.address6 = address6
 
     def run(self, *argv: str, text: str | None = None, timeout: float = 30) -> str:
         """Run a program in this namespace to its end; see :func:`benchmarks.process.run`."""
@@ -99,8 +103,8 @@ class Lab:
         self._house.__enter__()
         try:
             self.directory = self._house.directory()
-            self.a = End(self, self._house.host("a"), "va", "192.0.2.1")
-            self.b = End(self, self._house.host("b"), "vb", "192.0.2.2")
+            self.a = End(self, self._house.host("a"), "va", "192.0.2.1", "2001:db8::1")
+            self.b = End(self, self._house.host("b"), "vb", "192.0.2.2", "2001:db8::2")
             self.ends = (self.a, self.b)
             self._wire()
         except BaseException:

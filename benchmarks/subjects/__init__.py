@@ -15,6 +15,7 @@ SUBJECTS: tuple[Subject, ...] = (
     BaselineLoop(),
     Gred("gred", "gred", many=True),
     Gred("gred-udp", "gred, Transport=udp", options={"Transport": "udp"}),
+    Gred("gred-ipv6", "gred over IPv6", over_ipv6=True),
     Gred("gred-no-offload", "gred, Offload=no", options={"Offload": "no"}),
     Gred("gred-pure", "gred, pure Python", extensions=False),
 )

@@ -25,6 +25,7 @@ class Gred(DaemonSubject):
         many: bool = False,
         extensions: bool = True,
         options: Mapping[str, str] | None = None,
+        over_ipv6: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
@@ -32,6 +33,7 @@ class Gred(DaemonSubject):
         self.many = many
         self._extensions = extensions
         self._options = dict(options or {})
+        self._over_ipv6 = over_ipv6
 
     def missing(self) -> str | None:
         """Refuse to measure the pure twin under the extension's name."""
@@ -49,6 +51,9 @@ class Gred(DaemonSubject):
     def set_up(self, lab: Lab, tunnels: int) -> Running:
         """Start one daemon after the other, so that neither's start is slowed by the other's."""
         self.daemons = []
+        if self._over_ipv6:
+            for end in lab.ends:
+                end.ip("address", "add", f"{end.address6}/64", "dev", end.device, "nodad")
         slowest = max(
             self._start(lab, end, peer, side, tunnels)
             for side, (end, peer) in enumerate(((lab.a, lab.b), (lab.b, lab.a)))
@@ -62,8 +67,8 @@ class Gred(DaemonSubject):
         extra = "".join(f"{option}={value}\n" for option, value in self._options.items())
         sections += [
             f"[Tunnel bench{number}]\n"
-            f"Local={end.address}\n"
-            f"Remote={peer.address}\n"
+            f"Local={end.address6 if self._over_ipv6 else end.address}\n"
+            f"Remote={peer.address6 if self._over_ipv6 else peer.address}\n"
             f"Key={key(number)}\n"
             f"Address={inner_addresses(number)[side]}/30\n"
             f"{extra}"

@@ -104,7 +104,7 @@ TUNNEL_OPTIONS: tuple[Option, ...] = (
     Option("DiscoverPathMTU", ("discover_path_mtu",), "yes", kinds.BOOLEAN, "Whether outer packets have Don't Fragment set; with no, routers on the way may fragment them.", "pmtudisc"),
     Option("ProbeMTU", ("probe_mtu",), "auto", _PROBE, "Whether padded keepalives find out what the path carries where no ICMP error says so: auto while Keepalive= is answered, yes also without Keepalive=."),
     Option("IgnoreDontFragment", ("ignore_dont_fragment",), "no", kinds.BOOLEAN, "Whether outer packets may be fragmented even if the inner one has Don't Fragment set; needs DiscoverPathMTU=no.", "ignore-df"),
-    Option("IPv6FlowLabel", ("flow_label",), "auto", _FLOW_LABEL, "Flow label of outer IPv6 headers; auto is the kernel's choice, one for each pair of addresses.", "flowlabel"),
+    Option("IPv6FlowLabel", ("flow_label",), "auto", _FLOW_LABEL, "Flow label of outer IPv6 headers; auto gives each inner flow one of its own, by which routers balance.", "flowlabel"),
     Option("EncapsulationLimit", ("encapsulation_limit",), "none", _LIMIT, "How many more tunnels outer IPv6 packets may enter (RFC 2473); costs 16 bytes of MTU; one received is accepted in any case.", "encaplimit"),
     Option("MTUBytes", ("mtu",), "auto", _MTU, "MTU of the tunnel interface; auto is the MTU of the route to the remote less all outer headers.", "mtu"),
     Option("Protocol", ("protocol",), "none", kinds.PROTOCOL, "One more protocol type (EtherType) that is carried beside IPv4 and IPv6, mpls being 0x8847; there is no offload then."),

@@ -42,7 +42,7 @@ def send_bypassing(
     probe_fd: int,
     no_df_fd: int,
     packet_fd: int,
-    entry: Buffer,
+    paths: Buffer,
     arena: Buffer,
     datagrams: Buffer,
     first: int,
@@ -56,8 +56,9 @@ def send_bypassing(
     *probe_fd* as a probe packet; the kernel shows how it left (the socket has SO_TIMESTAMPING with
     OPT_CMSG, pktinfo and RECVERR), and where that is as it was to be the others follow through
     *packet_fd*, a packet socket of type SOCK_DGRAM, for up to a millisecond, if they are no longer
-    than the probe packet. *entry*: a PathEntry, kept by the caller from call to call for the same
-    destinations. The pure-Python I/O has no such function.
+    than the probe packet and have its flow label. *paths*: an array of PathEntry, kept by the
+    caller from call to call for the same destinations; labels share them by the
+    remainder. The pure-Python I/O has no such function.
     """
 
 def send_udp(

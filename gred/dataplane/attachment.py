@@ -218,7 +218,6 @@ class Attachment:
         before = bytes(destination)
         destination.family = self.parameters.family
         destination.interface = self.parameters.interface
-        destination.flow_label = self.parameters.flow_label or 0
         destination.port = self.parameters.destination_port
         destination.local[:] = wire_address(self.parameters.local)
         if bytes(destination.remote) != wire_address(self.parameters.remote):

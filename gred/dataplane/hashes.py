@@ -17,6 +17,11 @@ def mix(words: Iterable[int], value: int = MIX_SEED) -> int:
     return value
 
 
+def label_flow(flow: int, value: int) -> int:
+    """Return the IPv6 flow label, never 0, of the inner flow whose hash is *flow*. RFC 6438 §3."""
+    return mix([flow], value) >> 12 or 1
+
+
 def hash_entry(
     local: bytes, remote: bytes, key: int, family: int, kind: int, transport: int
 ) -> int:

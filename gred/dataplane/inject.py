@@ -17,6 +17,7 @@ from typing import NamedTuple
 from gred.dataplane import codec
 from gred.dataplane.attachment import Attachment
 from gred.dataplane.batch import EgressBatch, destination_table
+from gred.dataplane.hashes import label_flow
 from gred.dataplane.layout import FRAME_HEADROOM, Destination, TunnelFlag
 from gred.dataplane.prefix import frame_prefix
 from gred.dataplane.receivers import wire_address
@@ -84,6 +85,9 @@ class Injector:
         ctypes.memset(ctypes.addressof(entry), 0, ctypes.sizeof(entry))
         entry.head_offset, entry.head_length = FRAME_HEADROOM, len(data)
         entry.destination = place.row
+        entry.flow_label = record.flow_label
+        if record.flags & TunnelFlag.LABELS_FLOWS:
+            entry.flow_label = label_flow(0, record.flow_label)
         entry.tos = record.tos if not record.flags & TunnelFlag.TOS_INHERIT else TOS
         entry.ttl = record.ttl or TTL
         entry.dont_fragment = whole or bool(record.flags & TunnelFlag.DONT_FRAGMENT)
@@ -199,7 +203,6 @@ class Injector:
             return _Place(attachment.destinations, row)
         place = Destination.from_buffer(self._destination)
         place.family, place.interface = parameters.family, parameters.interface
-        place.flow_label = parameters.flow_label or 0
         place.port = parameters.destination_port
         place.local[:] = wire_address(parameters.local)
         place.remote[:] = wire_address(target)

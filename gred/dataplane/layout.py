@@ -21,6 +21,7 @@ SOURCE_KEY = 24
 NO_PIECE = 0xFFFFFFFF
 SOCKET_TTL = 64
 SOCKET_TOS = 0
+PATHS = 16  # entries of a transmit path cache
 NO_DESTINATION = 0xFFFFFFFF
 PACKET_INFO_LENGTH = 4  # struct tun_pi: flags, EtherType
 SENT_INTERVAL = 5  # seconds
@@ -51,6 +52,7 @@ class TunnelFlag(IntFlag):
     LEARNS = 1 << 18
     ECHOES = 1 << 19
     CHECKS_SOURCES = 1 << 20
+    LABELS_FLOWS = 1 << 21
 
 
 class Stage(IntEnum):
@@ -97,6 +99,7 @@ class TunnelRecord(ctypes.Structure):
         ("inner", u8 * 4),
         ("port", u16),
         ("reserved", u16),
+        ("flow_label", u32),
         ("local", u8 * 16),
         ("remote", u8 * 16),
     )
@@ -211,6 +214,7 @@ class Datagram(ctypes.Structure):
         ("frame", u32),
         ("inner_length", u32),
         ("flow", u32),
+        ("flow_label", u32),
     )
 
 
@@ -222,7 +226,6 @@ class Destination(ctypes.Structure):
         ("interface", u32),
         ("local", u8 * 16),
         ("remote", u8 * 16),
-        ("flow_label", u32),
         ("copies", u32),
         ("path_mtu", u32),
         ("fragmentable", u32),
@@ -244,7 +247,9 @@ class PathEntry(ctypes.Structure):
         ("followed", u64),
         ("destination", u32),
         ("size", u32),
+        ("flow_label", u32),
         ("interface", i32),
+        ("reserved", u32),
         ("tos", u8),
         ("ttl", u8),
         ("address_length", u8),

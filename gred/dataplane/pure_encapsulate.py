@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gred.dataplane.hashes import label_flow
 from gred.dataplane.layout import (
     NO_DESTINATION,
     VNET_HEADER,
@@ -323,10 +324,16 @@ class Encapsulator:
             frame=index,
             inner_length=inner_length,
             flow=frame.flow,
+            flow_label=self._label(frame),
         )
         self.filled += 1
         self.state.tx_packets += 1
         self.state.tx_bytes += inner_length
+
+    def _label(self, frame: Frame) -> int:
+        label: int = self.record.flow_label
+        is_by_flow = has(self.flags, TunnelFlag.LABELS_FLOWS)
+        return label_flow(frame.flow, label) if is_by_flow else label
 
     def _write_gre(self, protocol: int, head: tuple[int, int], body: tuple[int, int]) -> None:
         record, state = self.record, self.state

@@ -94,7 +94,7 @@ class _Outbox:
         data = [self._view[head : head + datagram.head_length]]
         if datagram.body_length:
             data.append(self._view[body : body + datagram.body_length])
-        control, address = _control(destination, datagram), _address(destination)
+        control, address = _control(destination, datagram), _address(destination, datagram)
         return _Outgoing(
             socket.AF_INET6 if destination.family == 6 else socket.AF_INET,
             datagram.flow,
@@ -191,11 +191,11 @@ def _note_sent(datagram: Datagram, destination: Destination, interval: int) -> N
     destination.sent_longest = max(destination.sent_longest, size)
 
 
-def _address(destination: Destination) -> Address:
+def _address(destination: Destination, datagram: Datagram) -> Address:
     remote, port = bytes(destination.remote), destination.port
     if destination.family == 6:
         scope = destination.interface
-        return socket.inet_ntop(socket.AF_INET6, remote), port, destination.flow_label, scope
+        return socket.inet_ntop(socket.AF_INET6, remote), port, datagram.flow_label, scope
     return socket.inet_ntop(socket.AF_INET, remote[:4]), port
 
 

@@ -12,6 +12,7 @@ packet.
 
 import ctypes
 import mmap
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -69,7 +70,7 @@ class TunnelParameters:
     interface: int = 0
     """Index of the device that outer packets leave through, or of a VRF; 0: as routed."""
     flow_label: int | None = None
-    """Of outer IPv6 headers; None: the kernel's choice."""
+    """Of outer IPv6 headers; None: one for each inner flow, over UDP as the kernel has it."""
     encapsulation_limit: int | None = None
     """Sent in outer IPv6 headers; None: not sent."""
     firewall_mark: int | None = None
@@ -125,16 +126,15 @@ class TunnelParameters:
 
     @property
     def no_bypass(self) -> str:
-        """Why all packets go through the host's routing; empty: they need not.
-
-        IPv6 with a flow label of the kernel's choice: with it the kernel chooses a queue, another
-        one than for those that follow a probe packet.
-        """
+        """Why all packets go through the host's routing; empty: they need not."""
         if self.transport is Transport.UDP:
             return "Transport=udp"
-        if not self.packet_socket:
-            return "not allowed"
-        return "IPv6FlowLabel=auto" if self.family == 6 and self.flow_label is None else ""
+        return "" if self.packet_socket else "not allowed"
+
+    @property
+    def labels_flows(self) -> bool:
+        """Whether each inner flow has an outer flow label of its own."""
+        return self.family == 6 and self.flow_label is None and self.transport is Transport.IP
 
     @property
     def membership(self) -> Membership | None:
@@ -170,6 +170,7 @@ class TunnelParameters:
             TunnelFlag.CLAMP_MSS: self.clamp_mss
             and (self.remote is not None or self.has_many_remotes),
             TunnelFlag.CHECKS_SOURCES: bool(self.allowed_sources),
+            TunnelFlag.LABELS_FLOWS: self.labels_flows,
             TunnelFlag.ECHOES: self.echo is not None,
             TunnelFlag.LEARNS: self.has_many_remotes and self.learn_peers,
         }
@@ -222,6 +223,9 @@ _SEQUENCE = (
     *("mark_time", "input_passed", "life_time", "first_seen", "has_former", "former_next"),
 )
 CAPACITY = 65536  # tunnels, and number 0
+
+# What labels of flows are made with: of the flow itself they tell nobody anything.
+_LABEL_VALUE = int.from_bytes(os.urandom(4))
 
 
 class Worker:
@@ -317,6 +321,7 @@ class TunnelTable:
         record.family = parameters.family
         record.echo = parameters.echo or 0
         record.port = parameters.destination_port
+        record.flow_label = _LABEL_VALUE if parameters.labels_flows else parameters.flow_label or 0
         record.inner[:] = parameters.inner.packed if parameters.inner else bytes(4)
         record.local[:] = wire_address(parameters.local)
         record.remote[:] = wire_address(parameters.remote)

@@ -125,6 +125,7 @@ class Sent:
     dont_fragment: int
     frame: int
     inner_length: int
+    flow_label: int = 0
 
 
 @dataclass
@@ -136,6 +137,7 @@ class Egress:
     datagrams: int = 64
     header_space: int = 64 * 192
     skew: int = 0  # bytes by which frames are moved from their alignment
+    flows: Sequence[int] = ()  # of each frame
 
     def __post_init__(self) -> None:
         offsets, at = [], 0
@@ -156,6 +158,8 @@ class Egress:
                 frame = frame[1]  # noqa: PLW2901 - the rest is the frame
             self.arena[offset : offset + len(frame)] = frame
             entry.offset, entry.length = offset, len(frame)
+        for entry, flow in zip(rows(self.frame_table, Frame), self.flows, strict=False):
+            entry.flow = flow
 
     def run(self, codec: Any, first: int = 0) -> tuple[int, int, int]:
         """Call encapsulate() on frames from *first* on."""
@@ -187,6 +191,7 @@ class Egress:
                     row.dont_fragment,
                     row.frame,
                     row.inner_length,
+                    row.flow_label,
                 )
             )
         return found

@@ -133,6 +133,7 @@ class Chance:
             tos=self.pick([0, 1, 3, 0xB8, 0xFF]),
             input_key=7,
             output_key=0xC0A80101,
+            flow_label=self.pick([0, 0xFFFFF]),
             output_next=self.pick([0, 0xFFFFFFFE]),
             input_next=self.pick([0, 5, 2000]),
             input_seen=self.pick([0, 1]),
@@ -197,6 +198,7 @@ class Chance:
             "datagrams": self.pick([0, 1, 3, 40, 40]),
             "header_space": self.pick([0, 127, 640, 40 * 192, 40 * 192]),
             "skew": self.random.randrange(9),
+            "flows": [self.pick([0, self.random.randrange(1 << 32)]) for _ in frames],
         }
 
     # --- ingress ----------------------------------------------------------------------------------

@@ -73,6 +73,20 @@ def test_an_inner_packet_goes_as_any_other(play: Play, fields: dict[str, Any]) -
     play(scenario)
 
 
+def test_over_ipv6_all_have_a_label(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        for label in (None, 7):
+            _, attachment = bench.tunnel("::1", "::2", flow_label=label)
+            inject, sent = bench.plane.inject, list[int]()
+            inject.packet(attachment, PACKET)
+            sent.append(inject._batch.datagram(0).flow_label)
+            inject.payload(attachment, PROTOCOL_KEEPALIVE, b"")
+            sent.append(inject._batch.datagram(0).flow_label)
+            assert sent[0] == sent[1] == (label or sent[0]) != 0
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("bare", [False, True])
 def test_a_payload_has_a_header_of_the_tunnels_or_a_bare_one(play: Play, bare: bool) -> None:
     async def scenario(bench: Bench) -> None:

@@ -46,7 +46,7 @@ TWINS: dict[str, dict[str, tuple[ModuleType, str]]] = {
         name: (layout, name)
         for name in (
             *("DROP_COUNTERS", "FRAME_HEADROOM", "PACKET_INFO_LENGTH", "NO_DESTINATION"),
-            *("SENT_INTERVAL", "SOCKET_TTL", "SOCKET_TOS", "SOURCE_KEY"),
+            *("SENT_INTERVAL", "SOCKET_TTL", "SOCKET_TOS", "SOURCE_KEY", "PATHS"),
         )
     },
     "bytes.h": {"MIX_SEED": (hashes, "MIX_SEED")},

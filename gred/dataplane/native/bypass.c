@@ -23,7 +23,6 @@
 #include <errno.h>
 #include <linux/errqueue.h>
 #include <linux/if_ether.h>
-#include <linux/if_packet.h>
 #include <linux/net_tstamp.h>
 #include <time.h>
 
@@ -117,7 +116,8 @@ static size_t expected_ipv6(const uint8_t *ip, size_t room, const struct datagra
 {
     size_t options = 0;
 
-    if (room < IPV6_HEADER + OPTIONS_SIZE || load16(ip) >> 4 != (6 << 8 | datagram->tos))
+    if (room < IPV6_HEADER + OPTIONS_SIZE ||
+        load32(ip) != (6u << 28 | (uint32_t)datagram->tos << 20 | datagram->flow_label))
         return 0;
     if (ip[6] == IPV6_DESTINATION_OPTIONS && ip[IPV6_HEADER] == IP_GRE && ip[IPV6_HEADER + 1] == 0)
         options = OPTIONS_SIZE; /* the encapsulation limit */
@@ -201,6 +201,7 @@ static bool send_probe(int fd, const struct msghdr *message, const struct datagr
     entry->size = (uint32_t)datagram_size(datagram);
     entry->tos = datagram->tos;
     entry->ttl = datagram->ttl;
+    entry->flow_label = datagram->flow_label;
     /* The path is that of the device it entered first; it must have passed those below unchanged.
      */
     for (int looks = 0; is_clear && looks < LOOKS && look(fd, &shown); looks++) {
@@ -222,6 +223,11 @@ static bool send_probe(int fd, const struct msghdr *message, const struct datagr
     return true;
 }
 
+static struct path_entry *entry_of(const struct path_cache *cache, const struct datagram *datagram)
+{
+    return &cache->entries[datagram->flow_label % cache->count];
+}
+
 /* May *datagram* follow to *destination*, at the time *now*? */
 static bool may_follow(const struct path_entry *entry, const struct datagram *datagram,
                        const struct destination *destination, uint64_t now)
@@ -231,7 +237,7 @@ static bool may_follow(const struct path_entry *entry, const struct datagram *da
     if (now >= entry->until || !entry->header_length ||
         entry->destination != datagram->destination || datagram_size(datagram) > entry->size ||
         entry->tos != datagram->tos || entry->ttl != datagram->ttl ||
-        entry->header[0] >> 4 != (is_v6 ? 6 : 4))
+        entry->flow_label != datagram->flow_label || entry->header[0] >> 4 != (is_v6 ? 6 : 4))
         return false;
     /* The number of a destination may have come to mean another. */
     return is_v6 ? !memcmp(entry->header + 24, destination->remote, 16)
@@ -260,30 +266,45 @@ static void next_header(struct path_entry *entry, size_t size)
     store_checksum(header + 10, sum_bytes(header, IPV4_HEADER));
 }
 
-/* Let messages *first* to *end* of the box follow, through the packet socket *fd*. Return how many
- * were taken; the others are to be filled in anew. *error: the next was dropped. */
-static size_t follow(int fd, struct outbox *box, size_t first, size_t end, struct path_entry *entry,
-                     uint64_t now, int *error)
+static struct sockaddr_ll next_hop(const struct path_entry *entry)
 {
-    struct sockaddr_ll next_hop = {
+    struct sockaddr_ll hop = {
         .sll_family = AF_PACKET,
         .sll_protocol = htons(entry->header[0] >> 4 == 6 ? PROTOCOL_IPV6 : PROTOCOL_IPV4),
         .sll_ifindex = entry->interface,
         .sll_halen = entry->address_length,
     };
+
+    memcpy(hop.sll_addr, entry->address, sizeof hop.sll_addr);
+    return hop;
+}
+
+/* Let messages *first* to *end* of the box, which are *datagrams* of the same numbers, follow,
+ * through the packet socket *fd*. Return how many were taken; the others are to be filled in anew.
+ * *error: the next was dropped. */
+static size_t follow(int fd, struct outbox *box, const struct datagram *datagrams, size_t first,
+                     size_t end, const struct path_cache *cache, uint64_t now, int *error)
+{
+    const struct path_entry *last = NULL;
+    struct sockaddr_ll *hop = NULL;
     size_t sent = first;
 
-    memcpy(next_hop.sll_addr, entry->address, sizeof next_hop.sll_addr);
     for (size_t i = first; i < end; i++) {
         struct msghdr *message = &box->messages[i].msg_hdr;
+        struct path_entry *entry = entry_of(cache, &datagrams[i]);
         size_t size = 0;
+        if (entry != last) {
+            hop = &box->hops[i];
+            *hop = next_hop(entry);
+            last = entry;
+        }
         for (size_t part = 0; part < message->msg_iovlen; part++)
             size += message->msg_iov[part].iov_len;
         next_header(entry, size);
         memcpy(box->headers[i], entry->header, entry->header_length);
         box->iov[i][HEADER] = (struct iovec){box->headers[i], entry->header_length};
-        *message = (struct msghdr){.msg_name = &next_hop,
-                                   .msg_namelen = sizeof next_hop,
+        *message = (struct msghdr){.msg_name = hop,
+                                   .msg_namelen = sizeof *hop,
                                    .msg_iov = box->iov[i],
                                    .msg_iovlen = message->msg_iovlen + 1};
     }
@@ -296,12 +317,14 @@ static size_t follow(int fd, struct outbox *box, size_t first, size_t end, struc
             break;
         } else if (taken == 0 || errno != EINTR) {
             /* Whatever it was: the ordinary way tells what there is to tell. */
+            struct path_entry *entry = entry_of(cache, &datagrams[sent]);
             entry->header_length = 0;
             entry->until = now + NEGATIVE_LASTS;
             break;
         }
     }
-    entry->followed += sent - first;
+    for (size_t i = first; i < sent; i++)
+        entry_of(cache, &datagrams[i])->followed++;
     return sent - first;
 }
 
@@ -325,7 +348,7 @@ static size_t run_length(const struct datagram *datagrams, size_t first, size_t 
 
 /* Send one box: what can follow does, long runs behind a probe packet of their own. Return how many
  * were taken; an early end without an error leaves the rest to be filled in anew. */
-static size_t send_in_runs(int fd, int packet, struct path_entry *entry, struct outbox *box,
+static size_t send_in_runs(int fd, int packet, const struct path_cache *cache, struct outbox *box,
                            const struct datagram *datagrams, size_t count,
                            const struct destination *destinations, uint64_t now, int *error)
 {
@@ -333,32 +356,35 @@ static size_t send_in_runs(int fd, int packet, struct path_entry *entry, struct 
 
     while (sent < count) {
         size_t next = sent; /* that does not go plainly */
-        size_t run = 0;
         bool follows = false;
-        for (; next < count; next += run) {
-            const struct destination *destination = &destinations[datagrams[next].destination];
+        for (size_t run; next < count; next += run) {
+            const struct datagram *datagram = &datagrams[next];
+            const struct destination *destination = &destinations[datagram->destination];
+            const struct path_entry *entry = entry_of(cache, datagram);
+            follows = may_follow(entry, datagram, destination, now);
+            if (follows)
+                break;
             run = run_length(datagrams, next, count);
-            follows = may_follow(entry, &datagrams[next], destination, now);
-            if (follows || (run >= LEAST_RUN && !is_negative(entry, now) &&
-                            may_probe(&datagrams[next], destination)))
+            if (run >= LEAST_RUN && !is_negative(entry, now) && may_probe(datagram, destination))
                 break;
         }
         sent += send_plainly(fd, box, sent, next, error);
         if (sent < next || next == count)
             return sent;
-        size_t end = sent + run;
         if (!follows) {
             const struct destination *destination = &destinations[datagrams[sent].destination];
-            if (!send_probe(fd, &box->messages[sent].msg_hdr, &datagrams[sent], destination, entry,
-                            now)) {
+            if (!send_probe(fd, &box->messages[sent].msg_hdr, &datagrams[sent], destination,
+                            entry_of(cache, &datagrams[sent]), now)) {
                 *error = errno;
                 return sent;
             }
             sent++;
-            if (!may_follow(entry, &datagrams[sent], destination, now))
-                continue;
         }
-        sent += follow(packet, box, sent, end, entry, now, error);
+        size_t end = sent;
+        while (end < count && may_follow(entry_of(cache, &datagrams[end]), &datagrams[end],
+                                         &destinations[datagrams[end].destination], now))
+            end++;
+        sent += follow(packet, box, datagrams, sent, end, cache, now, error);
         if (sent < end)
             return sent;
     }
@@ -373,7 +399,7 @@ static uint64_t monotonic_now(void)
     return (uint64_t)clock.tv_sec * 1000000000 + (uint64_t)clock.tv_nsec;
 }
 
-size_t send_bypassing(const struct senders *senders, int packet, struct path_entry *entry,
+size_t send_bypassing(const struct senders *senders, int packet, const struct path_cache *cache,
                       uint8_t *arena, const struct datagram *datagrams, size_t count,
                       struct destination *destinations, int *error)
 {
@@ -387,7 +413,7 @@ size_t send_bypassing(const struct senders *senders, int packet, struct path_ent
         const struct datagram *next = datagrams + sent;
         size_t n = fill_outbox(&box, arena, next, count - sent, destinations);
         if (next->dont_fragment)
-            n = send_in_runs(senders->df, packet, entry, &box, next, n, destinations, now, error);
+            n = send_in_runs(senders->df, packet, cache, &box, next, n, destinations, now, error);
         else
             n = send_plainly(senders->no_df, &box, 0, n, error);
         note_sent(next, n, destinations, interval);

@@ -209,6 +209,18 @@ static void write_gre(const struct tunnel_record *record, struct tx_state *state
         store_checksum(gre + 4, sum_bytes(gre, (size_t)(field - gre)) + inner_sum);
 }
 
+/* RFC 6438 §3: never 0, one for all packets of an inner flow, and told apart from those of others.
+ */
+static uint32_t label_of(const struct tunnel_record *record, const struct frame *frame)
+{
+    uint32_t label;
+
+    if (!(record->flags & LABELS_FLOWS))
+        return record->flow_label;
+    label = mix(record->flow_label, frame->flow) >> 12;
+    return label ? label : 1;
+}
+
 static void fill_datagram(const struct tunnel_record *record, struct tx_state *state,
                           const struct view *view, struct datagram *datagram,
                           const struct frame *frame, size_t index)
@@ -228,6 +240,7 @@ static void fill_datagram(const struct tunnel_record *record, struct tx_state *s
     datagram->destination = frame->destination;
     datagram->frame = (uint32_t)index;
     datagram->flow = frame->flow;
+    datagram->flow_label = label_of(record, frame);
     state->tx_packets++;
     state->tx_bytes += datagram->inner_length;
 }

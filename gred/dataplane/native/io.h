@@ -26,6 +26,12 @@ struct senders {
     int no_df;
 };
 
+/* The transmit path cache of a tunnel: an entry for each of its flow labels, as far as they go. */
+struct path_cache {
+    struct path_entry *entries;
+    size_t count; /* 1 at least */
+};
+
 /* Return how many were taken; *error: what stopped the next, or 0. Each destination keeps how long
  * they were. */
 size_t send_datagrams(const struct senders *senders, uint8_t *arena,
@@ -33,8 +39,8 @@ size_t send_datagrams(const struct senders *senders, uint8_t *arena,
                       struct destination *destinations, int *error);
 
 /* The same, past the host's routing where a probe packet has shown the path: *packet* is a packet
- * socket, *entry* what is known of the path. */
-size_t send_bypassing(const struct senders *senders, int packet, struct path_entry *entry,
+ * socket, *cache* what is known of the paths. */
+size_t send_bypassing(const struct senders *senders, int packet, const struct path_cache *cache,
                       uint8_t *arena, const struct datagram *datagrams, size_t count,
                       struct destination *destinations, int *error);
 

@@ -146,9 +146,17 @@ exit:
     return answer;
 }
 
+static bool cache_fits(const struct path_cache *cache)
+{
+    for (size_t i = 0; i < cache->count; i++)
+        if (cache->entries[i].header_length > sizeof cache->entries[i].header)
+            return false;
+    return cache->count > 0;
+}
+
 static PyObject *py_send_bypassing(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    enum { ENTRY, ARENA, DATAGRAMS, DESTINATIONS, BUFFERS };
+    enum { PATH_CACHE, ARENA, DATAGRAMS, DESTINATIONS, BUFFERS };
     static const int buffer_args[BUFFERS] = {3, 4, 5, 8};
     Py_buffer buffers[BUFFERS] = {{0}};
     size_t first, count, sent = 0;
@@ -163,9 +171,10 @@ static PyObject *py_send_bypassing(PyObject *module, PyObject *const *args, Py_s
         !get_buffers(args, buffer_args, buffers, BUFFERS))
         goto exit;
     const struct datagram *datagrams = buffers[DATAGRAMS].buf;
-    struct path_entry *entry = buffers[ENTRY].buf;
+    struct path_cache cache = {buffers[PATH_CACHE].buf,
+                               (size_t)buffers[PATH_CACHE].len / sizeof(struct path_entry)};
     if (count > (size_t)buffers[DATAGRAMS].len / sizeof(struct datagram) || first > count ||
-        (size_t)buffers[ENTRY].len < sizeof *entry || entry->header_length > sizeof entry->header ||
+        !cache_fits(&cache) ||
         !datagrams_fit(datagrams + first, count - first,
                        (size_t)buffers[DESTINATIONS].len / sizeof(struct destination),
                        (size_t)buffers[ARENA].len)) {
@@ -173,7 +182,7 @@ static PyObject *py_send_bypassing(PyObject *module, PyObject *const *args, Py_s
         goto exit;
     }
     Py_BEGIN_ALLOW_THREADS sent =
-        send_bypassing(&senders, packet, entry, buffers[ARENA].buf, datagrams + first,
+        send_bypassing(&senders, packet, &cache, buffers[ARENA].buf, datagrams + first,
                        count - first, buffers[DESTINATIONS].buf, &error);
     Py_END_ALLOW_THREADS answer = Py_BuildValue("ni", (Py_ssize_t)sent, error);
 exit:

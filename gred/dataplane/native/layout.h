@@ -73,6 +73,7 @@ enum tunnel_flag {
     LEARNS = 1u << 18,         /* its datagrams tell which remote an inner address is behind */
     ECHOES = 1u << 19,         /* echo requests are sent for it, whose answers are not delivered */
     CHECKS_SOURCES = 1u << 20, /* it takes what comes from some inner sources, and nothing else */
+    LABELS_FLOWS = 1u << 21,   /* each inner flow has an outer IPv6 flow label of its own */
 };
 
 /* What a tunnel is told to be. Written when it is configured, read by every worker. Record 0
@@ -94,8 +95,9 @@ struct tunnel_record {
     uint8_t inner[4];    /* IPv4 address of the interface; zero: none */
     uint16_t port;       /* UDP port of the other end; 0: the transport is no UDP */
     uint16_t reserved;
-    uint8_t local[16];  /* wire; IPv4 in the first four bytes; zero: any */
-    uint8_t remote[16]; /* wire; IPv4 in the first four bytes; zero: any */
+    uint32_t flow_label; /* host order; 0: none. LABELS_FLOWS: what the labels are made with */
+    uint8_t local[16];   /* wire; IPv4 in the first four bytes; zero: any */
+    uint8_t remote[16];  /* wire; IPv4 in the first four bytes; zero: any */
 };
 
 /* What a worker has sent of a tunnel. */
@@ -184,17 +186,17 @@ struct datagram {
     uint32_t destination; /* index of a struct destination */
     uint32_t frame;       /* index of the struct frame it came from */
     uint32_t inner_length;
-    uint32_t flow; /* of that frame */
+    uint32_t flow;       /* of that frame */
+    uint32_t flow_label; /* IPv6, host order; 0: none */
 };
 
 /* Egress: where datagrams go. */
 struct destination {
-    uint32_t family;     /* 4 or 6 */
-    uint32_t interface;  /* index of the device to leave through; 0: as routed */
-    uint8_t local[16];   /* wire; zero: as routed */
-    uint8_t remote[16];  /* wire */
-    uint32_t flow_label; /* IPv6, host order; 0: none */
-    uint32_t copies;     /* n: stands for the n destinations behind it, each of which gets a copy */
+    uint32_t family;    /* 4 or 6 */
+    uint32_t interface; /* index of the device to leave through; 0: as routed */
+    uint8_t local[16];  /* wire; zero: as routed */
+    uint8_t remote[16]; /* wire */
+    uint32_t copies;    /* n: stands for the n destinations behind it, each of which gets a copy */
     uint32_t path_mtu; /* largest inner packet that the path there carries; 0: as the record says */
     uint32_t fragmentable; /* not 0: outer packets go without Don't Fragment */
     uint32_t
@@ -210,15 +212,18 @@ struct destination {
 enum { SENT_INTERVAL = 5 };
 
 /* Egress: how the kernel sent a probe packet, for others to follow (bypass.c). The transmit path
- * cache has one entry for each tunnel; all zero: nothing is known. */
+ * cache of a tunnel has one entry, or PATHS where its flows have labels of their own, by which
+ * routers and this host may choose between paths; all zero: nothing is known. */
 struct path_entry {
     uint64_t until;    /* nanoseconds of the monotonic clock: what is known holds no longer */
     uint64_t probes;   /* datagrams that were to show a path */
     uint64_t negative; /* of them, those that showed none */
     uint64_t followed; /* datagrams that went behind them */
     uint32_t destination;
-    uint32_t size;     /* of the probe packet: who follows is no longer */
-    int32_t interface; /* index of the device that it left through */
+    uint32_t size;       /* of the probe packet: who follows is no longer */
+    uint32_t flow_label; /* IPv6, host order */
+    int32_t interface;   /* index of the device that it left through */
+    uint32_t reserved;
     uint8_t tos;
     uint8_t ttl;
     uint8_t address_length; /* 6: Ethernet; 0: the device has no such header */
@@ -226,6 +231,8 @@ struct path_entry {
     uint8_t address[8];     /* wire; of the next hop */
     uint8_t header[48];     /* wire; as the last datagram had it */
 };
+
+enum { PATHS = 16 };
 
 /* What an IPv4 sender puts into outer headers unless told otherwise; whoever opens one sets it so.
  */

@@ -4,6 +4,7 @@
 
 #include "io.h"
 
+#include <linux/if_packet.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,6 +30,7 @@ struct outbox {
     struct iovec iov[CHUNK][PARTS];
     union control controls[CHUNK];
     union address addresses[CHUNK];
+    struct sockaddr_ll hops[CHUNK];
     uint8_t headers[CHUNK][sizeof((struct path_entry *)0)->header];
 };
 
@@ -54,11 +56,13 @@ static inline void put_control(struct msghdr *message, int level, int type, cons
 /* Two datagrams that leave alike share address and ancillary data. */
 static inline bool leave_alike(const struct datagram *a, const struct datagram *b)
 {
-    return a->destination == b->destination && a->tos == b->tos && a->ttl == b->ttl;
+    return a->destination == b->destination && a->tos == b->tos && a->ttl == b->ttl &&
+           a->flow_label == b->flow_label;
 }
 
 /* Say where a datagram goes; return the length of *address*. */
-socklen_t fill_address(const struct destination *destination, union address *address);
+socklen_t fill_address(const struct destination *destination, const struct datagram *datagram,
+                       union address *address);
 
 /* Say with which source, TTL and TOS, in the space of *control*, and where it leaves. */
 void fill_control(const struct destination *destination, const struct datagram *datagram,

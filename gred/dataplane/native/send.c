@@ -7,14 +7,15 @@
 #include <errno.h>
 #include <time.h>
 
-socklen_t fill_address(const struct destination *destination, union address *address)
+socklen_t fill_address(const struct destination *destination, const struct datagram *datagram,
+                       union address *address)
 {
     memset(address, 0, sizeof *address);
     if (destination->family == 6) {
         address->v6.sin6_family = AF_INET6;
         address->v6.sin6_port = htons(destination->port);
         memcpy(&address->v6.sin6_addr, destination->remote, 16);
-        address->v6.sin6_flowinfo = htonl(destination->flow_label);
+        address->v6.sin6_flowinfo = htonl(datagram->flow_label);
         address->v6.sin6_scope_id = destination->interface;
         return sizeof address->v6;
     }
@@ -76,7 +77,7 @@ size_t fill_outbox(struct outbox *box, uint8_t *arena, const struct datagram *da
         }
         const struct destination *destination = &destinations[datagram->destination];
         message->msg_name = &box->addresses[n];
-        message->msg_namelen = fill_address(destination, &box->addresses[n]);
+        message->msg_namelen = fill_address(destination, datagram, &box->addresses[n]);
         fill_control(destination, datagram, &box->controls[n], message);
     }
     return n;

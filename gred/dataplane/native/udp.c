@@ -81,7 +81,7 @@ static void fill_messages(struct messages *box, uint8_t *arena, const struct dat
         size_t at = box->count++, n = cut ? segments(first, count - done) : 1;
         struct msghdr *message = &box->messages[at].msg_hdr;
         *message = (struct msghdr){.msg_iov = iov, .msg_name = &box->addresses[at]};
-        message->msg_namelen = fill_address(destination, &box->addresses[at]);
+        message->msg_namelen = fill_address(destination, first, &box->addresses[at]);
         fill_control(destination, first, &box->controls[at], message);
         for (size_t i = 0; i < n; i++)
             iov += add_pieces(arena, &first[i], iov);

@@ -1,7 +1,7 @@
 """Datagrams that follow a probe packet through a packet socket, past the host's routing.
 
 For a run of datagrams that leave alike the kernel is asked once: the first goes through a raw
-socket, and the kernel shows how it left. That is the tunnel's entry of the transmit path cache; for
+socket, and the kernel shows how it left. That is an entry of the tunnel's transmit path cache; for
 a moment the others take the same header, device and next hop (native/bypass.c). The socket of probe
 packets is not connected, so that they queue where the followers do; the packet socket receives
 nothing. Only the C extension does this: without it packets go the ordinary way.
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from gred.dataplane import io
 from gred.dataplane.batch import EgressBatch
-from gred.dataplane.layout import PathEntry
+from gred.dataplane.layout import PATHS, PathEntry
 from gred.dataplane.linux import (
     IP_PKTINFO,
     SO_SNDBUFFORCE,
@@ -67,22 +67,26 @@ class Shared(Protocol):
     options: SendOptions
     no_df: RawSocket
 
+    def forgo_labels(self, error: int) -> bool:
+        """Send without flow labels after *error*; return whether that may help."""
+
     def leave(self) -> None:
         """Give it back."""
 
 
 class BypassSender:
-    """A tunnel's sender with its entry of the transmit path cache.
+    """A tunnel's sender with its transmit path cache.
 
     *pair* has the socket for datagrams without Don't Fragment, which never follow.
     """
 
-    __slots__ = "_descriptors", "_pair", "_probe", "entry", "overhead"
+    __slots__ = "_descriptors", "_pair", "_probe", "overhead", "paths"
     no_bypass = ""
 
     def __init__(self, pair: Shared, bypass: Bypass) -> None:
         self.overhead = overhead(pair.family, pair.options)
-        self.entry = bytearray(ctypes.sizeof(PathEntry))
+        has_labels = pair.family == 6 and pair.options.auto_flow_label
+        self.paths = bytearray(ctypes.sizeof(PathEntry) * (PATHS if has_labels else 1))
         self._probe = bypass.probe
         self._pair = pair
         self._descriptors = bypass.probe.fileno(), pair.no_df.fileno(), bypass.packet.fileno()
@@ -91,9 +95,13 @@ class BypassSender:
         self, batch: EgressBatch, first: int, end: int, destinations: mmap.mmap
     ) -> tuple[int, int]:
         """See contract.Sender."""
-        return io.send_bypassing(
-            *self._descriptors, self.entry, batch.arena, batch.datagrams, first, end, destinations
+        sent, error = io.send_bypassing(
+            *self._descriptors, self.paths, batch.arena, batch.datagrams, first, end, destinations
         )
+        if error and self._pair.forgo_labels(error):
+            more, error = self.transmit(batch, first + sent, end, destinations)
+            sent += more
+        return sent, error
 
     def told_mtu(self) -> int:
         """See contract.Sender."""

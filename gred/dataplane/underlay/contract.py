@@ -27,7 +27,7 @@ class SendOptions:
 
     *mark*: for routing rules and netfilter; 0: none. The others are IPv6's. *encapsulation_limit*:
     sent in a destination option of 8 bytes, RFC 2473 section 4.1.1; None: not sent.
-    *auto_flow_label*: label with a hash of the addresses what has no label of its own. *interface*:
+    *auto_flow_label*: let the kernel label what must do without a label of its own. *interface*:
     index of the device to leave through; beside a source address IPv6 takes that of a datagram for
     a wish, that of a socket for an order; 0: as routed. Of UDP: *port*: where it is received;
     *source_port*: where it comes from, 0: one of many, by flow; *checksum*: whether it has one.

@@ -9,6 +9,7 @@ the socket. What it does not take so, is: Don't Fragment makes two senders a pai
 share one. Nothing here builds a GRE header or reads one.
 """
 
+import errno
 import mmap
 import socket
 from typing import TYPE_CHECKING
@@ -16,7 +17,12 @@ from typing import TYPE_CHECKING
 from gred.dataplane import io
 from gred.dataplane.batch import STRIDE, Arrivals, EgressBatch
 from gred.dataplane.layout import Transport
-from gred.dataplane.linux import IP_MULTICAST_ALL, PMTUDISC_INTERFACE, SO_RCVBUFFORCE
+from gred.dataplane.linux import (
+    IP_MULTICAST_ALL,
+    IPV6_FLOWINFO_SEND,
+    PMTUDISC_INTERFACE,
+    SO_RCVBUFFORCE,
+)
 from gred.dataplane.underlay.bypass import Bypass, BypassSender, open_bypass
 from gred.dataplane.underlay.contract import (
     PLAIN,
@@ -35,6 +41,7 @@ from gred.dataplane.underlay.sockets import (
     adopt_socket,
     discover,
     drops,
+    labels_are_refused,
     open_socket,
     resize,
     told_mtu,
@@ -87,6 +94,7 @@ class Pair:
         self.options = options
         self._leave = leave
         self.users = 0
+        self._has_labels = family == 6 and options.auto_flow_label
         self._bypass: Bypass | str | None = None
         self.df = open_sender(family, options, dont_fragment=True)
         try:
@@ -101,6 +109,19 @@ class Pair:
         if self._bypass is None:
             self._bypass = open_bypass(self.family, self.options)
         return self._bypass
+
+    def forgo_labels(self, error: int) -> bool:
+        """After a send failed with *error*: send without flow labels of our own from now on.
+
+        Return whether that may help: they were the reason. Labels are the kernel's then.
+        """
+        if error != errno.EINVAL or not self._has_labels or not labels_are_refused():
+            return False
+        self._has_labels = False
+        probe = (self._bypass.probe,) if isinstance(self._bypass, Bypass) else ()
+        for sender in (self.df, self.no_df, *probe):
+            sender.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 0)
+        return True
 
     def leave(self) -> None:
         """Give it back."""
@@ -129,9 +150,13 @@ class RawSender:
         self, batch: EgressBatch, first: int, end: int, destinations: mmap.mmap
     ) -> tuple[int, int]:
         """See contract.Sender."""
-        return io.send_datagrams(
+        sent, error = io.send_datagrams(
             *self._descriptors, batch.arena, batch.datagrams, first, end, destinations
         )
+        if error and self._pair.forgo_labels(error):
+            more, error = self.transmit(batch, first + sent, end, destinations)
+            sent += more
+        return sent, error
 
     def told_mtu(self) -> int:
         """See contract.Sender."""

@@ -96,8 +96,7 @@ def set_ipv6_options(sender: UnderlaySocket, options: SendOptions) -> None:
     with contextlib.suppress(OSError):
         public = IPV6_PREFER_SRC_PUBLIC
         sender.setsockopt(socket.IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, public)
-    # No lease of a label is asked for: since Linux 5.3 none is needed, unless somebody in this
-    # network namespace holds an exclusive one; then sends fail with EINVAL.
+    # No lease of a label is asked for: sends fail with EINVAL where one is needed.
     sender.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 1)
     if not options.auto_flow_label:
         sender.setsockopt(socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0)

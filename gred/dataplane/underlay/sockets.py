@@ -105,6 +105,21 @@ class UdpSocket(UnderlaySocket):
         super().__init__(family, socket.SOCK_DGRAM, socket.IPPROTO_UDP, descriptor)
 
 
+def labels_are_refused() -> bool:
+    """Return whether the kernel lets nobody choose a flow label without a lease.
+
+    So until Linux 5.3, and as long as somebody in this network namespace, whoever it is, holds an
+    exclusive lease of any label.
+    """
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
+        try:
+            asking.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 1)
+            asking.connect(("::1", 9, 1, 0))
+        except OSError as error:
+            return error.errno == errno.EINVAL
+    return False
+
+
 Instructions = Sequence[tuple[int, int, int, int]]
 Opened = TypeVar("Opened", RawSocket, UdpSocket)
 

@@ -1,5 +1,6 @@
 """Datagrams that follow a probe packet, through real sockets, routes, filters and policies."""
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -18,7 +19,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 
 from gred.dataplane import io
-from gred.dataplane.layout import Datagram, Destination, PathEntry
+from gred.dataplane.layout import PATHS, Datagram, Destination, PathEntry
 from gred.dataplane.linux import SO_MARK, SO_RCVBUFFORCE
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.underlay.bypass import Bypass
@@ -29,6 +30,7 @@ from tests import require
 from tests.nft import nft
 
 GRE = 47
+ETH_P_IPV6 = 0x86DD
 ADDRESSES: dict[Family, tuple[str, str]] = {
     4: ("192.0.2.1", "192.0.2.2"),
     6: ("2001:db8::1", "2001:db8::2"),
@@ -156,6 +158,23 @@ class Road:
         path = require.program("tc", package="iproute2")
         return self.lab.run([path, "-n", self.left.namespace, "-s", *arguments])
 
+    @contextlib.contextmanager
+    def wire(self) -> Iterator[Callable[[int], list[tuple[int, bytes]]]]:
+        """Yield what returns flow label and contents of the next GRE packets over IPv6."""
+        kind = socket.AF_PACKET, socket.SOCK_DGRAM
+        with self.right.socket(*kind, socket.htons(ETH_P_IPV6)) as seen:
+            seen.settimeout(5)
+
+            def read(count: int) -> list[tuple[int, bytes]]:
+                found = list[tuple[int, bytes]]()
+                while len(found) < count:
+                    packet = seen.recv(65536)
+                    if packet[6] == GRE:
+                        found.append((int.from_bytes(packet[1:4]) & 0xFFFFF, packet[40:]))
+                return found
+
+            yield read
+
     def queued(self) -> list[int]:
         """Return how many packets each queue has had."""
         shown = self.tc("class", "show", "dev", UNDERLAY)
@@ -194,6 +213,10 @@ def road(open_road: Callable[..., Road]) -> Road:
 
 
 EIGHT = Datagrams([1400] * 8)
+
+
+def labelled(sizes: Sequence[int], labels: Sequence[int], flow: int = 1) -> Datagrams:
+    return Datagrams(sizes, [{"flow_label": label} for label in labels], flow)
 
 
 class TestFollowing:
@@ -336,14 +359,14 @@ class TestFollowing:
 class TestIPv6:
     def test_one_goes_ahead_and_the_others_follow(self, open_road: Callable[..., Road]) -> None:
         road = open_road(6)
-        assert road.send(EIGHT, flow_label=0x12345) == (8, 0)
+        assert road.send(labelled(EIGHT.sizes, [0x12345] * 8)) == (8, 0)
         assert road.contents(8) == EIGHT.contents()
         assert road.counts() == (1, 0, 7)
         header = IPv6(bytes(road.known.header[:40]))
         assert (header.fl, header.plen, header.nh) == (0x12345, 1400, GRE)
 
     def test_every_size_and_class(self, open_road: Callable[..., Road]) -> None:
-        road = open_road(6)
+        road = open_road(6, SendOptions(auto_flow_label=False))
         sizes = Datagrams([1400, 60, 1399, 700], [{"tos": 0xB9, "ttl": 7}] * 4)
         assert road.send(sizes) == (4, 0)
         assert road.contents(4) == sizes.contents()
@@ -351,8 +374,49 @@ class TestIPv6:
         header = IPv6(bytes(road.known.header[:40]))
         assert (header.tc, header.hlim) == (0xB9, 7)
 
+    def test_nobody_follows_one_of_another_label(self, open_road: Callable[..., Road]) -> None:
+        """Routers, and this host, may choose between paths by it."""
+        road = open_road(6)
+        labels = [0x20] * 4 + [0x30] * 3 + [0x20] * 3
+        sent = labelled([1400] * 10, labels)
+        with road.wire() as seen:
+            assert road.send(sent) == (10, 0)
+            assert [label for label, _ in seen(10)] == labels
+        assert road.contents(10) == sent.contents()
+        assert road.counts() == (1, 0, 6)
+
+    def test_each_label_has_its_entry(self, open_road: Callable[..., Road]) -> None:
+        road = open_road(6)
+        road.entry = bytearray(ctypes.sizeof(PathEntry) * PATHS)
+        entries = (PathEntry * PATHS).from_buffer(road.entry)
+        road.send(labelled([1400] * 8, [0x20] * 4 + [0xFFFF1] * 4))
+        assert [(row.probes, row.followed) for row in entries[:2]] == [(1, 3), (1, 3)]
+        for row in entries[:2]:
+            row.until = FAR_FUTURE
+        labels = [0x20, 0xFFFF1, 0xFFFF1, 0x30, 0x20, 0x2F, 0xFFFF1, 0x20]
+        sent = labelled([1400, 60, 1001, 1400, 9 * 60, 700, 1400, 1300], labels)
+        with road.wire() as seen:
+            assert road.send(sent) == (8, 0)
+            assert [label for label, _ in seen(8)] == labels
+        assert road.contents(16)[8:] == sent.contents()
+        assert [(row.probes, row.followed) for row in entries[:2]] == [(1, 6), (1, 6)]
+        assert not any(row.probes or row.followed for row in entries[2:])
+
+    def test_a_label_that_the_host_changes_is_not_followed(
+        self, open_road: Callable[..., Road]
+    ) -> None:
+        road = open_road(6)
+        nft(
+            road.left,
+            "add table ip6 t",
+            "add chain ip6 t o { type filter hook output priority 0; }",
+            "add rule ip6 t o meta l4proto 47 ip6 flowlabel set 5",
+        )
+        assert road.send(labelled([1400] * 8, [0x12345] * 8)) == (8, 0)
+        assert road.counts() == (1, 1, 0)
+
     def test_with_an_encapsulation_limit(self, open_road: Callable[..., Road]) -> None:
-        road = open_road(6, SendOptions(encapsulation_limit=5))
+        road = open_road(6, SendOptions(encapsulation_limit=5, auto_flow_label=False))
         assert road.send(EIGHT) == (8, 0)
         assert road.contents(8) == EIGHT.contents()
         assert road.counts() == (1, 0, 7)
@@ -451,9 +515,9 @@ class TestPolicy:
         road.tc("qdisc", "add", "dev", UNDERLAY, "root", "mq")
         for flow in range(1, 6):
             before, road.known.until = road.queued(), 0
-            assert road.send(Datagrams([1400] * 8, flow=flow), flow_label=7) == (8, 0)
-            few = Datagrams([1300] * 3, [{"ttl": 9}] * 3, flow)
-            assert road.send(few, flow_label=7) == (3, 0)
+            assert road.send(labelled([1400] * 8, [7] * 8, flow)) == (8, 0)
+            few = Datagrams([1300] * 3, [{"ttl": 9, "flow_label": 7}] * 3, flow)
+            assert road.send(few) == (3, 0)
             assert road.counts() == (flow, 0, 7 * flow)
             grown = [now - was for now, was in zip(road.queued(), before, strict=True)]
             # Neighbours may have been asked for besides.
