@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.systemd.guest import ospf
-from tests.systemd.guest.service import starts, until
+from tests.systemd.guest.service import interface, starts, until
 from tests.systemd.guest.system import INNER, UNIT, messages, run
 
-_NETWORK = "10.47.0.0/30"
+_NETWORK, _ROUTE = "10.47.0.0/30", "10.99.0.0/16"
 _RATE = "4M"  # bits a second: emulated, more would leave nothing to anybody else
 _INTERVAL_S = 0.1  # of what the receiver of the stream tells
-_PINGS_S = 0.02
+_PINGS_S = 0.05
 _AFTER = 200_000  # bytes that must cross afterwards
 
 
@@ -35,7 +35,8 @@ def a_restart_breaks_neither_streams_nor_ospf() -> str:
         both = host, peer
         until(lambda: all(one.is_full() for one in both))
         until(lambda: stream.received() > _AFTER)
-        connections, index = _connections(), _index()
+        run("ip", "route", "replace", _ROUTE, "dev", "tunnel")  # somebody else's
+        connections, as_it_was = _connections(), interface()
         assert connections, stream.log()
         before = [one.neighbour() for one in both]
         began = time.monotonic()
@@ -45,7 +46,8 @@ def a_restart_breaks_neither_streams_nor_ospf() -> str:
         until(lambda: stream.received() > passed + _AFTER)
         until(lambda: all(_heard_since(ended, one) for one in both))
         assert _connections() == connections, f"{connections}, then {_connections()}"
-        assert _index() == index
+        assert interface() == as_it_was, messages()
+        run("ip", "route", "delete", _ROUTE)
         for one, earlier in zip(both, before, strict=True):
             now = one.neighbour()
             assert earlier is not None
@@ -65,10 +67,6 @@ def _heard_since(moment: float, router: ospf.Router) -> bool:
     """Tell whether there was a hello since then; true as well when the neighbour was given up."""
     neighbour = router.neighbour()
     return neighbour is None or time.monotonic() - neighbour.heard_ms / 1000 > moment
-
-
-def _index() -> str:
-    return Path("/sys/class/net/tunnel/ifindex").read_text()
 
 
 def _connections() -> set[tuple[str, str]]:

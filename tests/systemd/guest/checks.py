@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.systemd.guest import system
-from tests.systemd.guest.service import details, drop_in, starts, until
+from tests.systemd.guest.service import details, drop_in, interface, starts, until
 from tests.systemd.guest.system import INNER, UNIT, log, messages, pings, run, show
 from tests.systemd.matrix import MANY
 
@@ -252,11 +252,6 @@ def no_tunnel_device_is_not_tried_again() -> None:
         Path("/dev/net/tun.away").rename(device)
 
 
-def a_restart_keeps_the_tunnel() -> str:
-    starts()
-    return _crosses(lambda: run("systemctl", "restart", UNIT))
-
-
 def a_crash_keeps_the_tunnel() -> str:
     def crash() -> None:
         before = show("MainPID")
@@ -269,7 +264,7 @@ def a_crash_keeps_the_tunnel() -> str:
 def _crosses(happens: Callable[[], object]) -> str:
     """Ping both ways while it *happens*; the interface must stay. Return how many were lost."""
     run("ip", "route", "replace", "10.99.0.0/16", "dev", "tunnel")
-    before = _interface()
+    before = interface()
     both = [
         subprocess.Popen(
             [*inside, "ping", "-n", "-q", "-i", "0.05", address], stdout=subprocess.PIPE, text=True
@@ -284,19 +279,13 @@ def _crosses(happens: Callable[[], object]) -> str:
     for one in both:
         one.send_signal(signal.SIGINT)
     told = [one.communicate(timeout=120)[0] for one in both]
-    assert _interface() == before, messages()
+    assert interface() == before, messages()
     assert "adopted=1" in messages(), messages()
     run("ip", "route", "delete", "10.99.0.0/16")
     counts = [re.findall(r"(\d+) (?:packets transmitted|received)", text) for text in told]
     lost = [int(sent) - int(received) for sent, received in counts]
     assert max(lost) <= 10, told
     return f"lost {lost[0]} of {counts[0][0]} pings there, {lost[1]} of {counts[1][0]} back"
-
-
-def _interface() -> tuple[str, str]:
-    """Return the index, and all addresses and routes."""
-    index = Path("/sys/class/net/tunnel/ifindex").read_text()
-    return index, run("ip", "-oneline", "address", "show", "tunnel") + run("ip", "route")
 
 
 def a_stop_leaves_nothing() -> None:

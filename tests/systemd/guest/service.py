@@ -12,6 +12,7 @@ from tests.systemd.guest.system import (
     CONFIGURATION,
     DROP_INS,
     OUTER,
+    TUNNEL,
     UNIT,
     log,
     messages,
@@ -55,7 +56,7 @@ def configured(
     *wait* until it is up. Afterwards it is as it was, and up.
     """
     before = CONFIGURATION.read_text()
-    changed = before.replace(f"Remote={OUTER['peer']}", f"Remote={remote}")
+    changed = TUNNEL.replace(f"Remote={OUTER['peer']}", f"Remote={remote}")
     try:
         _reload(f"{text}{changed}{tunnel}", wait=wait)
         yield
@@ -80,3 +81,9 @@ def starts() -> str:
     assert show("ActiveState") == "active", f"{done}\n{messages()}"
     cpu = int(show("CPUUsageNSec")) / 1e9
     return f"{seconds:.1f} s ({cpu:.1f} s CPU)"
+
+
+def interface() -> tuple[str, str]:
+    """Return the index of the tunnel's interface, and all addresses and routes."""
+    index = Path("/sys/class/net/tunnel/ifindex").read_text()
+    return index, run("ip", "-oneline", "address", "show", "tunnel") + run("ip", "route")
