@@ -5,8 +5,9 @@ protocol 47; with IP_HDRINCL it would be routed as protocol 255 and pass an IPse
 clear text. They would also receive a clone of every GRE packet, so they are bound and connected to
 the loopback address, from which no peer sends; source and destination come with each datagram.
 Being connected, they also number outer packets one by one, which receive offload needs to merge
-them. Where that cannot be (loopback down; IPv6, whose sockets would send from the address they are
-bound to) a filter throws the clones away. Nothing here sends.
+them. Sockets of IPv6 would send from the address they are bound to, unless it is a group's: theirs
+is one that nobody may send to. Where that cannot be (loopback down; other groups) a filter throws
+the clones away. Nothing here sends.
 """
 
 import contextlib
@@ -39,6 +40,7 @@ from gred.dataplane.underlay.sockets import (
 
 SEND_BUFFER = 4 * 1024 * 1024
 OUTER_LENGTH = {4: 20, 6: 40}  # bytes of the header that the kernel builds
+_NOBODY = "ff00::"  # of the reserved scope 0: whatever is sent there is dropped, RFC 4291 §2.7
 LIMIT_LENGTH = 8  # of the encapsulation limit's option and its extension header, RFC 2473 §4.1.1
 
 
@@ -80,6 +82,8 @@ def open_sender(
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
         else:
             make_deaf(sender)
+            with contextlib.suppress(OSError):
+                sender.bind((_NOBODY, 0))
             sender.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
             sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
             set_ipv6_options(sender, options)

@@ -1,6 +1,8 @@
 """Which tunnels share sockets, and which need some of their own."""
 
+import contextlib
 import os
+import select
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -72,6 +74,7 @@ def pair_of(underlay: RawUnderlay, options: SendOptions) -> Pair:
 
 
 ORDINARY = {"no_bypass": "not allowed"}
+SO_DETACH_FILTER = 27  # asm-generic/socket.h
 
 
 def test_equal_options_share_a_pair_that_goes_with_its_last_user(underlay: RawUnderlay) -> None:
@@ -104,6 +107,34 @@ def test_both_sockets_of_a_pair_have_the_mark(underlay: RawUnderlay) -> None:
     for one in (pair.df, pair.no_df):
         mark = one.getsockopt(socket.SOL_SOCKET, SO_MARK) & 0xFFFFFFFF
         assert mark == 0xFFFFFFFE
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_senders_get_no_clone_of_what_arrives(family: "Family") -> None:
+    """Not even one for the filter to throw away: that costs as much as to receive it."""
+    require.root()
+    version = socket.AF_INET if family == 4 else socket.AF_INET6
+    with Lab(f"greddeaf{family}") as lab:
+        one, other = lab.host("one"), lab.host("other")
+        lab.wire(one, other)
+        for host, own in ((one, 1), (other, 2)):
+            host.address(f"192.0.2.{own}/24" if family == 4 else f"2001:db8::{own}/64")
+        made = one.inside(lambda: RawUnderlay(family))
+        try:
+            made.take_sender(PLAIN, no_bypass="")
+            pair = pair_of(made, PLAIN)
+            senders = [pair.df, pair.no_df]
+            if isinstance(pair.bypass, Bypass):
+                senders.append(pair.bypass.probe)
+            for sender in senders:
+                with contextlib.suppress(FileNotFoundError):  # it has none
+                    sender.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+            with other.socket(version, socket.SOCK_RAW, 47) as peer:
+                peer.sendto(b"\0\0\x08\0", ("192.0.2.1" if family == 4 else "2001:db8::1", 0))
+            assert select.select([made.receiver], [], [], 5)[0]
+            assert not select.select(senders, [], [], 0)[0]
+        finally:
+            made.close()
 
 
 @pytest.mark.parametrize("underlay", [6], indirect=True)
