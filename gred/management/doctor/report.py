@@ -27,7 +27,7 @@ from gred.management.doctor.facts import (
     Underlay,
     Unseen,
 )
-from gred.management.doctor.findings import Finding
+from gred.management.doctor.finding import Finding
 from gred.management.doctor.ruleset import Ruleset
 
 T = TypeVar("T")

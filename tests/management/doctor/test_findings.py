@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import gred.management.doctor.findings as module
+from gred.management import doctor
 from gred.management.doctor import iptables
 from gred.management.doctor.facts import (
     Buffers,
@@ -259,7 +259,8 @@ def test_one_rule_is_told_once() -> None:
 
 
 def test_each_kind_has_a_fault_here() -> None:
-    source = Path(module.__file__).read_text(encoding="utf-8")
+    sources = Path(doctor.__file__).parent.glob("*_findings.py")
+    source = "".join(one.read_text(encoding="utf-8") for one in sources)
     kinds = set(re.findall(r'"([a-z0-9_]+)"', "".join(re.findall(r"kind=(.+),\n", source))))
     assert kinds == {kind for kind, _facts, _remedy in PLANTED}
 

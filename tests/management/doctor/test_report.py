@@ -19,7 +19,8 @@ from gred.management.doctor.facts import (
     Tun,
     Unseen,
 )
-from gred.management.doctor.findings import Finding, findings
+from gred.management.doctor.finding import Finding
+from gred.management.doctor.findings import findings
 from gred.management.doctor.report import as_json, as_text
 from tests.management.doctor.hosts import CLEAN, host, tunnel
 from tests.management.doctor.test_findings import NOT_PLANTED, PLANTED
