@@ -26,6 +26,7 @@ Transport = Literal["ip", "udp"]
 Carrier = Literal["keepalive", "always"]
 ProbeMtu = Literal["auto", "yes", "no"]
 Command = tuple[str, ...]
+Ipsec = Literal["no", "require"]
 LogFormat = Literal["auto", "console", "logfmt", "json"]
 
 
@@ -177,6 +178,9 @@ class TunnelConfig:
     packet_socket: bool = True
     """Whether outer packets may follow others through a packet socket, where no netfilter rule
     looks at them."""
+
+    ipsec: Ipsec = "no"
+    """Whether outer packets must be protected by IPsec, in both directions."""
 
     keepalive: float | None = None
     """Seconds between keepalives, each of which the other end answers; None asks for no answer."""

@@ -49,6 +49,7 @@ _PACKET_SOCKET = kinds.choice(auto=True, no=False)
 _TRANSPORT = kinds.choice(ip="ip", udp="udp")
 _PORT = kinds.number(1, 65535)
 _SOURCE_PORT = kinds.number(1, 65535, none="auto")
+_IPSEC = kinds.choice(no="no", require="require")
 _CARRIER = kinds.choice(keepalive="keepalive", always="always")
 _PROBE = kinds.choice(auto="auto", yes="yes", no="no")
 _KEEPALIVE = kinds.span(0.1, 32767, none="no")
@@ -114,6 +115,7 @@ TUNNEL_OPTIONS: tuple[Option, ...] = (
     Option("ClampMSS", ("clamp_mss",), "yes", kinds.BOOLEAN, "Whether TCP handshakes in both directions are made to promise no larger segments than the tunnel takes."),
     Option("Offload", ("offload",), "auto", _OFFLOAD, "Whether TCP and UDP cross the interface in large segments; auto uses what the kernel offers."),
     Option("PacketSocket", ("packet_socket",), "auto", _PACKET_SOCKET, "Whether packets that follow one another leave through a packet socket, the way that the kernel has just sent the first of them; auto allows it where no netfilter rule looks at outgoing packets."),
+    Option("IPsec", ("ipsec",), "no", _IPSEC, "With require nothing leaves and nothing is taken that IPsec (ESP) does not protect; an IKE daemon or an administrator protects GRE between the two ends, and gred holds the tunnel shut until then."),
     Option("Keepalive", ("keepalive",), "no", _KEEPALIVE, "How often to ask the other end for a sign of life, as Cisco's keepalive does; the other end need only route the answer back."),
     Option("KeepaliveRetries", ("keepalive_retries",), "3", _RETRIES, "How many keepalives in a row may stay without an answer until the other end is taken for dead."),
     Option("KeepaliveTarget", ("keepalive_target",), "none", kinds.TARGET, "Inner address of the other end that is pinged (ICMP echo) instead, where it answers no keepalives."),

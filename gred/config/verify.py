@@ -6,7 +6,7 @@ there, a route that changed) is the control plane's.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Generic, TypeVar
@@ -40,9 +40,11 @@ def verify(config: Config) -> list[Problem]:
             _keepalive,
             _keepalive_target,
             _probe_mtu,
+            _ipsec,
         ):
             problems += check(tunnel)
     problems += _receivable(config.tunnels)
+    problems += _shared_with_clear(config.tunnels)
     problems += _used_once(config.tunnels, "Address", _own_addresses)
     problems += _used_once(config.tunnels, "Route", _own_routes)
     return problems
@@ -235,6 +237,51 @@ def _probe_mtu(tunnel: TunnelConfig) -> Iterator[Problem]:
         )
     elif not tunnel.has_remote and not tunnel.peers:
         yield _problem(tunnel, option, "expected Remote= or Peers= with it: who is to answer")
+
+
+def _ipsec(tunnel: TunnelConfig) -> Iterator[Problem]:
+    """Refuse what the kernel cannot be told beforehand: to whom nothing may pass in clear."""
+    if tunnel.ipsec == "no":
+        return
+    if tunnel.transport != "ip":
+        yield _problem(tunnel, "IPsec", "expected Transport=ip with it: UDP is not guarded yet")
+    elif not tunnel.has_remote:
+        who = "peers" if tunnel.peers or tunnel.learn_peers else "any"
+        yield _problem(
+            tunnel,
+            "IPsec",
+            f"expected Remote= with it, got {who}: protection is asked for between two addresses,"
+            " so make it a tunnel for each of them",
+        )
+    elif tunnel.remote is not None and tunnel.remote.is_multicast:
+        yield _problem(tunnel, "IPsec", f"expected one other end, got the group {tunnel.remote}")
+    elif tunnel.remote is not None and tunnel.remote.is_loopback:
+        yield _problem(
+            tunnel, "IPsec", "expected another host: of the loopback IPsec protects nothing"
+        )
+
+
+def _shared_with_clear(tunnels: Sequence[TunnelConfig]) -> Iterator[Problem]:
+    """Find tunnels without IPsec to a host to which another one wants nothing to be in clear.
+
+    The kernel does not tell two tunnels to one host apart, whatever their keys.
+    """
+    guarded = {
+        tunnel.remote or tunnel.remote_name: tunnel for tunnel in tunnels if tunnel.ipsec != "no"
+    }
+    for tunnel in tunnels:
+        if tunnel.ipsec != "no" or tunnel.transport != "ip":
+            continue
+        remotes = (tunnel.remote, tunnel.remote_name, *(outer for _, outer in tunnel.peers))
+        for remote in dict.fromkeys(remotes):
+            other = None if remote is None else guarded.get(remote)
+            if other is not None:
+                yield _problem(
+                    tunnel,
+                    "IPsec",
+                    f"expected IPsec=require, as [Tunnel {other.name}] at {other.place('IPsec')}"
+                    f" lets nothing pass in clear to and from {remote}",
+                )
 
 
 def _underlay(tunnel: TunnelConfig) -> Iterator[Problem]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, cast
+from zlib import crc32
 
 from gred.config.model import Config, TunnelConfig
 from gred.control import events
@@ -46,6 +47,7 @@ from gred.control.reload import Plan, plan
 from gred.control.remains import Remains
 from gred.control.retry import Retry
 from gred.control.route_mtus import RouteMtus
+from gred.control.shielding import Shielding
 from gred.control.snapshot import Snapshot, take
 from gred.control.store import NoStore, Store
 from gred.control.threads import in_thread
@@ -147,6 +149,7 @@ class Daemon:
         )
         paths = ProbedPaths(self._errors)
         self._keepalives = Keepalives(loop, self.tunnels, self._plane, listener, paths, inquiries)
+        self._shielding = Shielding(parts.kernel, crc32(config.file.encode()))
         self._reconciler = Reconciler(
             loop,
             self.tunnels,
@@ -156,6 +159,7 @@ class Daemon:
             self._look,
             self._neighbours,
             self._keepalives,
+            self._shielding,
         )
         self._route_mtus = RouteMtus(
             loop, self.tunnels, parts.kernel, self._errors.peer_paths, listener
@@ -557,6 +561,8 @@ class Daemon:
             self._since.pop(tunnel.name, None)
             self._reconciler.broken.pop(tunnel.name, None)
         await self._lifecycle.take_down(tunnels, leave=leave)
+        if not leave:
+            await self._shielding.keep(self.tunnels.values())
 
     # What the data plane tells.
 

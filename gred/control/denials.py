@@ -31,6 +31,8 @@ class Denials:
         tunnel = self._tunnels.get(name) if name is not None else None
         if tunnel is None or tunnel.attachment is None or tunnel.denial.is_open:
             return
+        if tunnel.exposure:
+            return  # it is gred itself who refuses
         who = who_refuses(tunnel.parameters())
         tunnel.denial.take(tunnel.attachment.counters(), how, self._loop.time(), who)
         self._open[tunnel.name] = None

@@ -41,6 +41,7 @@ class SetupError(Exception):
 _NO_DEVICE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
 _REFUSED = frozenset({errno.EPERM, errno.EACCES})
 _NO_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
+_NO_IPSEC = frozenset({errno.EPROTONOSUPPORT, errno.ENOPROTOOPT, errno.ENOENT, errno.EINVAL})
 _MORE_DESCRIPTORS = " (raise LimitNOFILE= of the service, or ulimit -n)"
 
 
@@ -134,6 +135,18 @@ def socket_refused(error: OSError, *, place: str, version: int) -> SetupError:
     elif error.errno == errno.EMFILE:
         remedy = _MORE_DESCRIPTORS
     return SetupError(f"{place}: cannot open a raw socket for IPv{version}: {words(error)}{remedy}")
+
+
+def shield_refused(error: OSError, *, place: str) -> SetupError:
+    """Say why the kernel takes no block policy: without one a tunnel is not to carry anything."""
+    remedy = ""
+    if error.errno in _REFUSED:
+        remedy = " (gred needs CAP_NET_ADMIN)"
+    elif error.errno in _NO_IPSEC:
+        remedy = " (has this kernel IPsec? modprobe xfrm_user)"
+    return SetupError(
+        f"{place}: IPsec=require: cannot keep GRE from passing in clear: {words(error)}{remedy}"
+    )
 
 
 def _group_refused(error: GroupError, *, place: str) -> SetupError:

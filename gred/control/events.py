@@ -58,6 +58,7 @@ class TunnelUp(Event):
     """It sends and receives. *after*: the state that it was in; None: it has just been made.
 
     *source*: what the kernel chose where *local* is any. *index*, *offload*: of a new interface.
+    *ipsec*: what is done to outer packets.
     """
 
     NAME = "tunnel_up"
@@ -70,6 +71,7 @@ class TunnelUp(Event):
     after: str | None = None
     index: int | None = None
     offload: str | None = None
+    ipsec: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +188,16 @@ class PacketSocketChanged(Event):
     NAME = "packet_socket_changed"
 
     packet_socket: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtectionChanged(Event):
+    """IPsec does something else to outer packets."""
+
+    NAME = "ipsec_changed"
+
+    ipsec: str
     before: str
 
 

@@ -13,12 +13,19 @@ from functools import partial
 
 from gred.config.model import IPAddress, TunnelConfig
 from gred.control.errors import SetupError, socket_refused
-from gred.control.events import Listener, LocalChanged, MtuChanged, PacketSocketChanged
+from gred.control.events import (
+    Listener,
+    LocalChanged,
+    MtuChanged,
+    PacketSocketChanged,
+    ProtectionChanged,
+)
 from gred.control.keepalives import Keepalives
 from gred.control.keeper import Keeper
 from gred.control.kernel.parts import Kernel
 from gred.control.lifecycle import Failures, Lifecycle, look_inside, with_device
 from gred.control.neighbours import Neighbours
+from gred.control.shielding import Shielding
 from gred.control.slices import in_slices
 from gred.control.survey import Binding, Observation
 from gred.control.threads import in_thread
@@ -41,6 +48,7 @@ class Reconciler:
         again: Callable[[], None],
         neighbours: Neighbours,
         keepalives: Keepalives,
+        shielding: Shielding,
     ) -> None:
         self._loop = loop
         self._tunnels = tunnels
@@ -51,6 +59,7 @@ class Reconciler:
         self._neighbours = neighbours
         self._keeper = Keeper(loop, kernel, listener, again)
         self._keepalives = keepalives
+        self._shielding = shielding
         self._look_again: asyncio.TimerHandle | None = None
         self._names: set[str] = set()
         self._others = neighbours.others
@@ -64,6 +73,8 @@ class Reconciler:
         SetupError when nothing can be asked of the kernel, and when *starting* also for what
         concerns the process.
         """
+        # First: nothing passes in clear that must not, whatever is found.
+        bare = await self._shielding.keep(self._tunnels.values())
         seen, actual = await look_inside(self._kernel, self._tunnels.values())
         touched: dict[str, Tunnel] = {}
         now = self._loop.time()
@@ -74,7 +85,9 @@ class Reconciler:
             elif tunnel.is_touched(seen[tunnel.name], now):
                 tunnel.stale = False
                 touched[tunnel.name] = tunnel
-        failures: Failures = {}
+        failures: Failures = {
+            tunnel: error for tunnel, error in bare.items() if tunnel.device is not None
+        }
         await self._follow_bindings(touched, seen, failures)
         await self._follow_paths(touched, seen, failures)
         await self._follow_mtus(touched, seen, failures)
@@ -168,8 +181,11 @@ class Reconciler:
 
     def _tell_binding(self, tunnel: Tunnel, before: Binding, used: str) -> None:
         if tunnel.binding.local != before.local:
-            now, then = str(tunnel.binding.local), str(before.local)
-            self._listener(LocalChanged(tunnel=tunnel.name, local=now, before=then))
+            now, past = str(tunnel.binding.local), str(before.local)
+            self._listener(LocalChanged(tunnel=tunnel.name, local=now, before=past))
+        now, past = _protection(tunnel.binding), _protection(before)
+        if now != past:
+            self._listener(ProtectionChanged(tunnel=tunnel.name, ipsec=now, before=past))
         if tunnel.packet_socket != used:
             self._listener(
                 PacketSocketChanged(
@@ -204,6 +220,10 @@ class Reconciler:
                 self._listener(MtuChanged(tunnel=tunnel.name, mtu=mtu, before=tunnel.mtu))
                 tunnel.mtu = mtu
                 self._update(tunnel, failures)
+
+
+def _protection(binding: Binding) -> str:
+    return "none" if binding.protection is None else binding.protection.summary
 
 
 def _taken(

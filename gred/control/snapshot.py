@@ -12,6 +12,7 @@ from gred.config.model import IPAddress, TunnelConfig
 from gred.control.keepalives import remotes
 from gred.control.liveness import Life, Liveness
 from gred.control.mtu import overhead
+from gred.control.protection import UNSEEN
 from gred.control.tunnel import Tunnel, TunnelState
 from gred.dataplane.tunnels import Counters
 from gred.wire.drop import DropReason
@@ -33,6 +34,19 @@ class Mtu:
     route: int | None
     learned: int | None
     probed: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ipsec:
+    """What IPsec does to outer packets. *until*: seconds since 1970; *mtu*: bytes before ESP."""
+
+    required: bool
+    state: str
+    detail: str
+    cipher: str | None
+    mode: str | None
+    until: int | None
+    mtu: int | None
 
 
 _MTU_NAMES = tuple(one.name for one in fields(Mtu))
@@ -90,6 +104,7 @@ class Snapshot:
     carrier: bool | None
     offload: str | None
     packet_socket: str | None
+    ipsec: Ipsec | None
     last_received: float | None
     tx_packets: int
     tx_bytes: int
@@ -114,6 +129,7 @@ def members(snapshot: Snapshot, *, brief: bool = False) -> dict[str, Any]:
     found = {name: getattr(snapshot, name) for name in (_BRIEF if brief else _NAMES)}
     if not brief:
         found["mtu"] = {name: getattr(snapshot.mtu, name) for name in _MTU_NAMES}
+        found["ipsec"] = None if snapshot.ipsec is None else asdict(snapshot.ipsec)
         found["keepalives"] = [asdict(one) for one in snapshot.keepalives]
     return found
 
@@ -155,6 +171,7 @@ def take(
         carrier=tunnel.has_carrier if device is not None else None,
         offload=None if device is None else device.offload,
         packet_socket=tunnel.packet_socket if attached else None,
+        ipsec=_ipsec(tunnel),
         last_received=None if received_at is None else max(now - received_at, 0.0),
         tx_packets=counted.tx_packets,
         tx_bytes=counted.tx_bytes,
@@ -177,6 +194,23 @@ def _mtu(tunnel: Tunnel, config: TunnelConfig) -> Mtu:
         route=path.route_mtu,
         learned=path.learned,
         probed=path.probed,
+    )
+
+
+def _ipsec(tunnel: Tunnel) -> Ipsec | None:
+    required, protection = tunnel.config.ipsec != "no", tunnel.binding.protection
+    if protection is None:
+        if not required:
+            return None
+        protection = UNSEEN
+    return Ipsec(
+        required=required,
+        state=str(protection.guard),
+        detail=protection.sentence or protection.words,
+        cipher=protection.cipher or None,
+        mode=protection.mode or None,
+        until=protection.until,
+        mtu=protection.mtu,
     )
 
 

@@ -10,6 +10,7 @@ from gred.config.model import IPAddress, TunnelConfig
 from gred.control.kernel.parts import Actual, Device, InterfaceSettings, Kernel
 from gred.control.kernel.routes import NoRoute, Route, RouteInfo, RouteQuery
 from gred.control.paths import cycles
+from gred.control.protection import Flow, Protection, judge, unknown, wants_ipsec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,8 @@ class Binding:
     of the interface they leave through; 0 is none, or *no_device* says why it is not known.
     *filtered*: why netfilter may look at them one by one; empty if it does not. *group_device*:
     index of the device that joins the group, where the remote is one; None: there is none, now that
-    the device or the address is gone, or no route leads there.
+    the device or the address is gone, or no route leads there. *protection*: what IPsec does to
+    them; None: nothing, and nothing is wanted.
     """
 
     local: IPAddress | None = None
@@ -29,6 +31,7 @@ class Binding:
     no_device: str = ""
     filtered: str = ""
     group_device: int | None = None
+    protection: Protection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +70,12 @@ def survey(
         if device.namespace is None and isinstance(route := routes.get(config.name), RouteInfo)
     }
     loops = cycles(leaves_by)
+    protections = _protections(kernel, configs, bindings, routes)
     steered = _steered(kernel, routes, looping=bool(loops))
     seen = {}
     for config, device in tunnels:
         here = device.index in (names if device.namespace is None else elsewhere[device.namespace])
-        binding = bindings[config.name]
+        binding = replace(bindings[config.name], protection=protections.get(config.name))
         route = routes.get(config.name)
         loop: tuple[int, ...] = ()
         if config.remote is not None and config.remote.version in steered:
@@ -212,6 +216,45 @@ def _routes(
     distinct = list(dict.fromkeys(queries.values()))
     answers = dict(zip(distinct, kernel.routes_to(distinct), strict=True))
     return routes | {name: answers[query] for name, query in queries.items()}
+
+
+def _protections(
+    kernel: Kernel,
+    configs: Sequence[TunnelConfig],
+    bindings: Mapping[str, Binding],
+    routes: Mapping[str, Route],
+) -> dict[str, Protection]:
+    """Return what IPsec does to the packets of tunnels with one remote, where it does anything.
+
+    Of those that require it all are asked for; of others only those that an association is used
+    for: to ask for the rest would have an IKE daemon make one.
+    """
+    asked = [config for config in configs if _may_be_protected(config)]
+    if not asked:
+        return {}
+    try:
+        tables = kernel.ipsec()
+    except OSError as error:
+        return {one.name: unknown(error) for one in asked if one.ipsec != "no"}
+    found = {}
+    for config in asked:
+        binding, route, remote = bindings[config.name], routes.get(config.name), config.remote
+        if remote is None:
+            continue
+        local, device, mtu = binding.local, 0, None
+        if isinstance(route, RouteInfo):
+            local, device, mtu = local or route.prefsrc, route.oif, route.mtu
+        mark = config.firewall_mark or 0
+        flow = Flow(local, remote, device, mark, mtu)
+        if config.ipsec != "no" or wants_ipsec(tables, flow):
+            query = RouteQuery(remote, binding.local, binding.device, mark)
+            found[config.name] = judge(tables, flow, kernel.told_mtu(query))
+    return found
+
+
+def _may_be_protected(config: TunnelConfig) -> bool:
+    is_one = config.remote is not None and not config.remote.is_multicast
+    return is_one and config.transport == "ip"
 
 
 def _group_device(binding: Binding, route: Route | None, loop: Sequence[int]) -> int | None:

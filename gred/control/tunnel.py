@@ -30,6 +30,7 @@ from gred.control.link_local import link_local
 from gred.control.liveness import Life, Liveness
 from gred.control.mtu import DEFAULT_ROUTE_MTU, FLOOR_IPV6, carries_ipv6, overhead, tunnel_mtu
 from gred.control.path_mtu import PathMtu
+from gred.control.protection import UNSEEN
 from gred.control.refusal import Refusal
 from gred.control.retry import Retry
 from gred.control.survey import Binding, Observation
@@ -59,6 +60,7 @@ AS_CONFIGURED = {field.name for field in fields(TunnelParameters)} - {
     "group_device",
     "packet_socket",
     "transport",
+    "protection",
 }
 _TRANSPORTS = {"ip": Transport.IP, "udp": Transport.UDP}
 
@@ -78,6 +80,7 @@ class TunnelState(StrEnum):
     NO_LOCAL = "no_local"  # the local address is not an address of this host
     TWIN = "twin"  # held down: another tunnel or receiver takes the same packets
     NO_ROUTE = "no_route"  # the kernel has no route to the remote
+    UNPROTECTED = "unprotected"  # IPsec=require, and nothing protects it: nothing leaves
     REFUSED = "refused"  # ICMP errors say that outer packets do not get there
     MISMATCH = "mismatch"  # packets of the other end arrive, and its settings are others
     SILENT = "silent"  # the other end answers no keepalives, or not for long enough yet
@@ -93,6 +96,7 @@ _VARYING = {
     TunnelState.UNRESOLVED,
     TunnelState.INCOMPLETE,
     TunnelState.TWIN,
+    TunnelState.UNPROTECTED,
     TunnelState.MISMATCH,
     TunnelState.SILENT,
     TunnelState.UNDELIVERED,
@@ -112,6 +116,7 @@ class Tunnel:
         self.binding = Binding(local=config.local)
         """Where outer packets leave from, as last seen."""
         self.path = PathMtu(config.family)
+        self._protected_mtu: int | None = None
         self.refusal = Refusal()
         self.denial = Denial()
         self.diagnosis = Diagnosis(config)
@@ -169,6 +174,8 @@ class Tunnel:
         why = self.binding.filtered or (self.attachment.no_packet_socket if self.attachment else "")
         if not self.config.packet_socket:
             why = "configured"
+        if self.config.ipsec != "no":
+            why = "IPsec=require"
         return f"no ({why})" if why else "yes"
 
     def parameters(self) -> TunnelParameters:
@@ -187,11 +194,29 @@ class Tunnel:
             group_device=binding.group_device,
             packet_socket=config.packet_socket and not binding.filtered,
             transport=_TRANSPORTS[config.transport],
+            protection=self._templates,
         )
 
     def explain(self, report: Report) -> str:
         """Say what it means that a packet was refused; empty: the reason says it all."""
+        if report.reason is DropReason.DENIED and self.exposure:
+            return self.exposure
         return sentences.unsent(report, self.config, self._room()) or report.detail
+
+    @property
+    def exposure(self) -> str:
+        """Why nothing may leave, as IPsec is required, in words; empty: it may."""
+        if self.config.ipsec == "no":
+            return ""
+        return (self.binding.protection or UNSEEN).sentence
+
+    @property
+    def _templates(self) -> bytes | None:
+        """What must be done to all that leaves; empty: nothing may leave; None: anything may."""
+        if self.config.ipsec == "no":
+            return None
+        protection = self.binding.protection
+        return b"" if protection is None else protection.templates
 
     @property
     def is_told_otherwise(self) -> bool:
@@ -243,7 +268,19 @@ class Tunnel:
         """
         if not isinstance(seen.route, RouteInfo) or seen.loop:
             return self.mtu
-        return tunnel_mtu(self.config, self.path.mtu or seen.route.mtu)
+        return tunnel_mtu(self.config, self.path.mtu or self._carried(seen.route))
+
+    def _carried(self, route: RouteInfo) -> int:
+        """Return the longest outer packet by *route*, what IPsec adds to it taken off.
+
+        While there is no association what the last one left counts: it comes back.
+        """
+        protection = self.binding.protection
+        if protection is not None and protection.mtu is not None:
+            self._protected_mtu = protection.mtu
+        elif protection is None:
+            self._protected_mtu = None
+        return min(route.mtu, self._protected_mtu or route.mtu)
 
     def follow_path(self, seen: Observation, now: float) -> list[Event] | None:
         """Take in what *seen* says of the path's MTU; return what is worth telling: changes only.
@@ -254,15 +291,16 @@ class Tunnel:
         if not isinstance(seen.route, RouteInfo) or seen.loop:
             return None
         known = self.path.mtu, self.path.fragmentable
-        before = self.path.mtu or seen.route.mtu
-        if not self.path.look(seen.route.mtu, now):
+        carried = self._carried(seen.route)
+        before = self.path.mtu or carried
+        if not self.path.look(carried, now):
             return None
         if (self.path.mtu, self.path.fragmentable) == known:
             return []
         return [
             PathMtuChanged(
                 tunnel=self.name,
-                path_mtu=self.path.mtu or seen.route.mtu,
+                path_mtu=self.path.mtu or carried,
                 before=before,
                 detail=self._path_detail(),
             )
@@ -399,8 +437,9 @@ class Tunnel:
             config.local_interface,
         ):
             # What was learned is of another path.
-            self.path = PathMtu(config.family)
+            self.path, self._protected_mtu = PathMtu(config.family), None
             self.refusal, self.denial, self.source = Refusal(), Denial(), None
+            self.binding = replace(self.binding, protection=None)
         self.stale = True
 
     def reconsider(self) -> list[Event]:
@@ -450,6 +489,7 @@ class Tunnel:
             remote=self.far_end,
             mtu=self.mtu,
             packet_socket=self.packet_socket,
+            ipsec=None if self.binding.protection is None else self.binding.protection.words,
         )
         if before is not TunnelState.DOWN:
             return [replace(up, after=str(before))]
@@ -498,6 +538,8 @@ class Tunnel:
             return TunnelState.TWIN, self.held
         if isinstance(seen.route, NoRoute):
             return TunnelState.NO_ROUTE, f"no route to {remote}: {seen.route.reason}"
+        if self.exposure:
+            return TunnelState.UNPROTECTED, self.exposure
         if self.refusal.sentence:
             return TunnelState.REFUSED, self.refusal.sentence
         if self.denial.sentence:

@@ -22,7 +22,7 @@ from gred.dataplane.receivers import wire_address
 from gred.dataplane.traffic import LastError, Traffic
 from gred.dataplane.tun import TunDevice
 from gred.dataplane.tunnels import Counters, IPAddress, TunnelParameters, TunnelTable
-from gred.dataplane.underlay.contract import Membership, Underlay
+from gred.dataplane.underlay.contract import Guard, Membership, Underlay
 from gred.wire.drop import DropReason
 from gred.wire.icmp import Quote
 
@@ -85,10 +85,12 @@ class Attachment:
         self._quotes = quotes
         self._changed = changed
         self._membership: Membership | None = None
+        self._guard: Guard | None = None
         self.sender = underlay.take_sender(parameters.send_options, no_bypass=parameters.no_bypass)
         try:
             self._point()
             self.peers = self._make_peers()
+            self._change_guard(parameters.guard)
             self._change_membership(parameters.membership)
             quotes.put(self)
         except BaseException:
@@ -105,8 +107,14 @@ class Attachment:
         if (parameters.family, parameters.transport) != (before.family, before.transport):
             raise ValueError("a tunnel keeps address family and transport: remove and add it")
         sender = self._underlay.take_sender(parameters.send_options, no_bypass=parameters.no_bypass)
+        guarded = self._guard
         try:
-            self._change_membership(parameters.membership)
+            self._change_guard(parameters.guard)
+            try:
+                self._change_membership(parameters.membership)
+            except BaseException:
+                self._change_guard(guarded)
+                raise
         except BaseException:
             sender.close()
             raise
@@ -124,6 +132,7 @@ class Attachment:
         self._quotes.remove(self)
         self.sender.close()
         self._change_membership(None)
+        self._change_guard(None)
 
     def block(self, reason: DropReason | None) -> None:
         """Stop sending, counting DEAD_LOOP; ``None``: go on. Receiving goes on in any case."""
@@ -212,6 +221,16 @@ class Attachment:
         if self._membership is not None:
             self._underlay.leave(self._membership)
         self._membership = wanted
+
+    def _change_guard(self, wanted: Guard | None) -> None:
+        """Guard another remote, or none. Raises OSError; then nothing has changed."""
+        if wanted == self._guard:
+            return
+        if wanted is not None:
+            self._underlay.guard(wanted)
+        if self._guard is not None:
+            self._underlay.unguard(self._guard)
+        self._guard = wanted
 
     def _point(self) -> None:
         destination = Destination.from_buffer(self.destination)

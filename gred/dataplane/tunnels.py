@@ -31,7 +31,8 @@ from gred.dataplane.layout import (
 from gred.dataplane.receivers import Receivers, Taken, wire_address
 from gred.dataplane.sources import SourceTable
 from gred.dataplane.traffic import Traffic
-from gred.dataplane.underlay.contract import Membership, SendOptions
+from gred.dataplane.underlay import ipsec
+from gred.dataplane.underlay.contract import Guard, Membership, SendOptions
 from gred.wire.drop import DropReason
 
 IPAddress = IPv4Address | IPv6Address
@@ -98,11 +99,14 @@ class TunnelParameters:
     """UDP: whether what is sent has a checksum, and whether over IPv6 what is received must."""
     packet_socket: bool = False
     """Whether datagrams may follow others through a packet socket, past the host's policy."""
+    protection: bytes | None = None
+    """Templates of IPsec, without which nothing leaves; empty: nothing leaves; None: it leaves as
+    the host's policies say."""
 
     @property
     def send_options(self) -> SendOptions:
         """What a socket must have to send this tunnel's packets."""
-        options = SendOptions(mark=self.firewall_mark or 0)
+        options = SendOptions(mark=self.firewall_mark or 0, protection=self.protection)
         if self.family == 6:
             options = replace(
                 options,
@@ -129,6 +133,8 @@ class TunnelParameters:
         """Why all packets go through the host's routing; empty: they need not."""
         if self.transport is Transport.UDP:
             return "Transport=udp"
+        if self.protection is not None:
+            return "IPsec=require"
         return "" if self.packet_socket else "not allowed"
 
     @property
@@ -145,6 +151,13 @@ class TunnelParameters:
         # Beside a device the address says nothing; two tunnels in one group join once.
         local = b"\0\0\0\0" if self.local is None or device else self.local.packed
         return Membership(self.remote.packed, local, device)
+
+    @property
+    def guard(self) -> Guard | None:
+        """The remote of which nothing is taken that was not protected; None: there is none."""
+        if self.protection is None or self.remote is None:
+            return None
+        return Guard(self.remote.packed, ipsec.mode(self.protection))
 
     @property
     def has_many_remotes(self) -> bool:

@@ -134,6 +134,7 @@ def _facts(one: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "between", _ends(one)
     yield "key", _keys(one)
     yield "mtu", _mtu(one["mtu"])
+    yield "ipsec", _ipsec(one.get("ipsec"))
     yield "addresses", ", ".join(one["addresses"])
     yield "routes", ", ".join(one["routes"])
     yield "interface", _interface(one)
@@ -178,6 +179,14 @@ def _mtu(mtu: Mapping[str, Any]) -> str:
     parts = [str(mtu["interface"]), "configured" if mtu["configured"] is not None else "auto"]
     parts += [f"{name} {mtu[name]}" for name in ("route", "learned", "probed") if mtu[name]]
     return f"{parts[0]} ({', '.join(parts[1:])}, overhead {mtu['overhead']})"
+
+
+def _ipsec(ipsec: Mapping[str, Any] | None) -> str:
+    if ipsec is None:
+        return ""
+    state = str(ipsec["state"]).replace("_", " ")
+    told = ipsec["detail"] if ipsec["state"] == "protected" else state
+    return f"{told}, {'required' if ipsec['required'] else 'not required'}"
 
 
 def _interface(one: Mapping[str, Any]) -> str:

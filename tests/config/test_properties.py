@@ -81,6 +81,9 @@ def _tunnel(ends: dict[str, Any], contradicts: int, **fields: Any) -> TunnelConf
     fields |= {"mode": mode, "discover_path_mtu": not fields["ignore_dont_fragment"]}
     if TunnelConfig(**ends, **fields).family == 4:
         fields |= {"flow_label": None, "encapsulation_limit": None}
+    remote = TunnelConfig(**ends, **fields).remote
+    if fields["transport"] != "ip" or remote is None or not remote.is_global:
+        fields |= {"ipsec": "no"}
     if fields["transport"] == "ip":
         fields |= {"port": UDP_PORT, "source_port": None, "udp_checksum": True}
     return TunnelConfig(**ends, **fields)
@@ -116,6 +119,7 @@ TUNNELS = st.builds(
     mtu=st.none() | st.integers(68, 65535),
     offload=st.booleans(),
     packet_socket=st.booleans(),
+    ipsec=st.sampled_from(["no", "require"]),
     on_state_change=COMMANDS,
     transport=st.sampled_from(["ip", "udp"]),
     port=st.integers(1, 65535),

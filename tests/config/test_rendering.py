@@ -55,6 +55,7 @@ def test_defaults_are_written_out() -> None:
         "ClampMSS=yes",
         "Offload=auto",
         "PacketSocket=auto",
+        "IPsec=no",
         "Keepalive=no",
         "KeepaliveRetries=3",
         "KeepaliveTarget=none",

@@ -517,3 +517,46 @@ class TestTransport:
         text = f"[Tunnel a]\n{ends}[Tunnel b]\n{ends}"
         assert len(problems(tmp_path, text)) == 1
         assert problems(tmp_path, f"{text}Transport=udp\n") == []
+
+
+class TestIpsec:
+    ENDS = ("Local=192.0.2.1", "Remote=192.0.2.2", "IPsec=require")
+
+    @pytest.mark.parametrize("ends", [ENDS, ("Remote=vpn.example", "IPsec=require")])
+    def test_one_other_end_is_fine(self, ends: tuple[str, ...], tmp_path: Path) -> None:
+        assert of_tunnel(tmp_path, *ends, "Key=7") == []
+
+    @pytest.mark.parametrize(
+        ("lines", "got"),
+        [
+            (("Local=192.0.2.1",), "expected Remote= with it, got any: "),
+            (("Peers=10.0.0.0/8@192.0.2.2",), "expected Remote= with it, got peers: "),
+            (("Key=7", "LearnPeers=yes"), "expected Remote= with it, got peers: "),
+            (("Local=192.0.2.1", "Remote=239.1.1.1"), "expected one other end, got the group"),
+            (("Remote=192.0.2.2", "Transport=udp"), "expected Transport=ip with it"),
+            (("Local=127.0.0.1", "Remote=127.0.0.2"), "expected another host: of the loopback"),
+        ],
+    )
+    def test_whom_the_kernel_cannot_be_told(
+        self, lines: tuple[str, ...], got: str, tmp_path: Path
+    ) -> None:
+        (problem,) = of_tunnel(tmp_path, *lines, "IPsec=require")
+        assert problem.startswith(f"IPsec: {got}")
+
+    @pytest.mark.parametrize(
+        ("other", "is_fine"),
+        [
+            ("Remote=192.0.2.2", False),
+            ("Remote=192.0.2.2\nIPsec=require", True),
+            ("Remote=192.0.2.3", True),
+            ("Remote=192.0.2.2\nTransport=udp", True),
+            ("Peers=10.0.0.0/8@192.0.2.3, 10.9.0.0/16@192.0.2.2", False),
+        ],
+    )
+    def test_another_tunnel_to_that_host_is_not_to_be_in_clear(
+        self, other: str, is_fine: bool, tmp_path: Path
+    ) -> None:
+        lines = "\n".join(["[Tunnel a]", *self.ENDS, "[Tunnel b]", "Key=7", other])
+        found = problems(tmp_path, lines)
+        assert bool(found) is not is_fine
+        assert all("[Tunnel b] IPsec: expected IPsec=require, as [Tunnel a]" in x for x in found)

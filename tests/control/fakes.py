@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -27,6 +27,7 @@ from gred.control.kernel.routes import (
     RouteInfo,
     RouteQuery,
 )
+from gred.control.kernel.xfrm import Policy, Tables
 from gred.control.parts import Attachment
 from gred.control.store import Store
 from gred.dataplane.punt import Punted
@@ -135,6 +136,9 @@ class FakeKernel:
         self.transmit_drops_of: dict[int, int] = {}
         self.filters: dict[int, str] = {}
         self.mtu_lifetime = 600.0
+        self.tables = Tables()
+        self.told: dict[IPAddress, int | OSError] = {}
+        self.shields: dict[IPAddress, int] = {}
         self.settings: dict[int, InterfaceSettings] = {}
         self.devices: list[FakeDevice] = []
         self.managers: dict[str, str] = {}
@@ -253,6 +257,36 @@ class FakeKernel:
     def filtered(self) -> dict[int, str]:
         self._fail("filtered")
         return dict(self.filters)
+
+    def ipsec(self) -> Tables:
+        self._fail("ipsec")
+        own = [
+            Policy(
+                outbound=outbound,
+                priority=0x67720000 | owner,
+                source=ip_network(str(remote)) if not outbound else ip_network("0.0.0.0/0"),
+                destination=ip_network(str(remote)) if outbound else ip_network("0.0.0.0/0"),
+                protocol=47,
+                device=0,
+                blocks=True,
+            )
+            for remote, owner in self.shields.items()
+            for outbound in (True, False)
+        ]
+        return replace(self.tables, policies=(*self.tables.policies, *own))
+
+    def told_mtu(self, query: RouteQuery) -> int | OSError:
+        return self.told.get(query.destination, PermissionError(errno.EPERM, "no"))
+
+    def shield(self, remotes: Collection[IPAddress], owner: int) -> dict[IPAddress, OSError]:
+        self._fail("shield")
+        self.shields |= dict.fromkeys(remotes, owner & 0xFFFF)
+        return {}
+
+    def unshield(self, remotes: Collection[IPAddress]) -> dict[IPAddress, OSError]:
+        for remote in remotes:
+            del self.shields[remote]
+        return {}
 
     def path_mtu_lifetime(self, _version: int) -> float:
         return self.mtu_lifetime

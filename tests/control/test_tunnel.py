@@ -130,6 +130,7 @@ def test_parameters_carry_every_option_that_the_data_plane_knows() -> None:
     parameters = Tunnel(config).parameters()
     renamed = {"dont_fragment": "discover_path_mtu"}
     found_out = {"mtu", "path_mtu", "interface", "group_device", "inner", "echo", "transport"}
+    found_out.add("protection")
     for field in fields(parameters):
         if field.name not in found_out:
             value = getattr(config, renamed.get(field.name, field.name))
@@ -202,7 +203,7 @@ class TestProjection:
         *("keepalive", "keepalive_retries", "keepalive_reply", "carrier", "probe_mtu"),
         *("keepalive_target", "post_up", "pre_down", "on_state_change", "hook_timeout"),
     }
-    BENT: ClassVar = {"local", "ignore_dont_fragment", "mtu", "packet_socket", "transport"}
+    BENT: ClassVar = {"local", "ignore_dont_fragment", "mtu", "packet_socket", "transport", "ipsec"}
 
     def test_every_option_is_handed_on_or_is_known_to_be_controls(self) -> None:
         configured = {field.name for field in fields(TunnelConfig)}

@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 
 from gred.control.liveness import Life
-from gred.control.snapshot import Keepalive, Mtu, Snapshot, members
+from gred.control.protection import Guard
+from gred.control.snapshot import Ipsec, Keepalive, Mtu, Snapshot, members
 from gred.control.tunnel import TunnelState
 from gred.management.control.protocol import encode
 from tests.control.fakes import House, tunnel
@@ -31,12 +32,14 @@ def test_it_has_every_member_and_no_other() -> None:
     for described, described_by in (
         (Snapshot, TUNNEL),
         (Mtu, TUNNEL["properties"]["mtu"]),
+        (Ipsec, SCHEMA["$defs"]["ipsec"]),
         (Keepalive, SCHEMA["$defs"]["keepalive"]),
     ):
         names = [field.name for field in fields(described)]
         assert described_by["required"] == names
         assert list(described_by["properties"]) == names
     assert set(TUNNEL["properties"]["state"]["enum"]) == set(TunnelState)
+    assert set(SCHEMA["$defs"]["ipsec"]["properties"]["state"]["enum"]) == set(Guard)
     assert set(SCHEMA["$defs"]["keepalive"]["properties"]["life"]["enum"]) == set(Life)
 
 

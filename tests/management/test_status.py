@@ -40,6 +40,7 @@ def told(name: str, state: str = "up", detail: str = "", **more: Any) -> dict[st
         "carrier": True,
         "offload": "tso",
         "packet_socket": "yes",
+        "ipsec": None,
         "last_received": 2.0,
         "tx_packets": 1,
         "tx_bytes": 100,

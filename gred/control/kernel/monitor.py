@@ -1,4 +1,4 @@
-"""Notices that links, addresses, routes, rules or filters changed. Says nothing about what changed.
+"""Notices that links, addresses, routes, rules, filters or IPsec changed. Says nothing about what.
 
 Messages of netlink(7) are thrown away unread: whoever is told looks for itself, which is right
 also when messages were lost. Of tables of iptables-legacy the kernel tells nothing: they are looked
@@ -16,6 +16,7 @@ from gred.control.kernel.linux import (
     NETLINK_LISTEN_ALL_NSID,
     NETLINK_NETFILTER,
     NETLINK_NO_ENOBUFS,
+    NETLINK_XFRM,
     SOL_NETLINK,
 )
 
@@ -31,6 +32,9 @@ _GROUPS = {
     "NEXTHOP": 32,
 }
 _MEMBERSHIP = sum(1 << number - 1 for number in _GROUPS.values())
+# XFRMNLGRP_EXPIRE, _SA and _POLICY, linux/xfrm.h. Not those that ask for associations: the kernel
+# takes whoever hears that for an IKE daemon.
+_IPSEC = 1 << 2 - 1 | 1 << 3 - 1 | 1 << 4 - 1
 _NFTABLES = 1 << 7 - 1  # NFNLGRP_NFTABLES, linux/netfilter/nfnetlink.h
 
 
@@ -123,6 +127,8 @@ def open_listeners() -> list[socket.socket]:
     # Without netfilter, or without the right to hear of it: see netfilter.py.
     with contextlib.suppress(OSError):
         listeners.append(_open(NETLINK_NETFILTER, _NFTABLES))
+    with contextlib.suppress(OSError):
+        listeners.append(_open(NETLINK_XFRM, _IPSEC))
     return listeners
 
 

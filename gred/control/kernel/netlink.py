@@ -15,7 +15,7 @@ from pathlib import Path
 from secrets import randbits
 
 from gred.config.model import IPAddress, IPInterface
-from gred.control.kernel import dumps, managers, messages, netfilter, orders
+from gred.control.kernel import dumps, managers, messages, netfilter, orders, shields, xfrm
 from gred.control.kernel.changes import Change
 from gred.control.kernel.linux import (
     NUD_FAILED,
@@ -236,6 +236,22 @@ class Netlink:
     def filtered(self) -> Mapping[int, str]:
         """Return the IP versions whose outgoing packets netfilter looks at one by one."""
         return netfilter.filtered()
+
+    def ipsec(self) -> xfrm.Tables:
+        """Return the IPsec policies and associations of this host. Raises OSError."""
+        return xfrm.tables()
+
+    def told_mtu(self, query: RouteQuery) -> int | OSError:
+        """Return the longest packet that a connected socket is told of, IPsec included."""
+        return xfrm.largest(query.source, query.destination, device=query.device, mark=query.mark)
+
+    def shield(self, remotes: Collection[IPAddress], owner: int) -> Mapping[IPAddress, OSError]:
+        """Let no GRE pass in clear to and from *remotes*; return what was refused of it."""
+        return shields.put(remotes, owner)
+
+    def unshield(self, remotes: Collection[IPAddress]) -> Mapping[IPAddress, OSError]:
+        """Take that back."""
+        return shields.take(remotes)
 
     def transmit_drops(self, namespace: str | None = None) -> dict[int, int]:
         """Return what the interfaces of a namespace could not queue: index -> packets so far.

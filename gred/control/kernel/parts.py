@@ -4,7 +4,7 @@ Shapes only. The real ones are `gred.dataplane.tun.TunDevice` and
 `gred.control.kernel.netlink.Netlink`; tests put others in their place, and need no root.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Interface
 from typing import Literal, NamedTuple, Protocol
@@ -16,6 +16,7 @@ from gred.control.kernel.linux import (
     RT_SCOPE_LINK,
 )
 from gred.control.kernel.routes import Delivery, Hop, MtuRoute, Route, RouteQuery
+from gred.control.kernel.xfrm import Tables
 
 # As the data plane's TunDevice: IP packets, Ethernet frames, or packets of any protocol type.
 DeviceMode = Literal["tun", "tap", "any"]
@@ -249,6 +250,25 @@ class Kernel(Protocol):
 
     def filtered(self) -> Mapping[int, str]:
         """Return the IP versions whose outgoing packets netfilter may look at, and why."""
+        ...
+
+    def ipsec(self) -> Tables:
+        """Return the IPsec policies and associations of this host. Raises OSError."""
+        ...
+
+    def told_mtu(self, query: RouteQuery) -> int | OSError:
+        """Return the longest packet that a connected socket is told of, IPsec included.
+
+        Where a policy wants IPsec and there is no association, an IKE daemon is asked for one.
+        """
+        ...
+
+    def shield(self, remotes: Collection[IPAddress], owner: int) -> Mapping[IPAddress, OSError]:
+        """Let no GRE pass in clear to and from *remotes*; return what was refused of it."""
+        ...
+
+    def unshield(self, remotes: Collection[IPAddress]) -> Mapping[IPAddress, OSError]:
+        """Take that back."""
         ...
 
     def path_mtu_lifetime(self, version: int) -> float:

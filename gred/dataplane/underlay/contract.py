@@ -31,6 +31,8 @@ class SendOptions:
     index of the device to leave through; beside a source address IPv6 takes that of a datagram for
     a wish, that of a socket for an order; 0: as routed. Of UDP: *port*: where it is received;
     *source_port*: where it comes from, 0: one of many, by flow; *checksum*: whether it has one.
+    *protection*: templates of IPsec, without which nothing leaves; empty: nothing leaves; None: it
+    leaves as the host's policies say.
     """
 
     mark: int = 0
@@ -40,6 +42,7 @@ class SendOptions:
     port: int = 0
     source_port: int = 0
     checksum: bool = True
+    protection: bytes | None = None
 
 
 PLAIN = SendOptions()
@@ -52,6 +55,14 @@ class Membership:
     group: bytes
     local: bytes
     interface: int
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A remote (packed) of which nothing is taken but what came in ESP of *mode* (linux/xfrm.h)."""
+
+    remote: bytes
+    mode: int
 
 
 class GroupError(OSError):
@@ -164,6 +175,15 @@ class Underlay(Protocol):
 
     def leave(self, membership: Membership) -> None:
         """Take one ``join`` back."""
+
+    def guard(self, guarded: Guard) -> None:
+        """Take nothing of a remote that was not protected; to be followed by ``unguard``.
+
+        Raises OSError; then nothing has changed.
+        """
+
+    def unguard(self, guarded: Guard) -> None:
+        """Take one ``guard`` back."""
 
     def overrun(self) -> int:
         """Return how many datagrams the kernel threw away unread since the last call."""

@@ -27,6 +27,7 @@ from gred.dataplane.underlay.bypass import Bypass, BypassSender, open_bypass
 from gred.dataplane.underlay.contract import (
     PLAIN,
     Family,
+    Guard,
     Membership,
     Sender,
     SendOptions,
@@ -35,10 +36,12 @@ from gred.dataplane.underlay.contract import (
     Watch,
 )
 from gred.dataplane.underlay.groups import Groups
+from gred.dataplane.underlay.guarded import Guarded
 from gred.dataplane.underlay.raw_senders import open_sender, overhead
 from gred.dataplane.underlay.sockets import (
     RawSocket,
     adopt_socket,
+    detach_filter,
     discover,
     drops,
     labels_are_refused,
@@ -193,6 +196,13 @@ class RawUnderlay:
             watch=lambda opened: watch(RawReceiver(opened, family, self.arrivals)),
             unwatch=lambda opened: unwatch(opened.fileno()),
         )
+        self.guarded = Guarded(
+            family,
+            self.receiver,
+            open_receiver=lambda: _open_receiver(family),
+            watch=lambda opened: watch(RawReceiver(opened, family, self.arrivals)),
+            unwatch=lambda opened: unwatch(opened.fileno()),
+        )
         try:
             # Held by the underlay itself: stays when the last tunnel goes.
             self.plain = self._take(PLAIN)
@@ -216,7 +226,7 @@ class RawUnderlay:
     def overrun(self) -> int:
         """See contract.Underlay."""
         before, self._overrun = self._overrun, {}
-        for receiver in (self.receiver, *self.groups.receivers):
+        for receiver in (self.receiver, *self.groups.receivers, *self.guarded.receivers):
             so_far = drops(receiver)
             if so_far is not None:
                 self._overrun[receiver] = so_far
@@ -246,6 +256,14 @@ class RawUnderlay:
         """See contract.Underlay."""
         self.groups.leave(membership)
 
+    def guard(self, guarded: Guard) -> None:
+        """See contract.Underlay."""
+        self.guarded.guard(guarded.remote, guarded.mode)
+
+    def unguard(self, guarded: Guard) -> None:
+        """See contract.Underlay."""
+        self.guarded.leave(guarded.remote)
+
     def close(self) -> None:
         """See contract.Underlay."""
         self._unwatch(self.receiver.fileno())
@@ -263,6 +281,7 @@ class RawUnderlay:
         if kept is not None:
             try:
                 receiver = _prepare(adopt_socket(RawSocket, self.family, kept), self.family)
+                detach_filter(receiver)  # of the process before: who is guarded is known anew
             except OSError:
                 store.remove(name)
             else:
@@ -289,6 +308,7 @@ class RawUnderlay:
             pair.close()
 
     def _close(self) -> None:
+        self.guarded.close()
         self.groups.close()
         self.receiver.close()
         while self._pairs:

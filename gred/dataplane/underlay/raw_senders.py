@@ -28,6 +28,7 @@ from gred.dataplane.linux import (
     SO_SNDBUFFORCE,
 )
 from gred.dataplane.underlay.contract import Family, SendOptions
+from gred.dataplane.underlay.ipsec import sends, set_policy
 from gred.dataplane.underlay.sockets import (
     RawSocket,
     UnderlaySocket,
@@ -87,6 +88,9 @@ def open_sender(
             sender.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
             sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
             set_ipv6_options(sender, options)
+        if options.protection is not None:
+            # Last: what it is connected to is no matter of IPsec.
+            set_policy(sender, family, sends(family, options.protection))
     except BaseException:
         sender.close()
         raise

@@ -28,6 +28,7 @@ from gred.dataplane.linux import (
     SK_MEMINFO_DROPS,
     SK_MEMINFO_VARS,
     SO_ATTACH_FILTER,
+    SO_DETACH_FILTER,
     SO_EE_ORIGIN_LOCAL,
     SO_MARK,
     SO_MEMINFO,
@@ -188,6 +189,15 @@ def attach_filter(
     memory = ctypes.create_string_buffer(packed, len(packed))
     program = struct.pack("HL", len(instructions), ctypes.addressof(memory))
     opened.setsockopt(socket.SOL_SOCKET, option, program)
+
+
+def detach_filter(opened: socket.socket) -> None:
+    """Take the filter away, if there is one. Raises OSError."""
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
 
 
 def resize(opened: socket.socket, force: int, plain: int, size: int) -> None:

@@ -21,6 +21,7 @@ from gred.dataplane.layout import Transport
 from gred.dataplane.underlay.contract import (
     Family,
     GroupError,
+    Guard,
     Membership,
     Sender,
     SendOptions,
@@ -192,6 +193,13 @@ class UdpUnderlay:
         raise GroupError(OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP)), membership)
 
     def leave(self, membership: Membership) -> None:
+        """See contract.Underlay."""
+
+    def guard(self, guarded: Guard) -> None:
+        """See contract.Underlay: of UDP no remote is guarded so far."""
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), guarded)
+
+    def unguard(self, guarded: Guard) -> None:
         """See contract.Underlay."""
 
     def overrun(self) -> int:

@@ -101,6 +101,15 @@ def _remote(tunnel: Tunnel, remote: Remote, underlays: dict[str, Underlay]) -> I
 def _ipsec(tunnel: Tunnel, remote: Remote, ipsec: IPsec) -> Iterator[Finding]:
     far = remote.address
     remedy = "ip xfrm policy; swanctl --list-conns"
+    if "shield" in {ipsec.policy, ipsec.inbound}:
+        way = "to" if ipsec.policy == "shield" else "from"
+        yield Finding(
+            kind="ipsec_unprotected",
+            tunnels=(tunnel.name,),
+            what=f"IPsec=require, and no IPsec policy protects GRE {way} {far}",
+            why="gred holds the tunnel shut: nothing leaves and nothing is taken",
+            remedy=remedy,
+        )
     if ipsec.policy == "block":
         yield Finding(
             kind="ipsec_blocks",

@@ -18,6 +18,7 @@ from gred.control.kernel.netlink import Netlink
 from gred.control.kernel.parts import Actual, InterfaceSettings
 from gred.control.kernel.routes import NoRoute, Route, RouteInfo, RouteQuery
 from gred.control.kernel.rtnetlink import Rtnetlink
+from gred.control.kernel.shields import is_shield
 from gred.control.mtu import DEFAULT_ROUTE_MTU, carries_ipv6, overhead, tunnel_mtu
 from gred.control.overlaps import Overlaps
 from gred.management import check
@@ -400,6 +401,8 @@ def _asked(config: TunnelConfig) -> str:
 def _kind(policy: xfrm.Policy | None) -> str:
     if policy is None:
         return "none"
+    if is_shield(policy):
+        return "shield"
     if policy.blocks:
         return "block"
     return "protect" if policy.ends else "allow"

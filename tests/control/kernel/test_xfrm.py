@@ -6,7 +6,14 @@ from ipaddress import ip_address
 
 import pytest
 
-from gred.control.kernel.xfrm import Policy, Tables, read_policies, read_states
+from gred.control.kernel.xfrm import (
+    Policy,
+    State,
+    Tables,
+    read_associations,
+    read_policies,
+    read_states,
+)
 
 LEFT, RIGHT, OTHER = map(ip_address, ("192.0.2.1", "192.0.2.2", "198.51.100.1"))
 OUT, IN, FORWARD = 1, 0, 2
@@ -55,6 +62,92 @@ def state(end: str, index: int) -> bytes:
 
 def tables(*policies: bytes, states: tuple[bytes, ...] = ()) -> Tables:
     return Tables(tuple(read_policies(policies)), frozenset(read_states(states)))
+
+
+def esp(source: str, end: str, *, family: int, reqid: int, mode: int, optional: int) -> bytes:
+    """struct xfrm_user_tmpl."""
+    ends = [ip_address(one).packed.ljust(16, b"\0") for one in (end, source)]
+    packed = ends[0] + struct.pack("=4sB3xHxx", b"", 50, family) + ends[1]
+    return packed + struct.pack("=IBBBx3I", reqid, mode, 0, optional, *[0xFFFFFFFF] * 3)
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value.ljust(len(value) + 3 & ~3, b"\0")
+
+
+def algorithm(name: str, bits: int) -> bytes:
+    return name.encode().ljust(64, b"\0") + struct.pack("=I", bits) + bytes(bits // 8)
+
+
+def association(*attributes: bytes, expires: int = 0, reqid: int = 5, mode: int = 0) -> bytes:
+    body = selector("0.0.0.0/0", "0.0.0.0/0", 0)
+    body += RIGHT.packed.ljust(16, b"\0") + struct.pack("!IB3x", 7, 50)
+    body += LEFT.packed.ljust(16, b"\0") + struct.pack("=8Q", *[0] * 5, expires, 0, 0)
+    body += struct.pack("=4Q", 0, 0, 1000, 0) + bytes(12 + 4)
+    body += struct.pack("=IHBB", reqid, socket.AF_INET, mode, 0)
+    return bytes(16) + body.ljust(224, b"\0") + b"".join(attributes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "bits", "cipher"),
+    [
+        (18, "rfc4106(gcm(aes))", 160, "aes-gcm-128"),
+        (18, "rfc7539esp(chacha20,poly1305)", 288, "chacha20-poly1305-256"),
+        (2, "cbc(aes)", 256, "aes-cbc-256"),
+        (2, "cbc(camellia)", 128, "cbc(camellia)"),
+        (2, "ecb(cipher_null)", 0, ""),
+        (18, "rfc4543(gcm(aes))", 160, ""),
+        (1, "hmac(sha256)", 256, ""),
+    ],
+)
+def test_an_association_is_read(kind: int, name: str, bits: int, cipher: str) -> None:
+    message = association(attribute(kind, algorithm(name, bits)), expires=60, mode=1)
+    (found,) = read_associations([message])
+    assert found == State(LEFT, RIGHT, True, "tunnel", 5, cipher, 1000, 1060)
+
+
+@pytest.mark.parametrize("expires", [0, 0xFFFFFFFFFFFFFFFF])
+def test_an_association_may_be_for_good(expires: int) -> None:
+    (found,) = read_associations([association(expires=expires)])
+    assert found.until is None
+
+
+def test_a_template_leads_to_the_newest_association() -> None:
+    template = esp("192.0.2.1", "192.0.2.2", family=2, reqid=5, mode=0, optional=0)
+    (wanted,) = read_policies([policy() + attribute(5, template)])
+    assert wanted.protects
+    assert wanted.templates[0].packed == template
+    old, new = (State(LEFT, RIGHT, request=5, cipher="x", added=at) for at in (1, 2))
+    others = (
+        State(LEFT, RIGHT, request=6, added=3),
+        State(LEFT, OTHER, request=5, added=3),
+        State(LEFT, RIGHT, mode="tunnel", request=5, added=3),
+        State(LEFT, RIGHT, is_esp=False, request=5, added=3),
+    )
+    assert Tables(associations=(*others, new, old)).association(wanted, RIGHT) == new
+    assert Tables(associations=others).association(wanted, RIGHT) is None
+
+
+def test_what_is_optional_does_not_protect() -> None:
+    template = esp("192.0.2.1", "192.0.2.2", family=2, reqid=0, mode=0, optional=1)
+    (found,) = read_policies([policy() + attribute(5, template)])
+    assert not found.protects
+
+
+@pytest.mark.parametrize(
+    ("attributes", "mark", "is_meant"),
+    [
+        (attribute(21, struct.pack("=II", 7, 0xFF)), 7, True),
+        (attribute(21, struct.pack("=II", 7, 0xFF)), 0, False),
+        (attribute(31, struct.pack("=I", 3)), 0, False),
+        (b"", 7, True),
+    ],
+)
+def test_policies_of_marks_and_of_interfaces_are_for_those(
+    attributes: bytes, mark: int, is_meant: bool
+) -> None:
+    found = tables(policy() + attributes).outbound(LEFT, RIGHT, mark=mark)
+    assert (found is not None) is is_meant
 
 
 def test_a_policy_is_read() -> None:

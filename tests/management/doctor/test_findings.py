@@ -116,6 +116,7 @@ PLANTED: list[tuple[str, Facts, str]] = [
     ),
     ("address_shared", tunnel(overlaps=("interface eth0 has it too",)), "another Address="),
     ("ipsec_blocks", remote(ipsec=IPsec(policy="block")), "ip xfrm policy"),
+    ("ipsec_unprotected", remote(ipsec=IPsec(policy="shield", inbound="shield")), "swanctl"),
     ("ipsec_no_state", remote(ipsec=IPsec(policy="protect", inbound="protect")), "swanctl"),
     ("ipsec_inbound", remote(ipsec=IPsec(policy="none", inbound="block")), "ip xfrm policy"),
     ("ipsec_inbound", remote(ipsec=IPsec(policy="none", inbound="protect")), "ip xfrm policy"),

@@ -41,6 +41,7 @@ def snapshot(name: str = "t1", **other: Any) -> Snapshot:
         "carrier": True,
         "offload": "tso4",
         "packet_socket": "yes",
+        "ipsec": None,
         "last_received": None,
         "tx_packets": 3,
         "tx_bytes": 252,

@@ -84,7 +84,7 @@ def test_no_series_vanishes_while_its_tunnel_is_there() -> None:
 def test_one_state_is_the_tunnels() -> None:
     found = read(Renderer().http(moment(snapshot(state="no_route")), "")[0])
     states = {key: value for key, value in found.items() if key[0] == "gred_tunnel_state"}
-    assert len(states) == 16
+    assert len(states) == 17
     assert [key for key, value in states.items() if value] == [
         of("gred_tunnel_state", tunnel="t1", state="no_route")
     ]
