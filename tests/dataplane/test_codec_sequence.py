@@ -194,7 +194,8 @@ def test_reordering_is_not_taken_for_a_restart(random: Random) -> None:
     order = disordered(random, range(200), depth)
     numbers = [first + number for number in order]
     line = Line(pure_codec)
-    apart = random.choice([0, 1, 900 // depth])
+    # Who is delayed by some places may arrive behind some more: still within LATENESS.
+    apart = random.choice([0, 1, 600 // depth])
     delivered = line.each(numbers, apart)
     accepted = [number for number, passed in zip(order, delivered, strict=True) if passed]
     assert accepted == sorted(accepted)
