@@ -15,9 +15,10 @@ from time import monotonic
 
 from gred.config.model import IPAddress
 from gred.control import sentences
-from gred.control.diagnosis import LOOK_EVERY
+from gred.control.diagnosis import LOOK_EVERY, Diagnosis
 from gred.control.events import Listener
 from gred.control.kernel import xfrm
+from gred.control.kernel.echoes import received_echoes
 from gred.control.kernel.namespaces import inside
 from gred.control.kernel.parts import Kernel
 from gred.control.kernel.sniffer import is_kept_away
@@ -28,13 +29,15 @@ from gred.control.tunnel import Tunnel
 from gred.dataplane.kernel_mtu import kernel_mtu
 from gred.dataplane.punt import Report
 from gred.wire.drop import DropReason
-from gred.wire.echo import ECHO_REQUEST, ECHO_REQUEST6
+from gred.wire.echo import ECHO_REPLY, ECHO_REPLY6, ECHO_REQUEST, ECHO_REQUEST6
 from gred.wire.icmp import IPPROTO_ICMP, IPPROTO_ICMPV6
 
 _SLICE = 128  # tunnels looked at in one turn of the loop: packets come first
 _LISTEN = 3.0  # seconds
 _HOP_LOOKS, _HOP_EVERY = 8, 1.0  # seconds: Linux waits for 5 before it asks a neighbour again
 _AT_ONCE = 8  # questions that are open
+_ECHOES = {bytes([ECHO_REQUEST]): "requests", bytes([ECHO_REPLY]): "replies"}
+_ECHOES6 = {bytes([ECHO_REQUEST6]): "requests", bytes([ECHO_REPLY6]): "replies"}
 _CANDIDATES = 64  # tunnels that a packet for none of them may have been meant for
 
 
@@ -229,7 +232,7 @@ class Diagnoses:
         ends = None if tunnel.config.mode == "gretap" else _addresses(packet)
         device = tunnel.device
         if ends is not None and device is not None:
-            self._ask(self._follow(tunnel, device.index, *ends, is_ping=_is_ping(packet)))
+            self._ask(self._follow(tunnel, device.index, *ends, _echo(packet)))
 
     async def _follow(
         self,
@@ -237,10 +240,9 @@ class Diagnoses:
         index: int,
         source: IPAddress,
         destination: IPAddress,
-        *,
-        is_ping: bool,
+        echo: str,
     ) -> None:
-        """Ask the kernel what becomes of a packet that *tunnel* delivers."""
+        """Ask the kernel what becomes of a packet that *tunnel* delivers; *echo*: as ``_echo``."""
         namespace, diagnosis = tunnel.config.namespace, tunnel.diagnosis
         with contextlib.suppress(OSError):
             delivery = await in_thread(
@@ -256,11 +258,30 @@ class Diagnoses:
             before = diagnosis.finding
             if diagnosis.is_routine and delivery.drop != "own":
                 sentence = ""  # that explains nothing where packets leave as well
-            elif is_ping and delivery.here and diagnosis.pinged(self._loop.time()):
+                if delivery.here and namespace is None:
+                    is_swallowed = await self._is_swallowed(diagnosis, source.version, echo)
+                    if is_swallowed is None:
+                        return
+                    if is_swallowed:
+                        sentence = sentences.swallowed(source, destination, tunnel.name)
+            elif echo == "requests" and delivery.here and diagnosis.pinged(self._loop.time()):
                 sentence = sentences.unanswered_pings(source, destination, tunnel.name)
             diagnosis.verdict(sentence)
             if diagnosis.finding != before:
                 self._tell(tunnel)
+
+    async def _is_swallowed(self, diagnosis: Diagnosis, version: int, echo: str) -> bool | None:
+        """Tell whether this host itself gets nothing of what is delivered to it.
+
+        None: that is not known yet, and what was known stays.
+        """
+        if not echo:
+            is_known = diagnosis.finding is not None
+            return None if is_known else False
+        counts = await in_thread(lambda: received_echoes(version))
+        if counts is None:
+            return False
+        return diagnosis.counted(counts, counts._fields.index(echo), self._loop.time())
 
 
 def _addresses(packet: bytes) -> tuple[IPAddress, IPAddress] | None:
@@ -276,11 +297,16 @@ def _addresses(packet: bytes) -> tuple[IPAddress, IPAddress] | None:
     return None
 
 
-def _is_ping(packet: bytes) -> bool:
-    """Tell whether an IP packet is an ICMP echo request, without options or extension headers."""
+def _echo(packet: bytes) -> str:
+    """Return "requests" or "replies" for an ICMP echo message; empty for anything else.
+
+    Also for one behind options or extension headers.
+    """
     if packet[0] == 0x45:
-        return packet[9] == IPPROTO_ICMP and packet[20:21] == bytes([ECHO_REQUEST])
-    return packet[6] == IPPROTO_ICMPV6 and packet[40:41] == bytes([ECHO_REQUEST6])
+        is_icmp, kind, kinds = packet[9] == IPPROTO_ICMP, packet[20:21], _ECHOES
+    else:
+        is_icmp, kind, kinds = packet[6] == IPPROTO_ICMPV6, packet[40:41], _ECHOES6
+    return kinds.get(kind, "") if is_icmp else ""
 
 
 def _inbound_policy(remote: IPAddress, local: IPAddress | None) -> xfrm.Policy | None:

@@ -7,12 +7,14 @@ refused or unanswered now and then makes no state that alternates. Nothing here 
     refused by its settings     MISMATCH     at once where nothing ever arrived; else when it lasts
     none come back              UNANSWERED   after a while in which several were sent
     they arrive, none is sent   asks for a sample; UNDELIVERED if the kernel says that it drops it
-    they arrive at all          asks for one now and then, which tells if both ends have one address
+    they arrive at all          asks for one now and then, which tells if both ends have one address,
+                                and of pings and answers whether this host itself gets them
     IPsec holds them back       DENIED       as long as the kernel says so
     many are lost               IMPAIRED     by sequence numbers
 """
 
 from collections import deque
+from collections.abc import Sequence
 from enum import StrEnum, unique
 from typing import NamedTuple
 
@@ -72,6 +74,11 @@ class _Ping(NamedTuple):
     left: int  # packets that this host had given to the interface by then, sent or not
 
 
+class _Count(NamedTuple):
+    at: float
+    echoes: Sequence[int]  # that this host itself had received by then, of each kind
+
+
 class _Refused(NamedTuple):
     report: Report  # the last of its kind
     since: float
@@ -102,6 +109,7 @@ class Diagnosis:
         self._asked_at = self._sampled_at = float("-inf")
         self._routine_at: float | None = None
         self._ping: _Ping | None = None
+        self._count: _Count | None = None
         self._doubts = 0
         self._received = self._sent = self._left = 0
         self._received_at = float("-inf")
@@ -187,6 +195,19 @@ class Diagnosis:
         self._ping = _Ping(now, self._left)
         self._sampled_at = now - ASK_AGAIN + PING_AGAIN
         return False
+
+    def counted(self, echoes: Sequence[int], kind: int, now: float) -> bool | None:
+        """Take in that an echo message of a *kind* was delivered to this host itself.
+
+        *echoes*: how many it had received of each kind. For a tunnel by which packets leave as
+        well. Return whether it has got none of this kind since an earlier message; None: there was
+        none, and another one is asked for.
+        """
+        before, self._count = self._count, _Count(now, echoes)
+        if before is None or now - before.at >= FORGOTTEN:
+            self._routine_at = now
+            return None
+        return before.echoes[kind] == echoes[kind]
 
     @property
     def received_at(self) -> float | None:

@@ -296,6 +296,15 @@ def unanswered_pings(source: IPAddress, destination: IPAddress, name: str) -> st
     )
 
 
+def swallowed(source: IPAddress, destination: IPAddress, name: str) -> str:
+    """Say that this host itself does not get the pings or answers that *name* delivers to it."""
+    return (
+        f"packets of {source} to {destination} arrive and are delivered, and this host itself gets"
+        f" none of them: a firewall of this host drops them behind {name} (nft list ruleset,"
+        " iptables -S)"
+    )
+
+
 def lossy(remote: IPAddress | None, lost: int, of: int, seconds: float) -> str:
     """Say how many of the other end's packets did not arrive, by their sequence numbers."""
     return (

@@ -244,6 +244,32 @@ def test_a_ping_is_no_news_where_packets_leave_as_well() -> None:
         patient.for_(PING_AGAIN)
 
 
+def test_what_this_host_itself_never_gets_is_swallowed() -> None:
+    """Packets leave as well: counters of the host tell."""
+    patient = Patient()
+    patient.for_(2 * PATIENCE, received=3, sent=3)
+    asked = patient.sampled
+    assert patient.diagnosis.counted((7, 9), 0, patient.now) is None, "there is no earlier one"
+    patient.look(received=3, sent=3)
+    assert patient.sampled == asked + 1, "at once again"
+    assert patient.diagnosis.counted((7, 9), 1, patient.now) is True
+    patient.diagnosis.verdict("it is dropped")
+    assert patient.look(received=3, sent=3) is None, "one may have gone round"
+    assert patient.sampled == asked + 2
+    assert patient.diagnosis.counted((7, 9), 0, patient.now) is True
+    patient.diagnosis.verdict("it is dropped")
+    assert patient.for_(2 * ASK_AGAIN, received=3, sent=3) is Fault.UNDELIVERED
+    assert patient.diagnosis.counted((7, 10), 1, patient.now) is False
+    patient.diagnosis.verdict("")
+    assert patient.for_(ASK_AGAIN, received=3, sent=3) is None
+
+
+def test_counts_of_long_ago_say_nothing() -> None:
+    patient = Patient()
+    assert patient.diagnosis.counted((7, 9), 0, patient.now) is None
+    assert patient.diagnosis.counted((7, 9), 0, patient.now + 2 * FORGOTTEN) is None
+
+
 def test_what_is_delivered_is_well() -> None:
     patient = Patient()
     patient.look()

@@ -3,10 +3,13 @@
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 
 import pytest
 
+from gred.control.kernel.echoes import received_echoes
 from gred.control.kernel.netlink import Netlink
 from gred.control.kernel.sniffer import is_kept_away
 from gred.lab.hosts import Host
@@ -133,3 +136,74 @@ def test_pings_that_a_firewall_inside_swallows(
     finally:
         load.terminate()
         load.wait(10)
+
+
+SWALLOWED = "this host itself gets none of them"
+
+
+@contextmanager
+def pinging(hosts: tuple[Host, Host]) -> Iterator[None]:
+    """Both hosts ping each other through the tunnel meanwhile."""
+    loads = [
+        host.start(["ping", "-q", "-i", "0.2", "-c", "900", there], stdout=subprocess.DEVNULL)
+        for host, there in zip(hosts, ("10.7.1.2", "10.7.1.1"), strict=True)
+    ]
+    try:
+        yield
+    finally:
+        for load in loads:
+            load.terminate()
+            load.wait(10)
+
+
+def test_a_firewall_inside_is_seen_where_packets_leave_as_well(
+    hosts: tuple[Host, Host], daemons: Daemons
+) -> None:
+    one, other = hosts
+    near = daemons.start(one, config(0))
+    far = daemons.start(other, config(1))
+    assert ping(other, "10.7.1.1").received == 3
+    nft(
+        one,
+        "add table inet inside",
+        "add chain inet inside here { type filter hook input priority 0; }",
+        "add rule inet inside here iifname t1 drop",
+    )
+    with pinging(hosts):
+        event = wait_for_event(near, "tunnel_undelivered", tunnel="t1")
+        assert SWALLOWED in event["detail"]
+        before = len(events(near))
+        nft(one, "delete table inet inside")
+        wait_for_event(near, "tunnel_up", tunnel="t1", after=before)
+    # The other end, which the same was delivered to meanwhile, takes it.
+    assert not any(SWALLOWED in str(event) for event in events(far))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_this_host_answers_is_counted(hosts: tuple[Host, Host], version: int) -> None:
+    one, other = hosts
+    there = "192.0.2.1" if version == 4 else "2001:db8::1"
+    hearers = {"requests": one, "replies": other}
+    before = {kind: host.inside(lambda: received_echoes(version)) for kind, host in hearers.items()}
+    assert ping(other, there).received == 3
+    for kind, host in hearers.items():
+        after = host.inside(lambda: received_echoes(version))
+        assert getattr(after, kind) == getattr(before[kind], kind) + 3
+
+
+@pytest.mark.parametrize("family", ["ip", "inet"])
+def test_what_is_sent_elsewhere_is_not_judged(hosts: tuple[Host, Host], family: str) -> None:
+    one = hosts[0]
+    nft(
+        one,
+        f"add table {family} elsewhere",
+        f"add chain {family} elsewhere pre {{ type nat hook prerouting priority -100; }}",
+    )
+    try:
+        assert one.inside(lambda: received_echoes(4)) is not None, "no rule"
+        nft(one, f"add rule {family} elsewhere pre ip daddr 10.7.1.1 dnat to 10.9.0.9")
+        assert one.inside(lambda: received_echoes(4)) is None
+        is_seen = one.inside(lambda: received_echoes(6)) is not None
+        assert is_seen is (family == "ip")
+    finally:
+        nft(one, f"delete table {family} elsewhere")

@@ -46,6 +46,18 @@ def iptables_reasons() -> dict[int, str]:
     return {version: why for version in _FAMILIES if (why := _reason(version))}
 
 
+def may_translate(version: int) -> bool:
+    """Tell whether table nat may be in use. Raises OSError where nobody can tell."""
+    prefix, _family, _level = _FAMILIES[version]
+    try:
+        return "nat" in (_NETWORK / f"{prefix}_tables_names").read_text().split()
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        used = dict(_used_modules(_MODULES.read_text().splitlines()))
+        return used.get(f"{prefix}table_nat", f"{prefix}_tables" not in used)
+
+
 def _reason(version: int) -> str:
     prefix, _family, _level = _FAMILIES[version]
     try:

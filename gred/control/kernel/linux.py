@@ -107,6 +107,7 @@ CLONE_NEWNET = 0x40000000
 TUNGETIFF = 0x800454D2
 
 # <linux/netfilter.h>, <linux/netfilter_ipv4/ip_tables.h>
+NF_INET_PRE_ROUTING = 0
 NF_INET_LOCAL_OUT = 3
 NF_INET_POST_ROUTING = 4
 NF_DROP = 0

@@ -27,6 +27,7 @@ from gred.control.kernel.linux import (
     NF_DROP,
     NF_INET_LOCAL_OUT,
     NF_INET_POST_ROUTING,
+    NF_INET_PRE_ROUTING,
     NLM_F_ACK,
     NLM_F_APPEND,
     NLM_F_CREATE,
@@ -450,6 +451,17 @@ def versions_looked_at(chain: bytes) -> frozenset[int]:
     has_rules = bool(message.get_attr("NFTA_CHAIN_USE"))
     drops = message.get_attr("NFTA_CHAIN_POLICY") == NF_DROP
     if message.get_attr("NFTA_CHAIN_TYPE") == "nat" or not (has_rules or drops):
+        return frozenset()
+    return _CHAIN_VERSIONS.get(message["nfgen_family"], frozenset())
+
+
+def versions_translated(chain: bytes) -> frozenset[int]:
+    """Return the IP versions of which a dumped chain may give what arrives another destination."""
+    message = _read(nft_chain_msg, chain)
+    hook = message.get_attr("NFTA_CHAIN_HOOK")
+    if hook is None or hook.get_attr("NFTA_HOOK_HOOKNUM") != NF_INET_PRE_ROUTING:
+        return frozenset()
+    if message.get_attr("NFTA_CHAIN_TYPE") != "nat" or not message.get_attr("NFTA_CHAIN_USE"):
         return frozenset()
     return _CHAIN_VERSIONS.get(message["nfgen_family"], frozenset())
 

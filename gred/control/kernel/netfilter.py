@@ -12,7 +12,7 @@ ask blocks: for threads only.
 import errno
 
 from gred.control.kernel import messages
-from gred.control.kernel.iptables import RULES, iptables_reasons
+from gred.control.kernel.iptables import RULES, iptables_reasons, may_translate
 from gred.control.kernel.linux import (
     NETLINK_NETFILTER,
 )
@@ -27,6 +27,23 @@ def filtered() -> dict[int, str]:
     The reason is that there are rules, or that nobody can tell. Blocks.
     """
     return iptables_reasons() | _nftables()
+
+
+def translates_arrivals() -> frozenset[int]:
+    """Return the IP versions of which netfilter may send what arrives to other hosts. Blocks.
+
+    Raises OSError where nobody can tell.
+    """
+    found = {version for version in (4, 6) if may_translate(version)}
+    try:
+        with Rtnetlink(protocol=NETLINK_NETFILTER) as kernel:
+            chains = kernel.dump(messages.chains_query())
+    except OSError as error:
+        if error.errno not in _NO_NFTABLES:
+            raise
+        chains = []
+    found.update(version for chain in chains for version in messages.versions_translated(chain))
+    return frozenset(found)
 
 
 def _nftables() -> dict[int, str]:
