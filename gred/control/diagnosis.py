@@ -7,8 +7,8 @@ refused or unanswered now and then makes no state that alternates. Nothing here 
     refused by its settings     MISMATCH     at once where nothing ever arrived; else when it lasts
     none come back              UNANSWERED   after a while in which several were sent
     they arrive, none is sent   asks for a sample; UNDELIVERED if the kernel says that it drops it
-    they arrive at all          asks for one now and then, which tells if both ends have one address,
-                                and of pings and answers whether this host itself gets them
+    they arrive at all          asks for one now and then, which tells if both ends have one
+                                address, and of pings whether this host itself gets them
     IPsec holds them back       DENIED       as long as the kernel says so
     many are lost               IMPAIRED     by sequence numbers
 """

@@ -7,7 +7,8 @@ the loopback address, from which no peer sends; source and destination come with
 Being connected, they also number outer packets one by one, which receive offload needs to merge
 them. Sockets of IPv6 would send from the address they are bound to, unless it is a group's: theirs
 is one that nobody may send to. Where that cannot be (loopback down; other groups) a filter throws
-the clones away. Nothing here sends.
+the clones away; and where the kernel is to fragment over IPv6, for it learns of a path's MTU by a
+socket that an ICMP error would come to. Nothing here sends.
 """
 
 import contextlib
@@ -83,8 +84,9 @@ def open_sender(
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
         else:
             make_deaf(sender)
-            with contextlib.suppress(OSError):
-                sender.bind((_NOBODY, 0))
+            if dont_fragment:
+                with contextlib.suppress(OSError):
+                    sender.bind((_NOBODY, 0))
             sender.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
             sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
             set_ipv6_options(sender, options)

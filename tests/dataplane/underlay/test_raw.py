@@ -111,7 +111,10 @@ def test_both_sockets_of_a_pair_have_the_mark(underlay: RawUnderlay) -> None:
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_senders_get_no_clone_of_what_arrives(family: "Family") -> None:
-    """Not even one for the filter to throw away: that costs as much as to receive it."""
+    """Not even one for the filter to throw away: that costs as much as to receive it.
+
+    But for the one over IPv6 that has the kernel fragment: it learns by it what a path carries.
+    """
     require.root()
     version = socket.AF_INET if family == 4 else socket.AF_INET6
     with Lab(f"greddeaf{family}") as lab:
@@ -123,7 +126,7 @@ def test_senders_get_no_clone_of_what_arrives(family: "Family") -> None:
         try:
             made.take_sender(PLAIN, no_bypass="")
             pair = pair_of(made, PLAIN)
-            senders = [pair.df, pair.no_df]
+            senders = [pair.df] if family == 6 else [pair.df, pair.no_df]
             if isinstance(pair.bypass, Bypass):
                 senders.append(pair.bypass.probe)
             for sender in senders:
