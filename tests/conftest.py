@@ -12,6 +12,7 @@ LATER = [
     "tests/interop/test_beside.py",
     "tests/interop/test_opposite.py",
     "tests/interop/test_iptables.py",
+    "tests/interop/test_ipsec.py",
 ]
 
 
